@@ -1,0 +1,120 @@
+"""Addresses between the text of the borders and the bytes of the core.
+
+Text comes from REST, files and people, so parsing is strict: every function raises
+:class:`ryu_vmm.errors.InvalidInput` with the caller's ``field`` unless the text is one address that an
+interface may own (or, for :func:`parse_dpid`, one datapath id). Bytes are in network order: 6 for MAC, 4 for
+IPv4, 16 for IPv6.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from .errors import InvalidInput
+
+__all__ = [
+    "format_dpid",
+    "format_ip",
+    "format_mac",
+    "parse_dpid",
+    "parse_ip",
+    "parse_ipv4",
+    "parse_ipv6",
+    "parse_mac",
+]
+
+_MAC = re.compile(r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}|[0-9A-Fa-f]{2}(?:-[0-9A-Fa-f]{2}){5}")
+_DPID = re.compile(r"(?:0[xX])?([0-9A-Fa-f]{1,16})")
+
+
+def parse_mac(text: str, field: str = "") -> bytes:
+    """A unicast, non-zero MAC address in colon or hyphen notation.
+
+    >>> parse_mac("02:00:00:00:00:0A").hex()
+    '02000000000a'
+    """
+    if not isinstance(text, str) or not _MAC.fullmatch(text):
+        raise _refused(text, field, "not a MAC address (six pairs of hexadecimal digits)")
+    mac = bytes.fromhex(text.replace("-", ":").replace(":", ""))
+    if mac[0] & 1:
+        raise _refused(text, field, "a multicast MAC address, where a unicast one is needed")
+    if not any(mac):
+        raise _refused(text, field, "the all-zero MAC address, which belongs to nobody")
+    return mac
+
+
+def format_mac(mac: bytes) -> str:
+    """Lower-case colon notation. ValueError unless it is six bytes."""
+    if len(mac) != 6:
+        raise ValueError(f"a MAC address has 6 bytes, not {len(mac)}")
+    return mac.hex(":")
+
+
+def parse_ipv4(text: str, field: str = "") -> bytes:
+    """A unicast IPv4 address in dotted decimals: not 0.0.0.0/8, loopback, multicast or reserved."""
+    if not isinstance(text, str):
+        raise _refused(text, field, "not an IPv4 address")
+    try:
+        address = ipaddress.IPv4Address(text)
+    except ValueError as e:
+        raise _refused(text, field, "not an IPv4 address") from e
+    packed = address.packed
+    if address.is_loopback or packed[0] == 0 or packed[0] >= 224:
+        raise _refused(text, field, "not a unicast IPv4 address that an interface can own")
+    return packed
+
+
+def parse_ipv6(text: str, field: str = "") -> bytes:
+    """A unicast IPv6 address: not ::, ::1, multicast, IPv4-mapped, and without a zone."""
+    if not isinstance(text, str) or "%" in text:
+        raise _refused(text, field, "not an IPv6 address (and a zone does not belong to it)")
+    try:
+        address = ipaddress.IPv6Address(text)
+    except ValueError as e:
+        raise _refused(text, field, "not an IPv6 address") from e
+    nobodys = address.is_multicast or address.is_unspecified or address.is_loopback
+    if nobodys or address.ipv4_mapped is not None:
+        raise _refused(text, field, "not a unicast IPv6 address that an interface can own")
+    return address.packed
+
+
+def parse_ip(text: str, field: str = "") -> bytes:
+    """Either of the two; the length of the result tells which."""
+    if isinstance(text, str) and ":" in text:
+        return parse_ipv6(text, field)
+    return parse_ipv4(text, field)
+
+
+def format_ip(address: bytes) -> str:
+    """Dotted decimals for 4 bytes, RFC 5952 notation for 16. ValueError for any other length."""
+    if len(address) not in (4, 16):
+        raise ValueError(f"an IP address has 4 or 16 bytes, not {len(address)}")
+    return str(ipaddress.ip_address(address))
+
+
+def parse_dpid(text: str, field: str = "") -> int:
+    """A datapath id in 1 to 16 hexadecimal digits, as ovs-vsctl prints it; zero is nobody's.
+
+    >>> parse_dpid("000000000000000a")
+    10
+    """
+    found = _DPID.fullmatch(text) if isinstance(text, str) else None
+    if found is None:
+        raise _refused(text, field, "not a datapath id (1 to 16 hexadecimal digits)")
+    dpid = int(found[1], 16)
+    if dpid == 0:
+        raise _refused(text, field, "datapath id 0, which is no switch's")
+    return dpid
+
+
+def format_dpid(dpid: int) -> str:
+    """16 lower-case hexadecimal digits. ValueError outside 0 .. 2**64 - 1."""
+    if not 0 <= dpid < 1 << 64:
+        raise ValueError(f"datapath id {dpid} does not fit 64 bits")
+    return f"{dpid:016x}"
+
+
+def _refused(text: object, field: str, why: str) -> InvalidInput:
+    shown = repr(text) if len(repr(text)) <= 60 else repr(text)[:57] + "..."
+    return InvalidInput(f"{shown} is {why}", field=field)
