@@ -1,0 +1,209 @@
+"""The NVE: one hypervisor's edge, with Open vSwitch daemons of its own in a namespace of its own."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+from mininet.node import Switch
+
+from topologies import netns
+from topologies.errors import TopologyError
+from topologies.node import NamespaceNode
+from topologies.rundir import wait_until
+from topologies.underlay import MTU
+
+SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
+CONTROL_PORT = 6653  # on the NVE's own loopback; the relay leads it to the NVA
+TUNNEL_OFPORT = 1
+FIRST_VM_OFPORT = 10
+
+
+def kernel_datapath() -> bool:
+    """Is Open vSwitch's kernel module there, loaded or loadable?"""
+    if os.path.isdir("/sys/module/openvswitch"):
+        return True
+    try:
+        netns.run(["modprobe", "--quiet", "openvswitch"])
+    except TopologyError:
+        return False
+    return os.path.isdir("/sys/module/openvswitch")
+
+
+class NVE(NamespaceNode, Switch):  # type: ignore[misc]
+    """A hypervisor: `br-ext` carries the underlay link and address, `br-int` is the overlay edge.
+
+    `ipv4` and `ipv6` are the underlay addresses with prefix length (either may be None); `datapath` is "system",
+    "netdev" or None for what the machine has.
+    """
+
+    def __init__(
+        self, name: str, ipv4: str | None = None, ipv6: str | None = None, datapath: str | None = None, **params: Any
+    ) -> None:
+        self.controlIntf = None
+        self.ipv4, self.ipv6 = ipv4, ipv6
+        self.datapath = datapath or ("system" if kernel_datapath() else "netdev")
+        super().__init__(name, **params)
+        self.folder = self.lab.run.folder(name)
+        self.ports_wanted: dict[str, int] = {}  # VM ports of br-int: name -> OpenFlow port number
+        self._next_ofport = FIRST_VM_OFPORT
+        self._daemons: list[Any] = []
+        self.running = False
+
+    def sysctls(self) -> dict[str, object]:
+        # The hypervisor's side of a VM's tap must be mute: no router solicitations, no multicast reports
+        return {"net/ipv6/conf/default/disable_ipv6": 1, "net/ipv6/conf/default/accept_dad": 0}
+
+    # --- Open vSwitch ---------------------------------------------------------------------------------
+
+    @property
+    def database(self) -> str:
+        """The database's address, as `ovs-vsctl --db=` wants it."""
+        return f"unix:{self.folder}/db.sock"
+
+    def vsctl(self, *words: str, timeout: int = 20) -> str:
+        """Run ovs-vsctl on this NVE's database; it returns when vswitchd has done what was asked.
+
+        Raises CommandError.
+        """
+        return netns.run(["ovs-vsctl", f"--db={self.database}", f"--timeout={timeout}", *words])
+
+    def ofctl(self, command: str, *words: str, stdin: str | None = None) -> str:
+        """Run ovs-ofctl (OpenFlow 1.3) on `br-int`; the bridge's name is put after the command."""
+        target = f"unix:{self.folder}/br-int.mgmt"
+        return netns.run(["ovs-ofctl", "-O", "OpenFlow13", command, target, *words], stdin=stdin)
+
+    def appctl(self, *words: str) -> str:
+        """Run ovs-appctl on this NVE's vswitchd."""
+        return netns.run(["ovs-appctl", "-t", f"{self.folder}/vswitchd.ctl", *words])
+
+    def dpctl(self, *args: str) -> str:
+        """Mininet's name for `ofctl`, as the CLI's `dpctl` uses it."""
+        return self.ofctl(*args)
+
+    def _start_daemons(self) -> None:
+        env = {"OVS_RUNDIR": self.folder, "OVS_LOGDIR": self.folder, "OVS_DBDIR": self.folder}
+        conf = f"{self.folder}/conf.db"
+        netns.run(["ovsdb-tool", "create", conf, SCHEMA])
+        run = self.lab.run
+        self._daemons.append(run.spawn(
+            ["ovsdb-server", conf, f"--remote=p{self.database}", f"--unixctl={self.folder}/ovsdb.ctl",
+             f"--log-file={self.folder}/ovsdb.log", "-vconsole:off"],
+            namespace=self.namespace, env=env,
+        ))
+        wait_until(self._database_answers, 10, f"{self.name}: ovsdb-server")
+        # one handler and one revalidator: the default is one per core and more, times the number of NVEs
+        self.vsctl("--no-wait", "init", "--", "set", "Open_vSwitch", ".",
+                   "other_config:n-handler-threads=1", "other_config:n-revalidator-threads=1")
+        only_user = ["--disable-system"] if self.datapath == "netdev" else []
+        self._daemons.append(run.spawn(
+            ["ovs-vswitchd", self.database, f"--unixctl={self.folder}/vswitchd.ctl",
+             f"--log-file={self.folder}/vswitchd.log", "-vconsole:off", *only_user],
+            namespace=self.namespace, env=env,
+        ))
+
+    def _database_answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as sock:
+            return sock.connect_ex(f"{self.folder}/db.sock") == 0
+
+    def start(self, controllers: Sequence[Any]) -> None:
+        """Start the daemons, build both bridges, and connect `br-int` to the controllers through the relay."""
+        self._start_daemons()
+        dp = f"datapath_type={self.datapath}"
+        words = [
+            "add-br", "br-ext", "--", "set", "Bridge", "br-ext", dp, "fail_mode=standalone",
+            "--", "add-port", "br-ext", "und0",
+            "--", "add-br", "br-int", "--", "set", "Bridge", "br-int", dp, "fail_mode=secure",
+            "protocols=OpenFlow13", f"other-config:datapath-id={self.dpid}", "other-config:disable-in-band=true",
+            "--", "add-port", "br-int", "vxlan", "--", "set", "Interface", "vxlan", "type=vxlan",
+            f"ofport_request={TUNNEL_OFPORT}",
+            "options:remote_ip=flow", "options:local_ip=flow", "options:key=flow",
+        ]
+        for port, number in self.ports_wanted.items():
+            words += ["--", *self._add_port_words(port, number)]
+        self.vsctl(*words)
+        self.running = True
+        self._address()
+        self.connect(controllers)
+
+    def _address(self) -> None:
+        lines = [f"link set br-ext mtu {MTU} up"]
+        if self.ipv4:
+            lines.append(f"addr add {self.ipv4} dev br-ext")
+        if self.ipv6:
+            netns.sysctl(self.namespace, {"net/ipv6/conf/br-ext/disable_ipv6": 0})
+            lines.append(f"addr add {self.ipv6} dev br-ext nodad")
+        netns.ip_batch(self.namespace, *lines)
+        # vswitchd learns addresses and routes by netlink; until it has, tunnel packets have nowhere to go
+        for address in filter(None, (self.ipv4, self.ipv6)):
+            bare = address.partition("/")[0]
+            wait_until(lambda want=bare: want in self.appctl("ovs/route/show"), 10,
+                       f"{self.name}: the underlay address in OVS's routes")
+
+    def connect(self, controllers: Sequence[Any]) -> None:
+        """Point `br-int` at the first controller, by way of the relay; no controller: leave it alone."""
+        if not controllers:
+            return
+        host, port = controllers[0].IP(), int(controllers[0].port or 6653)
+        self.lab.relay.ask(
+            "listen", nve=self.name, namespace=self.namespace, port=CONTROL_PORT,
+            host=socket.gethostbyname(host) if ":" not in host else host, to_port=port,
+        )
+        self.vsctl(
+            "set-controller", "br-int", f"tcp:127.0.0.1:{CONTROL_PORT}",
+            "--", "set", "Controller", "br-int", "connection_mode=out-of-band", "max_backoff=1000",
+            "inactivity_probe=5000",
+        )
+
+    def connected(self) -> bool:
+        """Does `br-int` have a working OpenFlow connection (Mininet's --wait and --test ask this)?"""
+        return "true" in self.vsctl("--columns=is_connected", "list", "Controller")
+
+    def cut(self, how: str = "close") -> None:
+        """Cut the control channel: `close`, `stall`, `stall-switch` or `stall-nva` (see relay.py)."""
+        self.lab.relay.ask("cut", nve=self.name, how=how)
+
+    def restore(self) -> None:
+        """Undo `cut`; OVS comes back within its back-off of 1 s."""
+        self.lab.relay.ask("restore", nve=self.name)
+
+    # --- ports ----------------------------------------------------------------------------------------
+
+    def _add_port_words(self, port: str, number: int) -> list[str]:
+        return ["add-port", "br-int", port, "--", "set", "Interface", port, f"ofport_request={number}"]
+
+    def plug(self, port: str, ofport: int | None = None) -> int:
+        """Add an interface of the namespace to `br-int`; returns the OpenFlow port number asked for."""
+        number = ofport or self._next_ofport
+        self._next_ofport = max(self._next_ofport, number) + 1
+        self.ports_wanted[port] = number
+        if self.running:
+            self.vsctl(*self._add_port_words(port, number))
+        return number
+
+    def unplug(self, port: str) -> None:
+        """Take an interface out of `br-int`."""
+        self.ports_wanted.pop(port, None)
+        if self.running:
+            self.vsctl("--if-exists", "del-port", "br-int", port)
+
+    def ofport(self, port: str) -> int:
+        """The OpenFlow number of a port. Raises TopologyError where OVS could not open it."""
+        number = int(self.vsctl("get", "Interface", port, "ofport").strip())
+        if number < 0:
+            raise TopologyError(f"{self.name}: {self.vsctl('get', 'Interface', port, 'error').strip()}")
+        return number
+
+    def flows(self) -> list[str]:
+        """The flows of `br-int` without their counters, sorted."""
+        text = self.ofctl("dump-flows", "--no-stats")
+        return sorted(line.strip() for line in text.splitlines() if "actions=" in line)
+
+    def stop(self, deleteIntfs: bool = True) -> None:  # noqa: N803 (Mininet's name)
+        """End the daemons; what they kept is in the run directory and goes with it."""
+        self.running = False
+        for daemon in reversed(self._daemons):
+            self.lab.run.end(daemon)
+        self._daemons.clear()
