@@ -61,60 +61,19 @@ class Switch:
             ["ovs-vswitchd", f"unix:{at}/db.sock", f"--pidfile={at}/vsw.pid", "--disable-system"],
         ):
             subprocess.run([*inside, *command, *quiet], check=True, env=environment, timeout=30)
-        self.vsctl(
-            *[
-                "--",
-                "add-br",
-                "br-int",
-                "--",
-                "set",
-                "br",
-                "br-int",
-                "datapath_type=netdev",
-                "fail_mode=secure",
-            ],
-            *["protocols=OpenFlow13", "other-config:datapath-id=000000000000002a"],
-            *[
-                "--",
-                "add-port",
-                "br-int",
-                "p1",
-                "--",
-                "set",
-                "int",
-                "p1",
-                "type=internal",
-                "ofport_request=1",
-            ],
-            *[
-                "--",
-                "add-port",
-                "br-int",
-                "p2",
-                "--",
-                "set",
-                "int",
-                "p2",
-                "type=internal",
-                "ofport_request=2",
-            ],
-            *[
-                "--",
-                "add-port",
-                "br-int",
-                "vxlan",
-                "--",
-                "set",
-                "int",
-                "vxlan",
-                "type=vxlan",
-                "ofport_request=3",
-            ],
-            *["options:remote_ip=flow", "options:local_ip=flow", "options:key=flow"],
-        )
+        bridge = ["add-br", "br-int", "--", "set", "br", "br-int", "datapath_type=netdev", "fail_mode=secure"]
+        self.vsctl(*bridge, "protocols=OpenFlow13", "other-config:datapath-id=000000000000002a")
+        self.add_port("p1", 1, "type=internal")
+        self.add_port("p2", 2, "type=internal")
+        flow = ["options:remote_ip=flow", "options:local_ip=flow", "options:key=flow"]
+        self.add_port("vxlan", 3, "type=vxlan", *flow)
         for port in ("p1", "p2"):
             subprocess.run([*inside, "ip", "link", "set", port, "up"], check=True)
         self.connect()
+
+    def add_port(self, name: str, number: int, *columns: str) -> None:
+        port = ["add-port", "br-int", name, "--", "set", "int", name, f"ofport_request={number}"]
+        self.vsctl(*port, *columns)
 
     def connect(self) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
@@ -352,10 +311,9 @@ def test_replacing_a_flow_keeps_its_counters(switch: Switch) -> None:
     for _ in range(4):
         switch.send(openflow.encode_packet_out(1, (Output(TABLE),), FRAME))
     deadline = time.monotonic() + 10
-    while switch.read()[0].packets != 4:
+    while (before := switch.read()[0]).packets != 4 or before.age < 0.2:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    before = switch.read()[0]
     switch.add(flow._replace(actions=(), cookie=9))
     after = switch.read()[0]
     assert after.flow == flow._replace(actions=(), cookie=9)
@@ -384,12 +342,13 @@ def test_packet_in_from_a_tunnel_names_the_sender(switch: Switch, version: int) 
     assert found == openflow.PacketIn(1, 0, 42, 1, 100, sender, FRAME)
 
 
-def test_packet_in_is_cut_to_what_was_asked_for(switch: Switch) -> None:
+def test_packet_in_comes_whole_whatever_was_asked_for(switch: Switch) -> None:
+    """Open vSwitch buffers nothing, so it ignores max_len: sampling costs whole packets on the channel."""
     switch.send(openflow.encode_set_config(1))
     switch.add(Flow(0, 5, (), (ToNva(64),)))
     switch.send(openflow.encode_packet_out(1, (Output(TABLE),), FRAME))
     found = openflow.decode_packet_in(switch.receive(base.PACKET_IN))
-    assert found.frame == FRAME[:64]
+    assert found.frame == FRAME
 
 
 def test_idle_flow_reports_its_end(switch: Switch) -> None:
@@ -424,7 +383,7 @@ def test_ports(switch: Switch) -> None:
 
 
 def test_port_changes(switch: Switch) -> None:
-    switch.vsctl(*["add-port", "br-int", "p9", "--", "set", "int", "p9", "type=internal", "ofport_request=9"])
+    switch.add_port("p9", 9, "type=internal")
     reason, port = openflow.decode_port_status(switch.receive(base.PORT_STATUS))
     assert (reason, port.number, port.name) == (base.PORT_ADD, 9, "p9")
     subprocess.run(["ip", "netns", "exec", switch.name, "ip", "link", "set", "p9", "up"], check=True)
