@@ -8,16 +8,19 @@ from typing import NamedTuple
 
 from ..errors import DecodeError
 from ..events import PortInfo
-from ..flows import Action, Flow, FlowStats
+from ..flows import Action, Flow, FlowStats, Match
 from .base import (
+    ANY,
     BARRIER_REPLY,
     ERROR,
     FEATURES_REPLY,
     FF_SEND_FLOW_REM,
     FLOW_MOD,
     FLOW_REMOVED,
+    GET_CONFIG_REPLY,
     HEADER,
     MAX_MESSAGE,
+    MP_DESC,
     MP_FLOW,
     MP_PORT_DESC,
     MULTIPART_REPLY,
@@ -28,6 +31,8 @@ from .base import (
     PORT_STATUS,
     REASON_ACTION,
     REMOVED_IDLE,
+    ROLE_REPLY,
+    ROLE_REQUEST,
     VERSION,
     check,
     message,
@@ -40,25 +45,36 @@ _FLOW_REMOVED = struct.Struct("!QHBBIIHHQQ")
 _PORT = struct.Struct("!I4x6s2x16sII24x")
 _PACKET_IN = struct.Struct("!IHBBQ")
 _MULTIPART = struct.Struct("!HH4x")
+_DESC_SIZES = (256, 256, 256, 32, 256)
+_DESC = struct.Struct("!" + "".join(f"{size}s" for size in _DESC_SIZES))
 #: Flow, table, port statistics; what Open vSwitch reports too.
 _CAPABILITIES = 0b111
 
 
 # --- from the NVA -------------------------------------------------------------------------------------------
 class FlowMod(NamedTuple):
-    """ofp_flow_mod_command and the flow it is about."""
+    """ofp_flow_mod_command, the flow it is about, and what only a switch asks for.
+
+    ``cookie_mask`` and ``out_port`` narrow a deletion or modification; ``hard_timeout`` is in seconds;
+    ``flags`` are ofp_flow_mod_flags.
+    """
 
     command: int
     flow: Flow
+    cookie_mask: int = 0
+    out_port: int = ANY
+    hard_timeout: int = 0
+    flags: int = 0
 
 
 def decode_flow_mod(buf: bytes) -> FlowMod:
     """An ofp_flow_mod (section 7.3.4.1)."""
     check(buf, FLOW_MOD, 56)
-    cookie, _, table, command, idle, _, priority, _, _, _, _ = _FLOW_MOD.unpack_from(buf, 8)
+    cookie, mask, table, command, idle, hard, priority, _, out_port, _, flags = _FLOW_MOD.unpack_from(buf, 8)
     match, body = decode_match(buf, 48, len(buf))
     actions, goto, write_metadata = decode_instructions(buf[body:])
-    return FlowMod(command, Flow(table, priority, match, actions, goto, write_metadata, cookie, idle))
+    flow = Flow(table, priority, match, actions, goto, write_metadata, cookie, idle)
+    return FlowMod(command, flow, mask, out_port, hard, flags)
 
 
 class PacketOut(NamedTuple):
@@ -84,12 +100,31 @@ def decode_multipart_request(buf: bytes) -> tuple[int, int]:
     return _MULTIPART.unpack_from(buf, 8)[0], xid
 
 
-def decode_flow_stats_request(buf: bytes) -> tuple[int, int]:
-    """(cookie, cookie mask) of a request for flow statistics of all tables."""
-    if decode_multipart_request(buf)[0] != MP_FLOW or len(buf) < 56:
-        raise DecodeError("not a request for flow statistics", "of-type")
-    cookie, mask = struct.unpack_from("!QQ", buf, 32)
-    return cookie, mask
+class FlowStatsRequest(NamedTuple):
+    """Which flows are asked for: table (0xFF: all), output port (ANY: all), cookie under mask, match."""
+
+    table: int
+    out_port: int
+    cookie: int
+    cookie_mask: int
+    match: Match
+
+
+def decode_flow_stats_request(buf: bytes) -> FlowStatsRequest:
+    """An ofp_flow_stats_request (section 7.3.5.2)."""
+    if decode_multipart_request(buf)[0] != MP_FLOW:
+        raise DecodeError("multipart request is not for flows", "of-type")
+    if len(buf) < 56:
+        raise DecodeError("flow statistics request is cut short", "of-truncated")
+    table, out_port, _, cookie, mask = struct.unpack_from("!B3xII4xQQ", buf, 16)
+    return FlowStatsRequest(table, out_port, cookie, mask, decode_match(buf, 48, len(buf))[0])
+
+
+def decode_role_request(buf: bytes) -> tuple[int, int]:
+    """(ofp_controller_role, generation id) of a role request (section 7.3.9)."""
+    check(buf, ROLE_REQUEST, 24)
+    role, generation = struct.unpack_from("!I4xQ", buf, 8)
+    return role, generation
 
 
 # --- to the NVA ---------------------------------------------------------------------------------------------
@@ -107,6 +142,7 @@ def encode_packet_in(
     tun_id: int | None = None,
     tun_src: bytes | None = None,
     tun_dst: bytes | None = None,
+    metadata: int = 0,
     xid: int = 0,
 ) -> bytes:
     """An ofp_packet_in, its match in Open vSwitch's order. ``tun_src``, ``tun_dst``: 4 or 16 bytes each."""
@@ -117,6 +153,8 @@ def encode_packet_in(
         oxms += struct.pack("!I", 0x00013E04 if len(tun_src) == 4 else 0x0001DA10) + tun_src
     if tun_dst is not None:
         oxms += struct.pack("!I", 0x00014004 if len(tun_dst) == 4 else 0x0001DC10) + tun_dst
+    if metadata:
+        oxms += struct.pack("!IQ", 0x80000408, metadata)
     size = 4 + len(oxms)
     body = _PACKET_IN.pack(NO_BUFFER, len(frame), reason, table, cookie)
     body += struct.pack("!HH", 1, size) + oxms + bytes(-size % 8 + 2) + frame
@@ -126,6 +164,23 @@ def encode_packet_in(
 def encode_barrier_reply(xid: int) -> bytes:
     """The answer to a barrier request."""
     return HEADER.pack(VERSION, BARRIER_REPLY, 8, xid)
+
+
+def encode_role_reply(xid: int, role: int, generation: int = ANY << 32 | ANY) -> bytes:
+    """The answer to a role request; ``generation`` is all ones as long as nobody has set one."""
+    return message(ROLE_REPLY, xid, struct.pack("!I4xQ", role, generation))
+
+
+def encode_get_config_reply(xid: int, miss_send_len: int = 128, flags: int = 0) -> bytes:
+    """The answer to a get-config request."""
+    return message(GET_CONFIG_REPLY, xid, struct.pack("!HH", flags, miss_send_len))
+
+
+def encode_desc_reply(xid: int, *texts: str) -> bytes:
+    """A description: manufacturer, hardware, software, serial number, datapath; missing ones are empty."""
+    fields = [text.encode()[: size - 1] for text, size in zip(texts, _DESC_SIZES, strict=False)]
+    fields += [b""] * (len(_DESC_SIZES) - len(fields))
+    return message(MULTIPART_REPLY, xid, _MULTIPART.pack(MP_DESC, 0) + _DESC.pack(*fields))
 
 
 def encode_error(xid: int, kind: int, code: int, data: bytes = b"") -> bytes:
@@ -213,19 +268,24 @@ def _parts(xid: int, kind: int, entries: list[bytes], more: bool = False) -> Ite
 
 __all__ = [
     "FlowMod",
+    "FlowStatsRequest",
     "PacketOut",
     "decode_flow_mod",
     "decode_flow_stats_request",
     "decode_multipart_request",
     "decode_packet_out",
+    "decode_role_request",
     "encode_barrier_reply",
+    "encode_desc_reply",
     "encode_error",
     "encode_features_reply",
     "encode_flow_removed",
     "encode_flow_stats",
     "encode_flow_stats_reply",
+    "encode_get_config_reply",
     "encode_packet_in",
     "encode_port",
     "encode_port_desc_reply",
     "encode_port_status",
+    "encode_role_reply",
 ]
