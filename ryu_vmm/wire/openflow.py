@@ -49,7 +49,8 @@ from .oxm import decode_instructions, decode_match, encode_actions, encode_instr
 _FLOW_MOD = struct.Struct("!BBHIQQBBHHHIIIHxx")
 _PACKET_OUT = struct.Struct("!BBHIIIH6x")
 _PACKET_IN = struct.Struct("!BBHIIHBBQHHII")
-_PACKET_IN_TUNNEL = struct.Struct("!IQI4sI4s")
+_PACKET_IN_METADATA = struct.Struct("!IQ")
+_PACKET_IN_TUNNEL = struct.Struct("!IQI4sI4sIQ")
 _FLOW_STATS = struct.Struct("!HBxIIHHHH4xQQQ")
 _FLOW_REMOVED = struct.Struct("!QHBBIIHHQQ")
 _FLOW_STATS_REQUEST = struct.Struct("!HH4xB3xII4xQQ")
@@ -58,7 +59,8 @@ _PORT = struct.Struct("!I4x6s2x16sII24x")
 _ALL_TABLES = 0xFF
 _EMPTY_MATCH = encode_match(())
 _PORT_DOWN = _LINK_DOWN = 1
-_IN_PORT_OXM, _TUN_ID_OXM, _TUN_SRC_OXM, _TUN_DST_OXM = 0x80000004, 0x80004C08, 0x00013E04, 0x00014004
+_IN_PORT_OXM, _METADATA_OXM = 0x80000004, 0x80000408
+_TUNNEL_OXMS = (0x80004C08, 0x00013E04, 0x00014004, _METADATA_OXM)
 
 
 # --- to the switch ------------------------------------------------------------------------------------------
@@ -172,7 +174,7 @@ def encode_set_async(
 class PacketIn(NamedTuple):
     """A packet that a switch handed over.
 
-    ``reason``: ofp_packet_in_reason. ``cookie``: that of the flow that did it (all ones: none). ``tun_id``,
+    ``reason``: ofp_packet_in_reason. ``metadata``: what the tables have written. ``cookie``: that of the flow that did it (all ones: none). ``tun_id``,
     ``tun_src`` (4 or 16 bytes): tunnel key and sender's underlay address, None if it came in on no tunnel.
     """
 
@@ -183,13 +185,14 @@ class PacketIn(NamedTuple):
     tun_id: int | None
     tun_src: bytes | None
     frame: bytes
+    metadata: int = 0
 
 
 def decode_packet_in(buf: bytes) -> PacketIn:
     """An ofp_packet_in (section 7.4.1).
 
-    The match of a packet from a port, and of one from a VXLAN tunnel over IPv4, as Open vSwitch writes it,
-    are sliced in place; any other is walked.
+    The shapes that Open vSwitch gives the match of a packet from a port, and of one from a tunnel over IPv4
+    with metadata, are sliced in place; any other is walked.
     """
     try:
         version, kind, length, _, _, _, reason, table, cookie, match_type, match_len, oxm, in_port = (
@@ -204,10 +207,16 @@ def decode_packet_in(buf: bytes) -> PacketIn:
             if length < 42:
                 raise DecodeError("packet-in is cut short", "of-truncated")
             return PacketIn(reason, table, cookie, in_port, None, None, buf[42:])
-        if match_len == 40 and length >= 66:
-            id_oxm, tun_id, src_oxm, tun_src, dst_oxm, _ = _PACKET_IN_TUNNEL.unpack_from(buf, 36)
-            if id_oxm == _TUN_ID_OXM and src_oxm == _TUN_SRC_OXM and dst_oxm == _TUN_DST_OXM:
-                return PacketIn(reason, table, cookie, in_port, tun_id, tun_src, buf[66:])
+        if match_len == 24 and length >= 50:
+            oxm, metadata = _PACKET_IN_METADATA.unpack_from(buf, 36)
+            if oxm == _METADATA_OXM:
+                return PacketIn(reason, table, cookie, in_port, None, None, buf[50:], metadata)
+        elif match_len == 52 and length >= 82:
+            oxm, tun_id, src_oxm, tun_src, dst_oxm, _, last_oxm, metadata = _PACKET_IN_TUNNEL.unpack_from(
+                buf, 36
+            )
+            if (oxm, src_oxm, dst_oxm, last_oxm) == _TUNNEL_OXMS:
+                return PacketIn(reason, table, cookie, in_port, tun_id, tun_src, buf[82:], metadata)
     return _walk_packet_in(buf, reason, table, cookie)
 
 
@@ -231,6 +240,7 @@ def _walk_packet_in(buf: bytes, reason: int, table: int, cookie: int) -> PacketI
         int.from_bytes(tun_id, "big") if tun_id is not None else None,
         tun_src,
         buf[after + 2 :],
+        int.from_bytes(fields.get("metadata", b""), "big"),
     )
 
 

@@ -50,6 +50,8 @@ class Switch:
         subprocess.run(["ip", "netns", "add", self.name], check=True)
         inside = ["ip", "netns", "exec", self.name]
         subprocess.run([*inside, "ip", "link", "set", "lo", "up"], check=True)
+        # The kernel's own neighbor discovery on the ports would be among the packets counted.
+        subprocess.run([*inside, "sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1"], check=True)
         database = self.folder / "conf.db"
         schema = "/usr/share/openvswitch/vswitch.ovsschema"
         subprocess.run(["ovsdb-tool", "create", str(database), schema], check=True)
@@ -306,7 +308,7 @@ FRAME = MAC + MAC + b"\x88\xb5" + bytes(range(200))
 
 def test_replacing_a_flow_keeps_its_counters(switch: Switch) -> None:
     """What openflow.encode_flow_mods says about ``add`` over an equal key."""
-    flow = Flow(0, 5, match(in_port=1), (Output(2),))
+    flow = Flow(0, 5, match(in_port=1, eth_type=0x88B5), (Output(2),))
     switch.add(flow)
     for _ in range(4):
         switch.send(openflow.encode_packet_out(1, (Output(TABLE),), FRAME))
@@ -326,7 +328,7 @@ def test_packet_in_from_a_port_comes_whole(switch: Switch) -> None:
     switch.add(Flow(0, 5, (), goto=4, write_metadata=0x77), Flow(4, 5, (), (ToNva(0xFFFF),), cookie=42))
     switch.send(openflow.encode_packet_out(1, (Output(TABLE),), FRAME))
     found = openflow.decode_packet_in(switch.receive(base.PACKET_IN))
-    assert found == openflow.PacketIn(1, 4, 42, 1, None, None, FRAME)
+    assert found == openflow.PacketIn(1, 4, 42, 1, None, None, FRAME, 0x77)
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -336,10 +338,11 @@ def test_packet_in_from_a_tunnel_names_the_sender(switch: Switch, version: int) 
     marks = (set_field("tun_id", 100), SetField(f"tun_ipv{version}_src", sender))
     marks += (SetField(f"tun_ipv{version}_dst", sender),)
     switch.send(openflow.encode_set_config(1))
-    switch.add(Flow(0, 5, (), (*marks, ToNva(0xFFFF)), cookie=42))
-    switch.send(openflow.encode_packet_out(1, (Output(TABLE),), FRAME))
-    found = openflow.decode_packet_in(switch.receive(base.PACKET_IN))
-    assert found == openflow.PacketIn(1, 0, 42, 1, 100, sender, FRAME)
+    for metadata in (0, 0xFFFFFFFF00000001):
+        switch.add(Flow(0, 5, (), marks, 1, metadata), Flow(1, 5, (), (ToNva(0xFFFF),), cookie=42))
+        switch.send(openflow.encode_packet_out(1, (Output(TABLE),), FRAME))
+        found = openflow.decode_packet_in(switch.receive(base.PACKET_IN))
+        assert found == openflow.PacketIn(1, 1, 42, 1, 100, sender, FRAME, metadata)
 
 
 def test_packet_in_comes_whole_whatever_was_asked_for(switch: Switch) -> None:
