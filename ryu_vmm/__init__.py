@@ -8,9 +8,10 @@ ryu-manager looks for here, is loaded when it is first asked for (PEP 562).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # typing's own constant; ryu_vmm.compat loads this package at every start of Python
 if TYPE_CHECKING:
+    from typing import Any
+
     from ryu_vmm.app import VmmApp
 
 __all__ = ["VmmApp", "__version__"]

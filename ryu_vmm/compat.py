@@ -1,31 +1,358 @@
-"""Mends that Ryu 4.34 needs on a current Python and eventlet, applied when the module concerned is imported.
+"""Mends for Ryu 4.34 on a current Python and eventlet, applied the moment the module concerned is imported.
 
-``install()`` is called by a .pth file at interpreter start. It only puts a finder on ``sys.meta_path``.
+A .pth file in site-packages calls `install` at interpreter start, so that plain ``ryu-manager`` has the mends
+before it imports anything. All that does is put a finder on ``sys.meta_path``: no import of ryu or eventlet,
+a fraction of a millisecond. Programs that use neither never notice.
+
+=================  ===========================================================================================
+module             what stock does, and what is mended
+=================  ===========================================================================================
+eventlet           warns of its deprecation on stderr at every start: that one warning is not shown
+eventlet.patcher   ryu-manager patches twice, and the second time eventlet takes the locks it has just made
+                   green for locks it missed, and says so on stderr: they are converted without that count
+eventlet.wsgi      no longer has ALREADY_HANDLED, which ryu.app.wsgi imports: it is an empty list again
+                   (``None`` would break websockets: the server iterates over it)
+ryu.utils          ``ryu-manager ryu_vmm`` beside a folder ``./ryu_vmm`` dies with IsADirectoryError: a folder
+                   is not a file to execute, so the name is imported as a module
+ryu.lib.hub        StreamServer listens with SO_REUSEPORT, so that two controllers share a port unnoticed: it
+                   does not, and the second one ends with one clear line. The TLS listener serves the first
+                   switch only: one context, made at start, serves all. A failed or stalled TLS handshake
+                   is logged in one line. A listener out of file descriptors waits instead of dying
+ryu.base.app_manager  one application that fails or hangs while closing keeps the others from closing: each
+                   is stopped and closed, whatever the others do, within CLOSE_DEADLINE
+ryu.cmd.manager    SIGTERM kills without closing, SIGINT may be swallowed by whichever handler runs: both end
+                   it by closing all applications, exit status 0. An address that cannot be listened on (in
+                   a greenlet, where stock loses the error) ends it with one line and exit status 1
+=================  ===========================================================================================
 """
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # typing's own constant; importing typing would cost every start of Python milliseconds
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from importlib.machinery import ModuleSpec
-    from types import ModuleType
+    from types import FrameType, ModuleType
+    from typing import Any
 
-__all__ = ["install"]
+    Execute = Callable[[ModuleType], None]
+
+__all__ = ["CLOSE_DEADLINE", "HANDSHAKE_DEADLINE", "StartupError", "install"]
+
+HANDSHAKE_DEADLINE = 10.0
+"""Seconds a switch may take for its TLS handshake."""
+
+CLOSE_DEADLINE = 5.0
+"""Seconds one application may take to stop, and again to close, before the next one's turn."""
+
+ACCEPT_RETRY = 1.0
+"""Seconds a listener waits after an error of accept() that passes, such as too many open files."""
+
+BACKLOG = 1024
+"""Connections that may wait to be accepted: after a restart all switches come back at once."""
 
 
-def _mend_eventlet_wsgi(module: Any) -> None:
+class StartupError(Exception):
+    """ryu-manager cannot serve: an address is in use or not ours, or a certificate cannot be read."""
+
+
+class _Run:
+    """One run of ryu-manager's main(): who is to be told to stop, and why."""
+
+    def __init__(self, hub: Any) -> None:
+        self.hub = hub
+        self.main = hub.getcurrent()
+        self.failure: StartupError | None = None
+        self.stopping = False
+
+    def stop(self) -> None:
+        """Have the main greenlet leave its wait and close the applications. Only the first call counts."""
+        if not self.stopping:
+            self.stopping = True
+            # KeyboardInterrupt is what stock main() takes for 'end normally'.
+            self.hub.eventlet.hubs.get_hub().schedule_call_global(0, self.main.throw, KeyboardInterrupt)
+
+    def fail(self, error: StartupError) -> None:
+        """Stop with `error` as the reason. Raises: `error` in the main greenlet, TaskExit in any other."""
+        self.failure = self.failure or error
+        if self.hub.getcurrent() is self.main:
+            raise error
+        self.stop()
+        raise self.hub.TaskExit
+
+
+_run: _Run | None = None
+
+
+def _fail(error: StartupError, cause: Exception) -> None:
+    error.__cause__ = cause
+    if _run is None:
+        raise error
+    _run.fail(error)
+
+
+# ------------------------------------------------------------------------------------------ the mends
+
+
+def _mend_eventlet(module: ModuleType, execute: Execute) -> None:
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")
+        execute(module)
+
+
+def _mend_eventlet_patcher(module: Any, execute: Execute) -> None:
+    execute(module)
+    import threading
+
+    stock = module._green_existing_locks
+
+    def green_existing_locks(rlock_type: Any) -> None:
+        if rlock_type is not threading._PyRLock:  # type: ignore[attr-defined]
+            stock(rlock_type)
+            return
+        from eventlet.green.thread import get_ident
+
+        tid = get_ident()
+        module._upgrade_instances(sys.modules, rlock_type, lambda lock: module._convert_py3_rlock(lock, tid))
+
+    module._green_existing_locks = green_existing_locks
+
+
+def _mend_eventlet_wsgi(module: Any, execute: Execute) -> None:
+    execute(module)
     if not hasattr(module, "ALREADY_HANDLED"):
         module.ALREADY_HANDLED = []
 
 
-MENDS: dict[str, Callable[[Any], None]] = {"eventlet.wsgi": _mend_eventlet_wsgi}
+def _mend_utils(module: Any, execute: Execute) -> None:
+    execute(module)
+    import importlib
+    import os
+
+    stock = module.import_module
+
+    def import_module(modname: str) -> Any:
+        return importlib.import_module(modname) if os.path.isdir(modname) else stock(modname)
+
+    module.import_module = import_module
+
+
+def _mend_hub(hub: Any, execute: Execute) -> None:
+    execute(hub)
+    if not hasattr(hub, "StreamServer"):
+        return  # another RYU_HUB_TYPE
+    import errno
+    import os
+    import socket
+    import ssl
+
+    passing = {
+        errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM,
+        errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.EHOSTUNREACH,
+    }  # fmt: skip
+
+    def listen(listen_info: Any) -> Any:
+        host = listen_info[0]
+        if hub.ip.valid_ipv6(host):
+            return hub.eventlet.listen(
+                listen_info, family=socket.AF_INET6, backlog=BACKLOG, reuse_port=False
+            )
+        if os.path.isdir(os.path.dirname(host)):
+            return hub.eventlet.listen(host, family=socket.AF_UNIX, backlog=BACKLOG)
+        return hub.eventlet.listen(listen_info, backlog=BACKLOG, reuse_port=False)
+
+    def tls_context(args: dict[str, Any]) -> Any:
+        """Takes what belongs to the context out of `args`; the rest is for wrap_socket."""
+        context = args.pop("ssl_ctx", None)
+        if context is None:
+            context = ssl.SSLContext(args.pop("ssl_version", ssl.PROTOCOL_TLS_SERVER))
+        context.load_cert_chain(args.pop("certfile"), args.pop("keyfile"))
+        if "ca_certs" in args:
+            context.load_verify_locations(args.pop("ca_certs"))
+        if "cert_reqs" in args:
+            context.verify_mode = args.pop("cert_reqs")
+        return context
+
+    def init(
+        self: Any,
+        listen_info: Any,
+        handle: Any = None,
+        backlog: None = None,
+        spawn: str = "default",
+        **ssl_args: Any,
+    ) -> None:
+        assert backlog is None
+        assert spawn == "default"
+        host, port = listen_info[0], listen_info[1] if len(listen_info) > 1 else None
+        self.handle = handle
+        if ssl_args:
+            files = [ssl_args[k] for k in ("certfile", "keyfile", "ca_certs") if ssl_args.get(k)]
+            try:
+                context = tls_context(ssl_args)
+            except (OSError, ValueError) as e:
+                _fail(StartupError(f"TLS cannot use {', '.join(files)}: {e}"), e)
+            ssl_args.setdefault("server_side", True)
+
+            def wrap_and_handle(sock: Any, addr: Any) -> None:
+                late = TimeoutError(f"no handshake within {HANDSHAKE_DEADLINE:g} s")
+                try:
+                    sock = context.wrap_socket(sock, do_handshake_on_connect=False, **ssl_args)
+                    with hub.Timeout(HANDSHAKE_DEADLINE, late):
+                        sock.do_handshake()
+                except OSError as e:
+                    hub.LOG.warning("TLS with %s failed: %s", addr, e)
+                    sock.close()
+                    return
+                handle(sock, addr)
+
+            self.handle = wrap_and_handle
+        try:
+            self.server = listen(listen_info)
+        except (OSError, OverflowError) as e:
+            if isinstance(e, OSError) and e.errno == errno.EADDRINUSE:
+                text = f"port {port} on {host} is in use, another controller?"
+            else:
+                text = f"cannot listen on {host} port {port}: {getattr(e, 'strerror', None) or e}"
+            _fail(StartupError(text), e)
+
+    def serve_forever(self: Any) -> None:
+        while True:
+            try:
+                sock, addr = self.server.accept()
+            except OSError as e:
+                if e.errno not in passing:
+                    raise
+                hub.LOG.error("cannot accept a connection, trying on: %s", e.strerror)
+                hub.sleep(ACCEPT_RETRY)
+                continue
+            hub.spawn(self.handle, sock, addr)
+
+    hub.StreamServer.__init__ = init
+    hub.StreamServer.serve_forever = serve_forever
+
+
+def _mend_app_manager(module: Any, execute: Execute) -> None:
+    execute(module)
+    hub, log = module.hub, module.LOG
+
+    def guarded(name: str, verb: str, method: Callable[[], None]) -> None:
+        try:
+            with hub.Timeout(CLOSE_DEADLINE):
+                method()
+        except hub.Timeout:
+            log.error("%s did not %s within %g s", name, verb, CLOSE_DEADLINE)
+        except Exception:
+            log.exception("%s failed to %s", name, verb)
+
+    def close(self: Any) -> None:
+        with self.close_sem:
+            if _run is not None:
+                _run.stopping = True  # a signal from now on must not interrupt this
+            while self.applications:
+                name, app = self.applications.popitem()
+                # what unregister_app() does, for an application that may never have been registered
+                module.SERVICE_BRICKS.pop(name, None)
+                for other in module.SERVICE_BRICKS.values():
+                    other.unregister_observer_all_event(name)
+                guarded(name, "stop", app.stop)
+                guarded(name, "close", app.close)
+            while self.contexts:
+                name, context = self.contexts.popitem()
+                if callable(getattr(context, "close", None)):
+                    guarded(name, "close", context.close)
+
+    module.AppManager.close = close
+
+
+def _mend_manager(module: Any, execute: Execute) -> None:
+    execute(module)
+    import contextlib
+    import os
+    import posix  # os.read and os.write are eventlet's by now, which switch
+    import signal
+    import threading
+
+    hub, stock = module.hub, module.main
+    log = module.logging.getLogger("ryu.cmd.manager")
+    if not hasattr(hub, "eventlet"):
+        return
+
+    def main(args: Any = None, prog: str | None = None) -> int:
+        global _run
+        run = _run = _Run(hub)
+        # A handler runs wherever the interpreter happens to be, often inside the hub's poll, so it must
+        # neither raise nor switch. It writes to a pipe, which wakes the hub; a greenlet at the other end
+        # does the rest.
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+
+        def on_signal(number: int, _frame: FrameType | None) -> None:
+            with contextlib.suppress(BlockingIOError):  # a full pipe holds thousands of them already
+                posix.write(writer, bytes([number]))
+
+        def watch() -> None:
+            hub.eventlet.hubs.trampoline(reader, read=True)
+            log.info("%s: closing all applications", signal.Signals(posix.read(reader, 1)[0]).name)
+            run.stop()
+
+        watcher = hub.eventlet.spawn(watch)
+        before = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                if signal.getsignal(number) is not signal.SIG_IGN:  # a shell's background job: leave it so
+                    before[number] = signal.signal(number, on_signal)
+        try:
+            stock(args, prog)
+        except (KeyboardInterrupt, StartupError):
+            pass  # stopped before it was fully up
+        finally:
+            module.AppManager.get_instance().close()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            watcher.kill()
+            os.close(reader)
+            os.close(writer)
+            _run = None
+        if run.failure is not None:
+            log.error("%s", run.failure)
+            return 1
+        return 0
+
+    module.main = main
+
+
+MENDS: dict[str, Callable[[Any, Execute], None]] = {
+    "eventlet": _mend_eventlet,
+    "eventlet.patcher": _mend_eventlet_patcher,
+    "eventlet.wsgi": _mend_eventlet_wsgi,
+    "ryu.utils": _mend_utils,
+    "ryu.lib.hub": _mend_hub,
+    "ryu.base.app_manager": _mend_app_manager,
+    "ryu.cmd.manager": _mend_manager,
+}
+
+# ------------------------------------------------------------------------------------------ the hook
+
+
+def _mended(spec: ModuleSpec, mend: Callable[[Any, Execute], None]) -> ModuleSpec:
+    """The same spec, whose loader has `mend` execute the module."""
+    loader: Any = spec.loader
+    execute = loader.exec_module
+
+    def exec_module(module: ModuleType) -> None:
+        del loader.exec_module  # the loader is as it was, for whoever looks at it later
+        mend(module, execute)
+
+    loader.exec_module = exec_module
+    return spec
 
 
 class _Finder:
-    """Finds nothing itself: lets the finders after it find a module named in MENDS and mends it once executed."""
+    """Finds nothing itself: asks the finders after it for a module named in MENDS, and has it mended."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -34,18 +361,10 @@ class _Finder:
         if mend is None:
             return None
         for finder in sys.meta_path:
-            if isinstance(finder, _Finder) or (spec := finder.find_spec(name, path, target)) is None:
-                continue
-            loader: Any = spec.loader
-            execute = loader.exec_module
-
-            def execute_and_mend(module: ModuleType) -> None:
-                del loader.exec_module
-                execute(module)
-                mend(module)
-
-            loader.exec_module = execute_and_mend
-            return spec
+            if not isinstance(finder, _Finder):
+                spec = finder.find_spec(name, path, target)
+                if spec is not None and spec.loader is not None:
+                    return _mended(spec, mend)
         return None
 
 
