@@ -1,0 +1,103 @@
+"""Checking what was sent: documents against models, text against JSON, and refusals that name every field."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from .errors import InvalidInput
+
+__all__ = ["check", "error", "field_path", "refuse", "shortened", "strict_json"]
+
+_T = TypeVar("_T")
+#: At most this many wrong fields are named in one refusal.
+MAX_ERRORS = 100
+_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
+
+
+def check(wanted: type[_T], given: object, *, text: bool = False) -> _T:
+    """``given`` as ``wanted`` (a model or e.g. ``list[VmInput]``).
+
+    ``text``: numbers may be written as text. InvalidInput lists every wrong field in ``details["errors"]``.
+    """
+    adapter = _ADAPTERS.get(wanted)
+    if adapter is None:
+        adapter = _ADAPTERS[wanted] = TypeAdapter(wanted)
+    try:
+        checked: _T = adapter.validate_python(given, context={"text": text})
+    except ValidationError as e:
+        refuse(
+            error(field_path(wrong["loc"]), _why(wrong))
+            for wrong in e.errors(include_url=False, include_input=False)
+        )
+    return checked
+
+
+def refuse(errors: Iterable[Mapping[str, str]]) -> NoReturn:
+    """Raise InvalidInput for these (field, why) pairs, of which there must be at least one."""
+    listed = list(errors)
+    first = listed[0]
+    message = f"{first['field']}: {first['why']}" if first["field"] else first["why"]
+    if len(listed) > 1:
+        message += f" (and {len(listed) - 1} more)"
+    raise InvalidInput(message, field=first["field"], errors=listed[:MAX_ERRORS])
+
+
+def field_path(loc: Sequence[str | int]) -> str:
+    """A place in a document in dotted form.
+
+    >>> field_path(("vms", 3, "interfaces", 0, "mac"))
+    'vms[3].interfaces[0].mac'
+    """
+    path = ""
+    for part in loc:
+        if part != "[key]":
+            path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    return path
+
+
+def strict_json(text: str) -> Any:
+    """JSON of RFC 8259 with unique member names. ValueError (JSONDecodeError where a position is known)."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) != len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"member {twice!r} occurs twice in one object")
+        return made
+
+    def no_constant(name: str) -> NoReturn:
+        raise ValueError(f"{name} is not JSON")
+
+    try:
+        return json.loads(text, object_pairs_hook=unique, parse_constant=no_constant)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def shortened(text: object) -> str:
+    """``repr`` of at most 60 characters, for messages."""
+    shown = repr(text)
+    return shown if len(shown) <= 60 else shown[:57] + "..."
+
+
+def error(field: str, why: str) -> dict[str, str]:
+    """One wrong field, as refusals list it."""
+    return {"field": field, "why": why}
+
+
+def _why(wrong: Mapping[str, Any]) -> str:
+    kind, message = wrong["type"], str(wrong["msg"])
+    if kind == "extra_forbidden":
+        return "unknown field"
+    if kind == "missing":
+        return "is missing"
+    if kind in ("model_type", "dict_type", "model_attributes_type"):
+        return "is not an object"
+    if kind == "value_error":
+        return message.removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]

@@ -1,0 +1,149 @@
+"""YAML and JSON text as plain data that remembers its lines.
+
+A ``LineOf`` tells in which line, counted from 1, the value at a path of keys and indexes stands (or the
+nearest thing above it that is there at all).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import yaml
+
+from .checking import shortened, strict_json
+from .errors import InvalidInput
+
+__all__ = ["LineOf", "fault", "from_json", "from_yaml"]
+
+LineOf = Callable[[Sequence[str | int]], int | None]
+_YAML_TAG = "tag:yaml.org,2002:"
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_UNFINISHED = object()
+
+
+def fault(name: str, line: int | None, why: str) -> NoReturn:
+    """Raise InvalidInput for a line of a file."""
+    where = f"{name}:{line}" if line else name
+    raise InvalidInput(f"{where}: {why}", file=name, errors=[{"field": "", "line": line, "why": why}])
+
+
+def from_json(text: str, name: str) -> tuple[Any, LineOf]:
+    """JSON text; InvalidInput names the line where it is not JSON."""
+    try:
+        document = strict_json(text)
+    except json.JSONDecodeError as e:
+        fault(name, e.lineno, f"not JSON: {e.msg}")
+    except ValueError as e:
+        fault(name, None, f"not JSON: {e}")
+
+    def line_of(path: Sequence[str | int]) -> int | None:
+        at = _json_position(text, path)
+        return text.count("\n", 0, at) + 1
+
+    return document, line_of
+
+
+def _json_position(text: str, path: Sequence[str | int]) -> int:
+    """Where the value at ``path`` starts in valid JSON text; of its nearest ancestor if it is not there."""
+    decode = json.JSONDecoder().raw_decode
+    blank = re.compile(r"[\s,:]*")
+
+    def skip(at: int) -> int:
+        found = blank.match(text, at)
+        return found.end() if found else at
+
+    at = skip(0)
+    for part in path:
+        opening, child = text[at], skip(at + 1)
+        wanted = None
+        n = 0
+        while opening in "[{" and text[child] not in "]}":
+            key: object = n
+            start = child
+            if opening == "{":
+                key, child = decode(text, child)
+                child = skip(child)
+            if key == part:
+                wanted = start if opening == "{" else child
+                at_value = child
+                break
+            _, child = decode(text, child)
+            child, n = skip(child), n + 1
+        if wanted is None:
+            return at
+        at = at_value
+    return at
+
+
+def from_yaml(text: str, name: str) -> tuple[Any, LineOf]:
+    """One YAML document, its scalars left as text but for null; InvalidInput names the line of a fault."""
+    try:
+        loader = _LOADER(text)
+        try:
+            root = loader.get_single_node()
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as e:
+        mark = e.problem_mark or e.context_mark
+        fault(name, mark.line + 1 if mark else None, f"not YAML: {e.problem or e.context}")
+    except (yaml.YAMLError, RecursionError) as e:
+        fault(name, None, f"not YAML: {str(e).splitlines()[0] if str(e) else 'nested too deeply'}")
+
+    def line_of(path: Sequence[str | int]) -> int | None:
+        node = root
+        if node is None:
+            return None
+        line = node.start_mark.line + 1
+        for part in path:
+            line_and_node = _child(node, part)
+            if line_and_node is None:
+                break
+            line, node = line_and_node
+        return int(line)
+
+    try:
+        return (None if root is None else _plain(root, name, {})), line_of
+    except RecursionError:
+        fault(name, None, "not YAML: nested too deeply")
+
+
+def _child(node: Any, part: str | int) -> tuple[int, Any] | None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == part:
+                return key.start_mark.line + 1, value
+    elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+        value = node.value[part]
+        return value.start_mark.line + 1, value
+    return None
+
+
+def _plain(node: Any, name: str, made: dict[int, Any]) -> Any:
+    """Dicts, lists, text and None of a YAML node. Text is not interpreted: see schema.py for why."""
+    if id(node) in made:  # an alias: made once, and never inside itself
+        if made[id(node)] is _UNFINISHED:
+            fault(name, node.start_mark.line + 1, "an alias refers to what it is part of")
+        return made[id(node)]
+    made[id(node)] = _UNFINISHED
+    line = node.start_mark.line + 1
+    if not node.tag.startswith(_YAML_TAG) or node.tag.startswith(f"{_YAML_TAG}python"):
+        fault(name, line, f"unknown YAML tag {shortened(node.tag)}")
+    plain: Any
+    if isinstance(node, yaml.ScalarNode):
+        plain = None if node.tag == f"{_YAML_TAG}null" else node.value
+    elif isinstance(node, yaml.SequenceNode):
+        plain = [_plain(item, name, made) for item in node.value]
+    else:
+        plain = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                fault(name, key_node.start_mark.line + 1, "a key that is not text")
+            if key_node.value in plain:
+                fault(name, key_node.start_mark.line + 1, f"key {key_node.value!r} occurs twice")
+            value = _plain(value_node, name, made)
+            plain[key_node.value] = value
+    made[id(node)] = plain
+    return plain

@@ -1,0 +1,371 @@
+"""What may be sent to the NVA: the pydantic models of requests, shared by REST, inventory and ``vmm``.
+
+Unknown fields are refused, and so is anything that is not plainly what a field wants: no number for a text,
+no text, float or boolean for a number. (A YAML file has no reliable types, ``02:00:00:00:00:01`` and
+``0000000000000001`` being numbers to YAML 1.1; its scalars stay text, and the validation context
+``{"text": True}`` lets whole numbers be read from text.) A model's ``value`` method gives the core's value or
+event.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Protocol, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    model_validator,
+)
+
+from . import addresses, events, model
+from .checking import error, refuse, shortened
+from .errors import InvalidInput
+
+__all__ = [
+    "AbortInput",
+    "InterfaceInput",
+    "InventoryInput",
+    "Known",
+    "MoveInput",
+    "NetworkInput",
+    "NveInput",
+    "PlaceInput",
+    "PolicyInput",
+    "VmInput",
+    "duplicates",
+]
+
+_T = TypeVar("_T")
+_POLICY = model.Policy()
+
+
+def _whole(value: object, info: ValidationInfo) -> object:
+    """A whole number and nothing that merely resembles one; text counts where the source knows only text."""
+    if isinstance(value, str) and info.context and info.context.get("text"):
+        try:
+            return int(value, 16 if value[:2].lower() == "0x" else 10)
+        except ValueError:
+            raise ValueError("not a whole number") from None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError("not a whole number")
+    return value
+
+
+def _address(parse: Callable[[str], bytes], text: Callable[[bytes], str]) -> AfterValidator:
+    def canonical(given: str) -> str:
+        try:
+            return text(parse(given))
+        except InvalidInput as e:
+            raise ValueError(e.message) from None
+
+    return AfterValidator(canonical)
+
+
+def _dpid(given: str) -> str:
+    try:
+        return addresses.format_dpid(addresses.parse_dpid(given))
+    except InvalidInput as e:
+        raise ValueError(e.message) from None
+
+
+def _distinct(values: list[_T]) -> list[_T]:
+    if len(set(values)) != len(values):
+        raise ValueError("the same value twice")
+    return values
+
+
+_NAME = r"^[A-Za-z0-9._-]{1,63}$"
+_PORT = r"^[!-.0-~]{1,15}$"
+_TOKEN = r"^[!-~]{1,128}$"
+_WORDS = r"^[^\x00-\x1f\x7f]{1,256}$"
+_MEANING = {
+    _NAME: "a name: 1 to 63 letters, digits, dots, underscores or hyphens",
+    _PORT: "an OpenFlow port name: 1 to 15 printable ASCII characters without space and slash",
+    _TOKEN: "an identifier: 1 to 128 printable ASCII characters without space",
+    _WORDS: "text of 1 to 256 characters without control characters",
+}
+
+
+def _like(pattern: str) -> AfterValidator:
+    fits = re.compile(pattern.removeprefix("^").removesuffix("$")).fullmatch
+
+    def matching(given: str) -> str:
+        if not fits(given):
+            raise ValueError(f"{shortened(given)} is not {_MEANING[pattern]}")
+        return given
+
+    return AfterValidator(matching)
+
+
+def _text(pattern: str) -> Any:
+    return Field(description=_MEANING[pattern], json_schema_extra={"pattern": pattern})
+
+
+Name = Annotated[str, _like(_NAME), _text(_NAME)]
+PortName = Annotated[str, _like(_PORT), _text(_PORT)]
+Token = Annotated[str, _like(_TOKEN), _text(_TOKEN)]
+Words = Annotated[str, _like(_WORDS), _text(_WORDS)]
+Dpid = Annotated[
+    str,
+    AfterValidator(_dpid),
+    Field(description="OpenFlow datapath id, 16 hexadecimal digits", examples=["0000000000000001"]),
+]
+Mac = Annotated[
+    str,
+    _address(addresses.parse_mac, addresses.format_mac),
+    Field(description="unicast MAC address", examples=["02:00:00:00:00:01"]),
+]
+Ipv4 = Annotated[
+    str,
+    _address(addresses.parse_ipv4, addresses.format_ip),
+    Field(description="unicast IPv4 address", json_schema_extra={"format": "ipv4"}),
+]
+Ipv6 = Annotated[
+    str,
+    _address(addresses.parse_ipv6, addresses.format_ip),
+    Field(description="unicast IPv6 address", json_schema_extra={"format": "ipv6"}),
+]
+Ip = Annotated[
+    str,
+    _address(addresses.parse_ip, addresses.format_ip),
+    Field(description="IPv4 or IPv6 address"),
+]
+Whole = Annotated[int, BeforeValidator(_whole)]
+
+
+class Known(Protocol):
+    """What the names in a body refer to: an index that REST and the inventory make of the state."""
+
+    def vni(self, network: str) -> int | None:
+        """VNI of a network, None if there is no such network."""
+
+    def has_nve(self, name: str) -> bool:
+        """Whether that NVE is registered."""
+
+
+class Input(BaseModel):
+    """What all request bodies have in common."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NveInput(Input):
+    """A network virtualization edge: one OpenFlow bridge and its underlay address or addresses."""
+
+    name: Name
+    dpid: Dpid
+    ipv4: Ipv4 | None = Field(default=None, description="underlay IPv4 address")
+    ipv6: Ipv6 | None = Field(default=None, description="underlay IPv6 address")
+    tunnel_port: PortName | None = Field(
+        default=None, description="port name of the VXLAN port; default: found by itself"
+    )
+
+    @model_validator(mode="after")
+    def _reachable(self) -> NveInput:
+        if self.ipv4 is None and self.ipv6 is None:
+            raise ValueError("an NVE needs an underlay address: ipv4, ipv6 or both")
+        return self
+
+    def value(self) -> model.Nve:
+        """The core's value."""
+        return model.Nve(
+            self.name,
+            addresses.parse_dpid(self.dpid),
+            addresses.parse_ipv4(self.ipv4) if self.ipv4 else None,
+            addresses.parse_ipv6(self.ipv6) if self.ipv6 else None,
+            self.tunnel_port,
+        )
+
+
+class PolicyInput(Input):
+    """Policy of a network; every field has a default."""
+
+    distribution: model.Distribution = Field(
+        default=_POLICY.distribution,
+        description="locations are pushed to the NVEs, or pulled by them on first use",
+    )
+    announcements: model.Trust = Field(
+        default=_POLICY.announcements, description="whose announcement moves a VM without a request"
+    )
+    unknown: model.Unknown = Field(
+        default=_POLICY.unknown, description="what becomes of ARP and ND for addresses nobody registered"
+    )
+    admit: model.Admit = Field(default=_POLICY.admit, description="what a port's frames are checked against")
+    mtu: Whole = Field(
+        default=_POLICY.mtu, ge=576, le=9000, description="bytes of IP packet inside the network"
+    )
+    idle_timeout: Whole = Field(
+        default=_POLICY.idle_timeout,
+        ge=1,
+        le=65535,
+        description="seconds a pulled entry lasts without traffic",
+    )
+
+    def value(self) -> model.Policy:
+        """The core's value."""
+        return model.Policy(**{name: getattr(self, name) for name in type(self).model_fields})
+
+
+class NetworkInput(Input):
+    """A virtual network."""
+
+    name: Name
+    vni: Whole = Field(ge=1, lt=model.VNI_RESERVED, description="VXLAN network identifier")
+    policy: PolicyInput = PolicyInput()
+
+    def value(self) -> model.Network:
+        """The core's value."""
+        return model.Network(self.name, self.vni, self.policy.value())
+
+
+class PlaceInput(Input):
+    """An attachment point."""
+
+    nve: Name
+    port: PortName
+
+    def value(self) -> model.Place:
+        """The core's value."""
+        return model.Place(self.nve, self.port)
+
+
+class InterfaceInput(Input):
+    """An interface of a VM, where it is now, and where else the hypervisor may attach it."""
+
+    name: Name
+    network: Name
+    mac: Mac
+    ipv4: Annotated[list[Ipv4], Field(max_length=64), AfterValidator(_distinct)] = []
+    ipv6: Annotated[list[Ipv6], Field(max_length=64), AfterValidator(_distinct)] = []
+    nve: Name
+    port: PortName
+    attachments: list[PlaceInput] = Field(
+        default=[],
+        max_length=256,
+        description="ports elsewhere that are bound to this interface, at most one per NVE",
+    )
+
+    @model_validator(mode="after")
+    def _one_port_per_nve(self) -> InterfaceInput:
+        seen = {self.nve: self.port}
+        for place in self.attachments:
+            if seen.setdefault(place.nve, place.port) != place.port:
+                raise ValueError(f"two ports on NVE {place.nve}: {seen[place.nve]} and {place.port}")
+        return self
+
+    def value(self, vm: str, vni: int) -> model.Interface:
+        """The core's value."""
+        return model.Interface(
+            id=f"{vm}/{self.name}",
+            vm=vm,
+            name=self.name,
+            vni=vni,
+            mac=addresses.parse_mac(self.mac),
+            ipv4=tuple(addresses.parse_ipv4(a) for a in self.ipv4),
+            ipv6=tuple(addresses.parse_ipv6(a) for a in self.ipv6),
+            location=model.Place(self.nve, self.port),
+            attachments=tuple(dict.fromkeys(place.value() for place in self.attachments)),
+        )
+
+
+class VmInput(Input):
+    """A VM and its interfaces. The location of an interface that is known already is not changed by this."""
+
+    name: Name
+    interfaces: list[InterfaceInput] = Field(min_length=1, max_length=32)
+
+    @model_validator(mode="after")
+    def _distinct_names(self) -> VmInput:
+        _distinct([i.name for i in self.interfaces])
+        return self
+
+    def value(self, known: Known, at: str = "") -> events.VmSubmitted:
+        """The core's event. InvalidInput names the field (after ``at``) of an unknown network or NVE."""
+        errors: list[dict[str, str]] = []
+        interfaces = []
+        for n, interface in enumerate(self.interfaces):
+            path = f"{at}.interfaces[{n}]" if at else f"interfaces[{n}]"
+            vni = known.vni(interface.network)
+            if vni is None:
+                errors.append(error(f"{path}.network", f"there is no network {interface.network}"))
+            if not known.has_nve(interface.nve):
+                errors.append(error(f"{path}.nve", f"there is no NVE {interface.nve}"))
+            for m, place in enumerate(interface.attachments):
+                if not known.has_nve(place.nve):
+                    errors.append(error(f"{path}.attachments[{m}].nve", f"there is no NVE {place.nve}"))
+            interfaces.append(interface.value(self.name, vni or 0))
+        if errors:
+            refuse(errors)
+        return events.VmSubmitted(self.name, tuple(interfaces))
+
+
+class MoveInput(Input):
+    """A move of a VM to another NVE."""
+
+    vm: Name
+    to: Name = Field(description="name of the destination NVE")
+    kind: model.Kind = Field(
+        default=model.Kind.HOT, description="hot: the VM runs on; cold: shut down here, started there"
+    )
+    ports: dict[Name, PortName] = Field(
+        default={},
+        max_length=32,
+        description="interface name to port name at the destination; default: its attachment there, else the "
+        "port name it has at the source",
+    )
+    request_id: Token | None = Field(
+        default=None, description="the same id again is answered with the same move"
+    )
+    requested_by: Words | None = None
+
+    def value(self) -> events.MoveRequested:
+        """The core's event."""
+        return events.MoveRequested(
+            self.vm, self.to, self.kind, dict(self.ports), self.request_id, self.requested_by
+        )
+
+
+class AbortInput(Input):
+    """Why a move is aborted; kept in its history."""
+
+    why: Words = "abort requested"
+
+
+class InventoryInput(Input):
+    """NVEs, networks and VMs, applied as a whole in this order."""
+
+    nves: list[NveInput] = []
+    networks: list[NetworkInput] = []
+    vms: list[VmInput] = []
+
+
+def duplicates(inventory: InventoryInput) -> Iterator[dict[str, str]]:
+    """What occurs twice and may not: names, datapath ids, VNIs, addresses in a network, attachment points."""
+    seen: dict[tuple[str, ...], str] = {}
+
+    def twice(path: str, *key: str) -> Iterator[dict[str, str]]:
+        first = seen.setdefault(key, path)
+        if first != path:
+            yield error(path, f"{key[-1]} is already used by {first}")
+
+    for n, nve in enumerate(inventory.nves):
+        yield from twice(f"nves[{n}].name", "nve", nve.name)
+        yield from twice(f"nves[{n}].dpid", "dpid", nve.dpid)
+    for n, network in enumerate(inventory.networks):
+        yield from twice(f"networks[{n}].name", "network", network.name)
+        yield from twice(f"networks[{n}].vni", "vni", str(network.vni))
+    for n, vm in enumerate(inventory.vms):
+        yield from twice(f"vms[{n}].name", "vm", vm.name)
+        for m, interface in enumerate(vm.interfaces):
+            path = f"vms[{n}].interfaces[{m}]"
+            yield from twice(f"{path}.mac", "mac", interface.network, interface.mac)
+            yield from twice(f"{path}.port", "place", interface.nve, interface.port)
+            for family, ips in (("ipv4", interface.ipv4), ("ipv6", interface.ipv6)):
+                for k, ip in enumerate(ips):
+                    yield from twice(f"{path}.{family}[{k}]", "ip", interface.network, ip)

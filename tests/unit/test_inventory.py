@@ -1,0 +1,228 @@
+"""The inventory file: what is taken, what is refused, and in which line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ryu_vmm import inventory
+from ryu_vmm.errors import Conflict, InvalidInput
+
+GOOD = """\
+nves:
+  - name: nve1
+    dpid: 0000000000000010
+    ipv4: 192.168.100.1
+  - {name: nve2, dpid: 0x11, ipv4: 192.168.100.2, ipv6: "fd00:100::2"}
+networks:
+  - name: blue
+    vni: 100
+    policy: &pull
+      distribution: pull
+      mtu: 1400
+  - name: red
+    vni: 0x65
+    policy: *pull
+vms:
+  - name: vm1
+    interfaces:
+      - name: eth0
+        network: blue
+        mac: 52:54:00:12:34:56
+        ipv4: [10.0.0.1]
+        ipv6:
+          - 2001:db8::1
+        nve: nve1
+        port: tap-vm1
+        attachments:
+          - {nve: nve2, port: tap-vm1}
+"""
+
+
+def refused(text: str, **options: bool) -> InvalidInput:
+    with pytest.raises(InvalidInput) as caught:
+        inventory.parse(text, "lab.yaml", **options)
+    return caught.value
+
+
+def faults(error: InvalidInput) -> list[tuple[object, object]]:
+    return [(wrong["line"], wrong["field"]) for wrong in error.details["errors"]]  # type: ignore[attr-defined]
+
+
+def test_good_file_is_applied_whole(runtime, tmp_path: Path) -> None:
+    path = tmp_path / "lab.yaml"
+    path.write_text(GOOD)
+    assert inventory.apply_file(runtime, path) == {"created": 5, "updated": 0, "unchanged": 0}
+    state = runtime.state
+    assert state.nves["nve1"].dpid == 0x10
+    assert state.nves["nve2"].dpid == 0x11
+    assert state.networks[100].policy.mtu == state.networks[0x65].policy.mtu == 1400
+    interface = state.interfaces["vm1/eth0"]
+    assert interface.mac.hex(":") == "52:54:00:12:34:56"
+    assert interface.ipv6 == (bytes.fromhex("20010db8000000000000000000000001"),)
+    assert [tuple(place) for place in interface.attachments] == [("nve2", "tap-vm1")]
+
+    assert inventory.apply_file(runtime, path) == {"created": 0, "updated": 0, "unchanged": 5}
+    path.write_text(GOOD.replace("mtu: 1400", "mtu: 1300"))
+    assert inventory.apply_file(runtime, path) == {"created": 0, "updated": 2, "unchanged": 3}
+
+
+def test_json_is_the_same(runtime, tmp_path: Path) -> None:
+    whole = inventory.parse(GOOD).model_dump(mode="json")
+    path = tmp_path / "lab.json"
+    path.write_text(json.dumps(whole))
+    assert inventory.load(path) == inventory.parse(GOOD)
+
+
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", "{}", "vms: []\n"])
+def test_an_empty_file_is_an_empty_inventory(runtime, text: str) -> None:
+    assert inventory.apply(runtime, inventory.parse(text)) == {"created": 0, "updated": 0, "unchanged": 0}
+
+
+def test_every_fault_is_named_with_its_line() -> None:
+    text = (
+        GOOD.replace("vni: 100", "vni: 0")
+        .replace("mac: 52:54", "mac: 53:54")
+        .replace("port: tap-vm1\n", "prt: x\n")
+    )
+    error = refused(text)
+    assert faults(error) == [
+        (8, "networks[0].vni"),
+        (20, "vms[0].interfaces[0].mac"),
+        (18, "vms[0].interfaces[0].port"),
+        (25, "vms[0].interfaces[0].prt"),
+    ]
+    assert error.message.splitlines()[1].startswith(
+        "lab.yaml:20: vms[0].interfaces[0].mac: '53:54:00:12:34:56' is"
+    )
+
+
+def test_json_faults_have_lines_too() -> None:
+    whole = inventory.parse(GOOD).model_dump(mode="json")
+    whole["networks"][1]["vni"] = "101"
+    whole["vms"][0]["interfaces"][0]["colour"] = [1, {"a": "]}"}]
+    text = json.dumps(whole, indent=1)
+    lines = text.splitlines()
+    error = refused(text, yaml_syntax=False)
+    assert [field for _, field in faults(error)] == ["networks[1].vni", "vms[0].interfaces[0].colour"]
+    for (line, _), content in zip(faults(error), ('"vni": "101"', '"colour"'), strict=True):
+        assert content in lines[line - 1]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("change", "line", "field"),
+    [
+        (("dpid: 0x11", "dpid: 10"), 5, "nves[1].dpid"),
+        (("name: nve2, dpid", "name: nve1, dpid"), 5, "nves[1].name"),
+        (("vni: 0x65", "vni: 100"), 13, "networks[1].vni"),
+        (("name: red", "name: blue"), 12, "networks[1].name"),
+        (("nve: nve2, port: tap-vm1", "nve: nve1, port: other"), 18, "vms[0].interfaces[0]"),
+    ],
+)
+def test_what_may_not_occur_twice(change: tuple[str, str], line: int, field: str) -> None:
+    assert (line, field) in faults(refused(GOOD.replace(*change)))
+
+
+def test_addresses_are_unique_per_network_only() -> None:
+    second = """
+  - name: vm2
+    interfaces:
+      - {name: eth0, network: NETWORK, mac: "52:54:00:12:34:56", ipv4: [10.0.0.1], nve: nve1, port: tap-vm2}
+"""
+    assert len(inventory.parse(GOOD + second.replace("NETWORK", "red")).vms) == 2
+    error = refused(GOOD + second.replace("NETWORK", "blue"))
+    assert [field for _, field in faults(error)] == [
+        "vms[1].interfaces[0].mac",
+        "vms[1].interfaces[0].ipv4[0]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("vms: [\n", 2, "not YAML"),
+        ("vms:\n\t- x\n", 2, "not YAML"),
+        ("vms: []\nvms: []\n", 2, "twice"),
+        ("? [a]\n: b\n", 1, "a key that is not text"),
+        ("nves: !!python/object:os.system x\n", 1, "unknown YAML tag"),
+        ("nves: !mine x\n", 1, "unknown YAML tag"),
+        ("--- {}\n--- {}\n", 2, "not YAML"),
+        ("nves: &a\n - *a\n", 1, "part of"),
+        ("- nves\n", 1, "is not an object"),
+        ("just text\n", 1, "is not an object"),
+        ("nves: 5\n", 1, "list"),
+        ("nves: [" + "[" * 5000, None, "not YAML"),
+        ("a: \0", None, "not YAML"),
+    ],
+)
+def test_what_is_no_inventory_at_all(text: str, line: int | None, words: str) -> None:
+    error = refused(text)
+    assert words in error.message
+    if line is not None:
+        assert error.message.startswith(f"lab.yaml:{line}: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "lab.yaml:1: not JSON"),
+        ('{\n"vms": [],\n"vms": []}', "'vms' occurs twice"),
+        ("NaN", "not JSON"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"networks": [{"name": "blue", "vni": 1e2}]}', "networks[0].vni: not a whole number"),
+        ('{"networks": [{"name": "blue", "vni": true}]}', "networks[0].vni: not a whole number"),
+        ("[]", "is not an object"),
+    ],
+)
+def test_what_is_no_json(text: str, words: str) -> None:
+    assert words in refused(text, yaml_syntax=False).message
+
+
+def test_not_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "latin.yaml"
+    path.write_bytes(b"vms: []\n# \xe9\n")
+    with pytest.raises(InvalidInput, match=r"latin.yaml:2: not UTF-8"):
+        inventory.load(path)
+
+
+def test_unknown_references_change_nothing(runtime, tmp_path: Path) -> None:
+    path = tmp_path / "lab.yaml"
+    path.write_text(
+        GOOD.replace("network: blue", "network: green").replace("{nve: nve2, port", "{nve: nve9, port")
+    )
+    with pytest.raises(InvalidInput) as caught:
+        inventory.apply_file(runtime, path)
+    assert faults(caught.value) == [
+        (19, "vms[0].interfaces[0].network"),
+        (27, "vms[0].interfaces[0].attachments[0].nve"),
+    ]
+    assert not runtime.state.nves
+
+
+def test_a_conflict_changes_nothing_and_names_the_line(runtime, tmp_path: Path) -> None:
+    path = tmp_path / "lab.yaml"
+    path.write_text(GOOD)
+    inventory.apply_file(runtime, path)
+    path.write_text(
+        "networks:\n- {name: green, vni: 7}\n"
+        "vms:\n- name: vm9\n  interfaces:\n"
+        '  - {name: eth0, network: green, mac: "02:00:00:00:00:09", nve: nve1, port: tap-vm9}\n'
+        '  - {name: eth1, network: blue, mac: "52:54:00:12:34:56", nve: nve1, port: tap-vm9b}\n'
+    )
+    with pytest.raises(Conflict, match=r"lab.yaml:4: vms\[0\]: MAC 52:54:00:12:34:56 .* vm1/eth0"):
+        inventory.apply_file(runtime, path)
+    assert runtime.state.network_named("green") is None
+    assert set(runtime.state.vms) == {"vm1"}
+
+
+def test_a_moved_vm_stays_where_it_is(runtime) -> None:
+    inventory.apply(runtime, inventory.parse(GOOD))
+    other_port = GOOD.replace("port: tap-vm1\n", "port: tap-old\n")
+    assert inventory.apply(runtime, inventory.parse(other_port)) == {
+        "created": 0,
+        "updated": 0,
+        "unchanged": 5,
+    }
+    assert runtime.state.interfaces["vm1/eth0"].location.port == "tap-vm1"
