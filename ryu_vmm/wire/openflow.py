@@ -174,8 +174,9 @@ def encode_set_async(
 class PacketIn(NamedTuple):
     """A packet that a switch handed over.
 
-    ``reason``: ofp_packet_in_reason. ``metadata``: what the tables have written. ``cookie``: that of the flow that did it (all ones: none). ``tun_id``,
+    ``reason``: ofp_packet_in_reason. ``cookie``: that of the flow that did it (all ones: none). ``tun_id``,
     ``tun_src`` (4 or 16 bytes): tunnel key and sender's underlay address, None if it came in on no tunnel.
+    ``metadata``: what the tables have written.
     """
 
     reason: int
