@@ -1,0 +1,7 @@
+"""Emulated OpenFlow 1.3 switches: an oracle for unit tests, a fabric of a thousand edges for measurements.
+
+``packets``, ``rules`` and ``tables`` are pure: frames to fields, what a switch refuses, and flow tables
+that say where a frame comes out. ``switch`` is one switch's side of the protocol as bytes in, bytes out;
+``fabric`` is an overlay of many in one process on one selector loop, with faults to order; ``load`` sends
+packet-ins as fast as they are answered. Neither ryu nor eventlet is involved.
+"""

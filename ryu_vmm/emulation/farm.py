@@ -1,0 +1,217 @@
+"""Many emulated switches in one process: one selector loop, one connection from each to its controller."""
+
+from __future__ import annotations
+
+import errno
+import heapq
+import itertools
+import selectors
+import socket
+import time
+from collections.abc import Callable
+
+from .fabric import Fabric
+from .switch import Session, Switch
+
+#: Connections being set up at the same time; a listen queue is not endless.
+_AT_ONCE = 32
+_READ = 1 << 18
+clock = time.monotonic
+
+
+class Link:
+    """A switch's socket towards the controller."""
+
+    __slots__ = ("connected", "receive", "rest", "session", "sock", "switch", "writing")
+
+    def __init__(self, switch: Switch, sock: socket.socket) -> None:
+        self.switch = switch
+        self.sock = sock
+        self.session: Session | None = None
+        self.connected = False
+        self.receive: Callable[[bytes, float], None] | None = None  # in place of the session's, under load
+        self.rest = b""  # what the socket did not take yet
+        self.writing = False
+
+
+class Farm:
+    """Runs switches against a controller.
+
+    Args:
+        controller: (address, port) that all of them connect to.
+        reconnect: seconds after which a lost connection is tried again (None: never).
+
+    ``run`` works until a condition holds; nothing happens outside of it.
+    """
+
+    def __init__(self, controller: tuple[str, int], reconnect: float | None = 0.5) -> None:
+        self.controller = controller
+        self.reconnect = reconnect
+        self.fabric = Fabric()
+        self.links: dict[int, Link] = {}
+        self.selector = selectors.DefaultSelector()
+        self.losses = 0  # connections lost or refused
+        self._waiting: list[Switch] = []
+        self._setting_up: set[int] = set()
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._awake: dict[Session, None] = {}  # with something to send, in order
+
+    # --- switches -----------------------------------------------------------------------------------------
+    def add(self, switch: Switch) -> None:
+        """Put a switch into the overlay and connect it, as soon as the loop runs."""
+        self.fabric.add(switch)
+        switch.wake = self._wake
+        self._waiting.append(switch)
+
+    @property
+    def ready(self) -> bool:
+        """Whether every switch is connected and has been asked for its features."""
+        return len(self.links) == len(self.fabric.switches) and all(
+            link.session is not None and link.session.ready for link in self.links.values()
+        )
+
+    def cut(self, dpid: int) -> None:
+        """Close a switch's connection; it comes back after ``reconnect`` seconds."""
+        self._close(self.links[dpid])
+
+    def close(self) -> None:
+        """Close all connections for good."""
+        self.reconnect = None
+        for link in list(self.links.values()):
+            self._close(link)
+        self._waiting.clear()
+        self._timers.clear()
+        self.selector.close()
+
+    # --- loop ---------------------------------------------------------------------------------------------
+    def run(self, until: Callable[[], bool], timeout: float) -> bool:
+        """Serve the switches until the condition holds (true) or ``timeout`` seconds are over (false)."""
+        deadline = clock() + timeout
+        while not until():
+            now = clock()
+            if now >= deadline:
+                return False
+            self.step(deadline - now)
+        return True
+
+    def after(self, delay: float, call: Callable[[], None]) -> None:
+        """Call this in ``delay`` seconds."""
+        heapq.heappush(self._timers, (clock() + delay, next(self._order), call))
+
+    def step(self, timeout: float) -> None:
+        """One turn: wait for at most ``timeout`` seconds, then serve whatever is there."""
+        now = clock()
+        while self._timers and self._timers[0][0] <= now:
+            heapq.heappop(self._timers)[2]()
+        while self._waiting and len(self._setting_up) < _AT_ONCE:
+            self._connect(self._waiting.pop(0))
+        self.flush()
+        if self._timers:
+            timeout = min(timeout, max(0.0, self._timers[0][0] - clock()))
+        for key, events in self.selector.select(timeout):
+            if isinstance(key.data, Link):
+                self._serve(key.data, events)
+            else:
+                key.data()
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what waits in the sessions."""
+        while self._awake:
+            awake, self._awake = self._awake, {}
+            for session in awake:
+                link = self.links.get(session.switch.dpid)
+                if link is not None and link.session is session:
+                    self._flush(link, session)
+
+    def _flush(self, link: Link, session: Session) -> None:
+        due = session.due(clock())
+        if due is not None:
+            self.after(max(0.0, due - clock()), lambda: self._wake(session))
+        if session.out:
+            data = b"".join(session.out)
+            session.out.clear()
+            self.send(link, data)
+
+    def _wake(self, session: Session) -> None:
+        self._awake[session] = None
+
+    def _connect(self, switch: Switch) -> None:
+        family = socket.AF_INET6 if ":" in self.controller[0] else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        link = Link(switch, sock)
+        self.links[switch.dpid] = link
+        self._setting_up.add(switch.dpid)
+        error = sock.connect_ex(self.controller)
+        if error not in (0, errno.EINPROGRESS):
+            self._close(link, registered=False)
+            return
+        self.selector.register(sock, selectors.EVENT_WRITE, link)
+        link.writing = True
+
+    def _serve(self, link: Link, events: int) -> None:
+        if not link.connected:
+            if link.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                self._close(link)
+                return
+            link.connected = True
+            link.session = link.switch.connect()
+            self._wake(link.session)
+            self.selector.modify(link.sock, selectors.EVENT_READ, link)
+            link.writing = False
+            return
+        if events & selectors.EVENT_WRITE:
+            self.send(link, b"")
+        if events & selectors.EVENT_READ:
+            self._read(link)
+
+    def _read(self, link: Link) -> None:
+        session = link.session
+        assert session is not None
+        try:
+            data = link.sock.recv(_READ)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._close(link)
+            return
+        (link.receive or session.receive)(data, clock())
+        if session.ready:
+            self._setting_up.discard(link.switch.dpid)
+        if session.closing:
+            self._close(link)
+
+    def send(self, link: Link, data: bytes) -> None:
+        """Send bytes on a connection, now or when it takes them."""
+        data = link.rest + data if link.rest else data
+        try:
+            sent = link.sock.send(data) if data else 0
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._close(link)
+            return
+        link.rest = data[sent:]
+        if bool(link.rest) != link.writing:
+            link.writing = bool(link.rest)
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if link.writing else 0)
+            self.selector.modify(link.sock, events, link)
+
+    def _close(self, link: Link, registered: bool = True) -> None:
+        if self.links.get(link.switch.dpid) is not link:
+            return
+        del self.links[link.switch.dpid]
+        self._setting_up.discard(link.switch.dpid)
+        self.losses += 1
+        if registered:
+            self.selector.unregister(link.sock)
+        link.sock.close()
+        if link.session is not None:
+            link.switch.disconnect(link.session)
+        if self.reconnect is not None:
+            self.after(self.reconnect, lambda: self._waiting.append(link.switch))

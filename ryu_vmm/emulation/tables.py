@@ -1,0 +1,427 @@
+"""The flow tables of an OpenFlow 1.3 switch: inject a frame, ask where it comes out.
+
+>>> from ryu_vmm.flows import Flow, Output, match
+>>> tables = Tables([Flow(table=0, priority=1, match=match(in_port=1), actions=(Output(2),), cookie=7)])
+>>> [out.port for out in tables.run({"eth_dst": 0x020000000001}, in_port=1)]
+[2]
+>>> tables.run({"eth_dst": 0x020000000001}, in_port=3)
+[Dropped(cookie=None)]
+
+Semantics are those of OpenFlow 1.3.5 and, where that leaves room, of Open vSwitch: matches and set-fields
+are checked for their prerequisites, a packet is never sent out of the port it came in on except by
+``IN_PORT``, a table without a matching flow drops, a later table sees what earlier ones rewrote. No I/O, no
+clock: time is an argument.
+
+Lookup is by tuple space search: the flows of a table that match the same bits share a hash table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from ..flows import (
+    FIELDS,
+    IN_PORT,
+    TABLE,
+    Action,
+    Flow,
+    FlowChange,
+    FlowStats,
+    Match,
+    Output,
+    SetField,
+)
+from ..flows import ToNva as ToNvaAction
+from . import packets
+from .rules import Refused, check, comprises
+
+#: Reasons of a packet-in (OpenFlow 1.3.5 section 7.4.1).
+NO_MATCH, ACTION = 0, 1
+ALL_TABLES = 0xFF
+#: "From nowhere": the in_port of a packet-out that names none.
+CONTROLLER = 0xFFFFFFFD
+ANY_PORT = 0xFFFFFFFF
+RESET_COUNTS = 4
+FLOOD, ALL = 0xFFFFFFFB, 0xFFFFFFFC
+
+
+@dataclass(frozen=True, slots=True)
+class Out:
+    """The frame left through ``port``; ``tun_*`` are what the tunnel is told (None: no tunnel)."""
+
+    port: int
+    tun_id: int | None = None
+    tun_src: bytes | None = None
+    tun_dst: bytes | None = None
+    frame: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class ToNva:
+    """The frame went to the NVA. ``cookie`` is that of the flow that sent it, None for a packet-out."""
+
+    cookie: int | None
+    reason: int = ACTION
+    frame: bytes = field(default=b"", compare=False, repr=False)
+    in_port: int = field(default=0, compare=False, repr=False)
+    table: int = field(default=0, compare=False, repr=False)
+    max_len: int = field(default=0xFFFF, compare=False, repr=False)
+    #: pipeline fields at that moment: metadata and tun_*, where not zero
+    context: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Nothing came out. ``cookie`` is that of the last flow matched; None: a table had no flow for it."""
+
+    cookie: int | None
+    table: int = field(default=0, compare=False, repr=False)
+
+
+Result = Out | ToNva | Dropped
+
+
+class Entry:
+    """A flow in a table, with its counters; times are in seconds on the caller's clock."""
+
+    __slots__ = ("bytes", "created", "flags", "flow", "hard_timeout", "packets", "used")
+
+    def __init__(self, flow: Flow, now: float = 0.0, hard_timeout: int = 0, flags: int = 0) -> None:
+        self.flow = flow
+        self.packets = 0
+        self.bytes = 0
+        self.created = self.used = now
+        self.hard_timeout = hard_timeout
+        self.flags = flags
+
+    def stats(self, now: float) -> FlowStats:
+        """The entry as flow statistics report it."""
+        return FlowStats(self.flow, self.packets, self.bytes, now - self.created)
+
+
+_Signature = tuple[tuple[str, int], ...]  # the fields that are matched, each with its mask
+_Values = tuple[int, ...]
+
+
+class _Table:
+    """One table: entries by identity, and by what they match for lookup."""
+
+    def __init__(self) -> None:
+        self.entries: dict[tuple[int, Match], Entry] = {}
+        self.groups: dict[_Signature, dict[_Values, list[Entry]]] = {}
+
+    def put(self, entry: Entry) -> Entry | None:
+        flow = entry.flow
+        replaced = self.remove(flow.priority, flow.match)
+        self.entries[flow.priority, flow.match] = entry
+        signature, values = _shape(flow.match)
+        same = self.groups.setdefault(signature, {}).setdefault(values, [])
+        same.append(entry)
+        same.sort(key=lambda e: -e.flow.priority)
+        return replaced
+
+    def remove(self, priority: int, match: Match) -> Entry | None:
+        entry = self.entries.pop((priority, match), None)
+        if entry is not None:
+            signature, values = _shape(match)
+            group = self.groups[signature]
+            group[values].remove(entry)
+            if not group[values]:
+                del group[values]
+                if not group:
+                    del self.groups[signature]
+        return entry
+
+    def find(self, fields: Mapping[str, int]) -> Entry | None:
+        best: Entry | None = None
+        for signature, group in self.groups.items():
+            found = group.get(tuple([fields.get(name, 0) & mask for name, mask in signature]))
+            if found and (best is None or found[0].flow.priority > best.flow.priority):
+                best = found[0]
+        return best
+
+
+def _shape(match: Match) -> tuple[_Signature, _Values]:
+    signature = []
+    values = []
+    for name, value, mask in match:
+        width = FIELDS[name].width
+        bits = int.from_bytes(mask, "big") if mask is not None else (1 << 8 * width) - 1
+        signature.append((name, bits))
+        values.append(int.from_bytes(value, "big") & bits)
+    return tuple(signature), tuple(values)
+
+
+class _Packet:
+    """A packet on its way: the frame, its fields, and what has become of it so far."""
+
+    __slots__ = ("fields", "frame", "in_port", "results")
+
+    def __init__(self, frame: bytes, in_port: int, pipeline: Mapping[str, int]) -> None:
+        self.frame = frame
+        self.in_port = in_port
+        self.fields = packets.parse(frame)
+        self.fields.update(pipeline)
+        self.fields["in_port"] = in_port
+        self.results: list[Result] = []
+
+
+class Tables:
+    """All tables of a switch.
+
+    ``tunnel`` is the number of the tunnel port: what leaves elsewhere then shows no ``tun_*`` (None: every
+    ``Out`` shows what the packet carries at that moment). ``ports``: those that an output to FLOOD or
+    ALL goes out of. ``strict``: refuse what a switch refuses.
+    """
+
+    def __init__(
+        self,
+        flows: Iterable[Flow] = (),
+        tunnel: int | None = None,
+        ports: Collection[int] = (),
+        strict: bool = True,
+    ) -> None:
+        self.tunnel = tunnel
+        self.ports = ports
+        self.strict = strict
+        self._tables: dict[int, _Table] = {}
+        for flow in flows:
+            self.add(flow)
+
+    # --- changing the tables --------------------------------------------------------------------------------
+    def add(self, flow: Flow, now: float = 0.0, hard_timeout: int = 0, flags: int = 0) -> Entry:
+        """Add a flow; one of the same table, priority and match is replaced, its age starts anew.
+
+        The counters of the one replaced are kept unless ``flags`` say otherwise, as Open vSwitch does.
+
+        Raises:
+            Refused: the switch would not take it (prerequisites, masks, backward goto).
+        """
+        if self.strict:
+            check(flow)
+        entry = Entry(flow, now, hard_timeout, flags)
+        table = self._tables.setdefault(flow.table, _Table())
+        replaced = table.put(entry)
+        if replaced is not None and not flags & RESET_COUNTS:
+            entry.packets, entry.bytes = replaced.packets, replaced.bytes
+        return entry
+
+    def modify(self, flow: Flow, strict: bool = False, cookie: int = 0, cookie_mask: int = 0) -> list[Entry]:
+        """Give new instructions to the flows selected as by :meth:`delete`; all else of them stays."""
+        if self.strict:
+            check(flow)
+        chosen = list(
+            self.select(flow.match, flow.table, flow.priority if strict else None, cookie, cookie_mask)
+        )
+        for entry in chosen:
+            entry.flow = entry.flow._replace(
+                actions=flow.actions, goto=flow.goto, write_metadata=flow.write_metadata
+            )
+        return chosen
+
+    def delete(
+        self,
+        match: Match = (),
+        table: int = ALL_TABLES,
+        priority: int | None = None,
+        cookie: int = 0,
+        cookie_mask: int = 0,
+        out_port: int = ANY_PORT,
+    ) -> list[Entry]:
+        """Remove flows and return them: exactly that match if ``priority`` is given, else all it comprises.
+
+        ``cookie`` and ``out_port`` narrow the choice further (section 6.4).
+        """
+        chosen = list(self.select(match, table, priority, cookie, cookie_mask, out_port))
+        for entry in chosen:
+            self._tables[entry.flow.table].remove(entry.flow.priority, entry.flow.match)
+        return chosen
+
+    def change(self, change: FlowChange, now: float = 0.0) -> None:
+        """Carry out one step of a difference between desired and installed flows."""
+        flow = change.flow
+        if change.op == "add":
+            self.add(flow, now)
+        elif change.op == "delete":
+            self.delete(flow.match, flow.table, flow.priority)
+        else:
+            raise ValueError(f"unknown change {change.op}")
+
+    def select(
+        self,
+        match: Match = (),
+        table: int = ALL_TABLES,
+        priority: int | None = None,
+        cookie: int = 0,
+        cookie_mask: int = 0,
+        out_port: int = ANY_PORT,
+    ) -> Iterator[Entry]:
+        """The entries that a flow statistics request or a delete with these arguments means, by table."""
+        numbers = sorted(self._tables) if table == ALL_TABLES else [table] if table in self._tables else []
+        for number in numbers:
+            entries = self._tables[number].entries
+            if priority is not None:
+                exact = entries.get((priority, match))
+                candidates = [exact] if exact is not None else []
+            elif match:
+                candidates = [entry for entry in entries.values() if comprises(match, entry.flow.match)]
+            else:
+                candidates = list(entries.values())
+            for entry in candidates:
+                if (entry.flow.cookie ^ cookie) & cookie_mask:
+                    continue
+                if out_port == ANY_PORT or any(_goes_to(a, out_port) for a in entry.flow.actions):
+                    yield entry
+
+    def expire(self, now: float) -> list[tuple[Entry, int]]:
+        """Remove the flows whose time is up; each with its reason (0: idle, 1: hard; section 7.4.2)."""
+        gone = []
+        for table in self._tables.values():
+            for entry in list(table.entries.values()):
+                if entry.hard_timeout and now - entry.created >= entry.hard_timeout:
+                    gone.append((entry, 1))
+                elif entry.flow.idle_timeout and now - entry.used >= entry.flow.idle_timeout:
+                    gone.append((entry, 0))
+        for entry, _ in gone:
+            self._tables[entry.flow.table].remove(entry.flow.priority, entry.flow.match)
+        return gone
+
+    @property
+    def flows(self) -> list[Flow]:
+        """All flows, by table, highest priority first."""
+        found = [entry.flow for table in self._tables.values() for entry in table.entries.values()]
+        return sorted(found, key=lambda flow: (flow.table, -flow.priority, flow.match))
+
+    def packets(self, flow: Flow) -> int:
+        """Packets counted by the flow of that table, priority and match (KeyError: it is not there)."""
+        return self._tables[flow.table].entries[flow.priority, flow.match].packets
+
+    def __len__(self) -> int:
+        return sum(len(table.entries) for table in self._tables.values())
+
+    # --- packets --------------------------------------------------------------------------------------------
+    def run(
+        self,
+        packet: bytes | Mapping[str, int | bytes],
+        in_port: int,
+        tun_id: int | None = None,
+        tun_src: bytes | None = None,
+        tun_dst: bytes | None = None,
+        now: float = 0.0,
+    ) -> list[Result]:
+        """What becomes of a packet that comes in on ``in_port``, in the order in which it happens.
+
+        A mapping of fields is made into a frame first (:func:`ryu_vmm.emulation.packets.build`).
+        """
+        frame = packet if isinstance(packet, bytes) else packets.build(packet)
+        state = _Packet(frame, in_port, _tunnel_fields(tun_id, tun_src, tun_dst))
+        self._traverse(state, now)
+        return state.results
+
+    def execute(
+        self, actions: Iterable[Action], frame: bytes, in_port: int = CONTROLLER, now: float = 0.0
+    ) -> list[Result]:
+        """What becomes of a packet-out; an output to ``TABLE`` runs it through the tables."""
+        state = _Packet(frame, in_port, {})
+        self._act(state, tuple(actions), None, None, now)
+        return state.results or [Dropped(None)]
+
+    def _traverse(self, state: _Packet, now: float) -> None:
+        number: int | None = 0
+        cookie: int | None = None
+        before = len(state.results)
+        last = 0
+        while number is not None:
+            last = number
+            table = self._tables.get(number)
+            entry = table.find(state.fields) if table else None
+            if entry is None:
+                cookie = None
+                break
+            entry.packets += 1
+            entry.bytes += len(state.frame)
+            entry.used = now
+            flow = entry.flow
+            cookie = flow.cookie
+            if flow.actions:
+                self._act(state, flow.actions, cookie, flow, now)
+            if flow.write_metadata:
+                state.fields["metadata"] = state.fields.get("metadata", 0) | flow.write_metadata
+            number = flow.goto
+        if len(state.results) == before:
+            state.results.append(Dropped(cookie, last))
+
+    def _act(
+        self, state: _Packet, actions: tuple[Action, ...], cookie: int | None, flow: Flow | None, now: float
+    ) -> None:
+        for action in actions:
+            if isinstance(action, SetField):
+                self._set(state, action)
+            elif isinstance(action, ToNvaAction):
+                missed = flow is not None and not flow.priority and not flow.match
+                state.results.append(
+                    ToNva(
+                        cookie,
+                        NO_MATCH if missed else ACTION,
+                        state.frame,
+                        state.in_port,
+                        flow.table if flow is not None else 0,
+                        action.max_len,
+                        {k: v for k, v in state.fields.items() if v and (k == "metadata" or k[:4] == "tun_")},
+                    )
+                )
+            elif action.port == TABLE:
+                if flow is None:
+                    self._traverse(state, now)
+            elif action.port == IN_PORT:
+                state.results.append(self._out(state, state.in_port))
+            elif action.port in (FLOOD, ALL):
+                state.results += [self._out(state, port) for port in self.ports if port != state.in_port]
+            elif action.port != state.in_port:
+                state.results.append(self._out(state, action.port))
+
+    def _set(self, state: _Packet, action: SetField) -> None:
+        value = int.from_bytes(action.value, "big")
+        name = action.field
+        if name == "metadata" or name.startswith("tun_"):
+            state.fields[name] = value
+            # a tunnel is either over IPv4 or over IPv6: naming a peer of one kind forgets those of the other
+            if name.startswith(("tun_ipv4", "tun_ipv6")) and value:
+                other = "tun_ipv6" if name.startswith("tun_ipv4") else "tun_ipv4"
+                state.fields.pop(other + "_src", None)
+                state.fields.pop(other + "_dst", None)
+            return
+        state.frame = packets.rewrite(state.frame, name, value)
+        pipeline = {k: v for k, v in state.fields.items() if k in ("in_port", "metadata") or k[:4] == "tun_"}
+        state.fields = packets.parse(state.frame)
+        state.fields.update(pipeline)
+
+    def _out(self, state: _Packet, port: int) -> Out:
+        if self.tunnel is not None and port != self.tunnel:
+            return Out(port, frame=state.frame)
+        fields = state.fields
+        src, dst = (
+            fields[v4].to_bytes(4, "big")
+            if fields.get(v4)
+            else fields[v6].to_bytes(16, "big")
+            if fields.get(v6)
+            else None
+            for v4, v6 in (("tun_ipv4_src", "tun_ipv6_src"), ("tun_ipv4_dst", "tun_ipv6_dst"))
+        )
+        return Out(port, fields.get("tun_id"), src, dst, state.frame)
+
+
+def _goes_to(action: Action, port: int) -> bool:
+    return isinstance(action, Output) and action.port == port
+
+
+def _tunnel_fields(tun_id: int | None, src: bytes | None, dst: bytes | None) -> dict[str, int]:
+    fields = {} if tun_id is None else {"tun_id": tun_id}
+    for name, address in (("src", src), ("dst", dst)):
+        if address is not None:
+            fields[f"tun_ipv{4 if len(address) == 4 else 6}_{name}"] = int.from_bytes(address, "big")
+    return fields
+
+
+__all__ = ["Dropped", "Entry", "Out", "Refused", "Tables", "ToNva"]
