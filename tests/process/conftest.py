@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import signal
 import socket
 import subprocess
@@ -64,6 +65,8 @@ class Manager:
         for name, value in ports.items():
             if name not in args:
                 command += [name, value]
+        env = dict(os.environ if env is None else env)
+        env.pop("PYTEST_CURRENT_TEST", None)  # eventlet is quieter where it sees this
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 command, cwd=cwd or folder, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output

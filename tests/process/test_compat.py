@@ -308,6 +308,11 @@ def test_a_certificate_that_cannot_be_used(
 # ------------------------------------------------------------------------------------------ loading
 
 
+def python_path(folder: Path) -> dict[str, str]:
+    path = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(path)}
+
+
 def test_a_package_beside_a_folder_of_its_name(ryu_manager: Start, toy: str, tmp_path: Path) -> None:
     package = tmp_path / "toypackage"
     package.mkdir()
@@ -315,7 +320,7 @@ def test_a_package_beside_a_folder_of_its_name(ryu_manager: Start, toy: str, tmp
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     for cwd in (tmp_path, elsewhere):
-        manager = ryu_manager("toypackage", cwd=cwd, env=os.environ | {"PYTHONPATH": str(tmp_path)})
+        manager = ryu_manager("toypackage", cwd=cwd, env=python_path(tmp_path))
         manager.wait_for("wsgi starting up")
         assert manager.end() == 0
         assert "toy: closed" in manager.text
@@ -324,7 +329,7 @@ def test_a_package_beside_a_folder_of_its_name(ryu_manager: Start, toy: str, tmp
 @pytest.mark.parametrize("name", ["./toy.py", "toy"])
 @pytest.mark.usefixtures("toy")
 def test_files_and_modules_are_loaded_as_ever(ryu_manager: Start, tmp_path: Path, name: str) -> None:
-    manager = ryu_manager(name, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path)})
+    manager = ryu_manager(name, cwd=tmp_path, env=python_path(tmp_path))
     manager.wait_for("wsgi starting up")
     assert manager.end() == 0
     assert "toy: closed" in manager.text
