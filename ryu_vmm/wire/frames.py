@@ -234,9 +234,7 @@ _NA_SUM = 32 + 58 + (NA << 8) + 0x0201
 _NA_HEAD = ETH_IPV6 + b"\x60\0\0\0\0\x20\x3a\xff"
 
 
-def build_na(
-    target: bytes, mac: bytes, dst: bytes, eth_dst: bytes, flags: int = NA_SOLICITED | NA_OVERRIDE
-) -> bytes:
+def build_na(target: bytes, mac: bytes, dst: bytes, eth_dst: bytes, flags: int = NA_SOLICITED | NA_OVERRIDE) -> bytes:
     """Tell ``dst`` at ``eth_dst`` that ``target`` is at ``mac``, in the target's name; 86 bytes."""
     total = 2 * int.from_bytes(target, "big") + int.from_bytes(dst, "big") + int.from_bytes(mac, "big")
     checksum = -(total + _NA_SUM + (flags << 8)) % 0xFFFF

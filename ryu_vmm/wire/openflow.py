@@ -158,16 +158,12 @@ def encode_set_config(xid: int, miss_send_len: int = 0xFFFF, flags: int = 0) -> 
     return message(SET_CONFIG, xid, struct.pack("!HH", flags, miss_send_len))
 
 
-def encode_set_async(
-    xid: int, packet_in: int = 0b11, port_status: int = 0b111, flow_removed: int = 0b11
-) -> bytes:
+def encode_set_async(xid: int, packet_in: int = 0b11, port_status: int = 0b111, flow_removed: int = 0b11) -> bytes:
     """Choose asynchronous messages, as bit masks of reasons, for every role but slave.
 
     The default leaves out flow-removed messages of deletions: those were ours to begin with.
     """
-    return message(
-        SET_ASYNC, xid, struct.pack("!6I", packet_in, 0, port_status, port_status, flow_removed, 0)
-    )
+    return message(SET_ASYNC, xid, struct.pack("!6I", packet_in, 0, port_status, port_status, flow_removed, 0))
 
 
 # --- from the switch ----------------------------------------------------------------------------------------
@@ -213,9 +209,7 @@ def decode_packet_in(buf: bytes) -> PacketIn:
             if oxm == _METADATA_OXM:
                 return PacketIn(reason, table, cookie, in_port, None, None, buf[50:], metadata)
         elif match_len == 52 and length >= 82:
-            oxm, tun_id, src_oxm, tun_src, dst_oxm, _, last_oxm, metadata = _PACKET_IN_TUNNEL.unpack_from(
-                buf, 36
-            )
+            oxm, tun_id, src_oxm, tun_src, dst_oxm, _, last_oxm, metadata = _PACKET_IN_TUNNEL.unpack_from(buf, 36)
             if (oxm, src_oxm, dst_oxm, last_oxm) == _TUNNEL_OXMS:
                 return PacketIn(reason, table, cookie, in_port, tun_id, tun_src, buf[82:], metadata)
     return _walk_packet_in(buf, reason, table, cookie)
@@ -262,9 +256,7 @@ def decode_flow_stats(buf: bytes) -> tuple[list[FlowStats], bool]:
     while position < end:
         if end - position < 56:
             raise DecodeError("flow statistics are cut short", "of-truncated")
-        length, table, sec, nsec, priority, idle, _, _, cookie, packets, octets = _FLOW_STATS.unpack_from(
-            buf, position
-        )
+        length, table, sec, nsec, priority, idle, _, _, cookie, packets, octets = _FLOW_STATS.unpack_from(buf, position)
         after = position + length
         if length < 56 or after > end:
             raise DecodeError("flow statistics entry has a wrong length", "of-length", length=length)

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from ..errors import DecodeError
 from ..flows import FIELDS, Action, Match, MatchItem, Output, SetField, ToNva
-from .base import PORT_CONTROLLER
+from .base import MAX_MESSAGE, PORT_CONTROLLER
 
 _U32 = struct.Struct("!I")
 _TYPE_LEN = struct.Struct("!HH")
@@ -241,6 +241,8 @@ def encode_instructions(actions: tuple[Action, ...], goto: int | None, write_met
     parts: list[bytes] = []
     if applied:
         body = b"".join(applied)
+        if len(body) > MAX_MESSAGE - 8:
+            raise ValueError(f"actions of {len(body)} bytes")
         parts += (_TYPE_LEN.pack(_APPLY_ACTIONS, 8 + len(body)), b"\0\0\0\0", body)
     parts += extra
     if write_metadata:
