@@ -10,12 +10,14 @@ import socket
 import time
 from collections.abc import Callable
 
+from ..wire import base as of
 from .fabric import Fabric
 from .switch import Session, Switch
 
 #: Connections being set up at the same time; a listen queue is not endless.
 _AT_ONCE = 32
 _READ = 1 << 18
+_ECHO = bytes([of.ECHO_REQUEST])
 clock = time.monotonic
 
 
@@ -50,6 +52,7 @@ class Farm:
         self.fabric = Fabric()
         self.links: dict[int, Link] = {}
         self.selector = selectors.DefaultSelector()
+        self.heard = clock()  # when a controller last sent more than an echo request
         self.losses = 0  # connections lost or refused
         self._waiting: list[Switch] = []
         self._setting_up: set[int] = set()
@@ -180,7 +183,10 @@ class Farm:
         if not data:
             self._close(link)
             return
-        (link.receive or session.receive)(data, clock())
+        now = clock()
+        if data[1:2] != _ECHO:
+            self.heard = now
+        (link.receive or session.receive)(data, now)
         if session.ready:
             self._setting_up.discard(link.switch.dpid)
         if session.closing:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..wire import base as of
@@ -122,7 +122,7 @@ class _Stream:
 
 def run(
     farm: Farm,
-    frames: dict[int, Sequence[tuple[int, bytes]]],
+    frames: Mapping[int, Sequence[tuple[int, bytes]]],
     window: int,
     seconds: float,
     warm_up: float = 1.0,
@@ -142,8 +142,7 @@ def run(
         ConnectionError: the controller closed a connection.
     """
     streams = [
-        _Stream(farm, farm.links[dpid], requests_of(farm, dpid, pairs), sample)
-        for dpid, pairs in frames.items()
+        _Stream(farm, farm.links[dpid], requests_of(farm, dpid, pairs), sample) for dpid, pairs in frames.items()
     ]
     losses = farm.losses
     for stream in streams:

@@ -176,9 +176,7 @@ def _retag(frame: bytes, vid: int) -> bytes:
     return frame[:12] + struct.pack("!HH", VLAN, vid & 0xFFF) + frame[12:]
 
 
-def _place(
-    frame: bytes, fields: dict[str, int], field: str, l3: int, l4: int, end: int
-) -> tuple[int, list[int]]:
+def _place(frame: bytes, fields: dict[str, int], field: str, l3: int, l4: int, end: int) -> tuple[int, list[int]]:
     """Where the field is (0: nowhere) and where the checksums are that cover it."""
     checksums: list[int] = []
     proto = fields.get("ip_proto", 0)

@@ -15,9 +15,7 @@ _NO_MASK = frozenset(("in_port", "eth_type", "ip_proto", "arp_op", "icmpv6_type"
 _UNSETTABLE = frozenset(("in_port", "eth_type", "ip_proto"))
 
 
-def _need(
-    names: str, *conditions: tuple[str, tuple[int, ...]]
-) -> dict[str, tuple[tuple[str, tuple[int, ...]], ...]]:
+def _need(names: str, *conditions: tuple[str, tuple[int, ...]]) -> dict[str, tuple[tuple[str, tuple[int, ...]], ...]]:
     return dict.fromkeys(names.split(), conditions)
 
 

@@ -60,7 +60,6 @@ class Session:
         self.role = EQUAL
         self.ready = False  # features were asked for and answered
         self.closing = False
-        self.received: Counter[int] = Counter()
         self.barrier = Barrier()
         self.on_barrier: Callable[[Session, float], None] | None = None
         self._delayed: deque[tuple[float, bytes]] = deque()
@@ -76,9 +75,7 @@ class Session:
         self._handlers: dict[int, Callable[[bytes, int, float], None]] = {
             of.ECHO_REQUEST: self._echo,
             of.FEATURES_REQUEST: self._features,
-            of.GET_CONFIG_REQUEST: lambda _, xid, now: self._reply(
-                of.GET_CONFIG_REPLY, xid, now, self._config
-            ),
+            of.GET_CONFIG_REQUEST: lambda _, xid, now: self._reply(of.GET_CONFIG_REPLY, xid, now, self._config),
             of.SET_CONFIG: self._set_config,
             of.FLOW_MOD: self._flow_mod,
             of.PACKET_OUT: self._packet_out,
@@ -108,7 +105,7 @@ class Session:
 
     def message(self, kind: int, message: bytes, now: float) -> None:
         """Take one whole message of type ``kind``."""
-        self.received[kind] += 1
+        self.switch.received[kind] += 1
         faults = self.switch.faults
         if faults.close_after is not None:
             faults.close_after -= 1
@@ -260,6 +257,7 @@ class Switch:
         self.sessions: list[Session] = []
         self.generation: int | None = None  # of the master election
         self.counts: Counter[str] = Counter()
+        self.received: Counter[int] = Counter()  # messages by type
         self.emit: Callable[[Switch, list[Out], float], None] = lambda switch, outs, now: None
         self.wake: Callable[[Session], None] = lambda session: None
         self._tables = Tables(tunnel=self.tunnel, ports=self.ports)
@@ -407,11 +405,7 @@ def packet_in(result: ToNva) -> bytes:
     """The ofp_packet_in by which a switch reports ``result``."""
     context = result.context
     src, dst = (
-        context[v4].to_bytes(4, "big")
-        if v4 in context
-        else context[v6].to_bytes(16, "big")
-        if v6 in context
-        else None
+        context[v4].to_bytes(4, "big") if v4 in context else context[v6].to_bytes(16, "big") if v6 in context else None
         for v4, v6 in (("tun_ipv4_src", "tun_ipv6_src"), ("tun_ipv4_dst", "tun_ipv6_dst"))
     )
     return agent.encode_packet_in(

@@ -211,13 +211,9 @@ class Tables:
         """Give new instructions to the flows selected as by :meth:`delete`; all else of them stays."""
         if self.strict:
             check(flow)
-        chosen = list(
-            self.select(flow.match, flow.table, flow.priority if strict else None, cookie, cookie_mask)
-        )
+        chosen = list(self.select(flow.match, flow.table, flow.priority if strict else None, cookie, cookie_mask))
         for entry in chosen:
-            entry.flow = entry.flow._replace(
-                actions=flow.actions, goto=flow.goto, write_metadata=flow.write_metadata
-            )
+            entry.flow = entry.flow._replace(actions=flow.actions, goto=flow.goto, write_metadata=flow.write_metadata)
         return chosen
 
     def delete(
