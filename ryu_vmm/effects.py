@@ -1,0 +1,77 @@
+"""What is to be done: all that the NVA's core ever asks of the world.
+
+The runtime carries effects out in the order given, with one exception made plain in ``Outcome``: its records are
+committed before anything else happens, and if that fails nothing else does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .flows import Action, FlowChange
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Commit ``value`` under (table, key); None deletes. Tables: see state.PERSISTENT."""
+
+    table: str
+    key: object
+    value: object | None
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Send these changes to a switch, in order, followed by a barrier whose reply reports ``generation``."""
+
+    dpid: int
+    generation: int
+    changes: tuple[FlowChange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SendPacket:
+    """Have a switch send ``frame`` through ``actions`` as if it had come in on ``in_port`` (0xfffffffd: none)."""
+
+    dpid: int
+    actions: tuple[Action, ...]
+    frame: bytes
+    in_port: int = 0xFFFFFFFD
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFlows:
+    """Ask a switch for its flows whose cookie matches under the mask; the answer is FlowsRead with ``token``."""
+
+    dpid: int
+    token: str
+    cookie: int = 0
+    cookie_mask: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """An entry for the event stream, the log and the metrics. ``kind``: dotted, e.g. ``move.state``."""
+
+    kind: str
+    fields: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The result of a question that took a switch to answer (``token`` as in ReadFlows)."""
+
+    token: str
+    value: object
+
+
+Effect = Program | SendPacket | ReadFlows | Report | Answer
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What handling one event came to: records to commit first, effects to carry out then, and the reply."""
+
+    records: list[Record] = field(default_factory=list)
+    effects: list[Effect] = field(default_factory=list)
+    reply: object = None

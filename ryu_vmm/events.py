@@ -1,0 +1,236 @@
+"""What has happened: the only way anything enters the NVA's core.
+
+Requests come from REST, the inventory file or the command line and are answered (``Outcome.reply``) or refused with a
+:class:`ryu_vmm.errors.VmmError`. Switch events come from an NVE. Names are in the past tense: an event is a fact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .flows import Flow, FlowStats
+from .model import Interface, Kind, Network, Nve, Place
+
+
+# --- requests -------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class NveSubmitted:
+    """An NVE was registered, or registered again with changed content. Reply: ``(Nve, created: bool)``."""
+
+    nve: Nve
+
+
+@dataclass(frozen=True, slots=True)
+class NveWithdrawn:
+    """An NVE was removed. Refused (Conflict) while interfaces are located there or a move involves it."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSubmitted:
+    """A network was registered or its policy changed (the VNI of a name is fixed). Reply: ``(Network, created)``."""
+
+    network: Network
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkWithdrawn:
+    """A network was removed. Refused (Conflict) while interfaces are in it."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class VmSubmitted:
+    """A VM was registered, or its interfaces changed. ``epoch`` and ``since`` of the interfaces are ignored.
+
+    The location of an interface that is already known is not changed by this event: only a move does that.
+    Reply: ``(Vm, created)``.
+    """
+
+    name: str
+    interfaces: tuple[Interface, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VmWithdrawn:
+    """A VM was removed; an open move of it is closed as aborted."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class MoveRequested:
+    """A move was asked for by an orchestrator or by the source NVE's side (revision -01).
+
+    ``ports``: interface name -> port name at the destination (default: the same port name as at the source).
+    Same ``request_id`` again: the same move is the reply. Reply: ``(Move, created)``.
+    """
+
+    vm: str
+    to: str
+    kind: Kind = Kind.HOT
+    ports: dict[str, str] = field(default_factory=dict)
+    request_id: str | None = None
+    requested_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RedirectRequested:
+    """The hypervisor is about to pause the VM: packets in flight go to the destination from now on. Reply: Move."""
+
+    move: int
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationReported:
+    """The hypervisor says that the VM runs at the destination (where it announces nothing itself). Reply: Move."""
+
+    move: int
+
+
+@dataclass(frozen=True, slots=True)
+class AbortRequested:
+    """Whoever asked for the move has changed their mind. Reply: Move. Refused once the VM runs at the destination."""
+
+    move: int
+    why: str = "abort requested"
+
+
+# --- switches -------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class PortInfo:
+    """A port as OpenFlow reports it."""
+
+    number: int
+    name: str
+    up: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NveConnected:
+    """A switch finished its handshake, with the ports it reported."""
+
+    dpid: int
+    ports: tuple[PortInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NveDisconnected:
+    """The control channel of a switch is gone. Its flows stay in force (fail static)."""
+
+    dpid: int
+
+
+@dataclass(frozen=True, slots=True)
+class PortChanged:
+    """A port appeared, changed, or (``gone``) disappeared."""
+
+    dpid: int
+    port: PortInfo
+    gone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BarrierReplied:
+    """The switch has processed everything up to and including ``generation``."""
+
+    dpid: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class FlowRefused:
+    """The switch answered a change of ``generation`` with an error of OpenFlow ``type`` and ``code``."""
+
+    dpid: int
+    generation: int
+    type: int
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class FlowsRead:
+    """The answer to a ReadFlows effect with the same ``token``."""
+
+    dpid: int
+    token: str
+    flows: tuple[FlowStats, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FlowExpired:
+    """A flow with an idle timeout has left the switch: a pulled entry is no longer held there."""
+
+    dpid: int
+    flow: Flow
+
+
+@dataclass(frozen=True, slots=True)
+class PacketSeen:
+    """A switch handed over a packet. ``cookie`` is that of the flow that did; it says why (see pipeline.Why)."""
+
+    dpid: int
+    in_port: int
+    cookie: int
+    frame: bytes
+    tun_src: bytes | None = None
+    tun_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    """A deadline may have been reached; carries no more than the fact."""
+
+
+Request = (
+    NveSubmitted
+    | NveWithdrawn
+    | NetworkSubmitted
+    | NetworkWithdrawn
+    | VmSubmitted
+    | VmWithdrawn
+    | MoveRequested
+    | RedirectRequested
+    | ActivationReported
+    | AbortRequested
+)
+SwitchEvent = (
+    NveConnected
+    | NveDisconnected
+    | PortChanged
+    | BarrierReplied
+    | FlowRefused
+    | FlowsRead
+    | FlowExpired
+    | PacketSeen
+)
+Event = Request | SwitchEvent | TimePassed
+
+__all__ = [
+    "AbortRequested",
+    "ActivationReported",
+    "BarrierReplied",
+    "Event",
+    "FlowExpired",
+    "FlowRefused",
+    "FlowsRead",
+    "MoveRequested",
+    "NetworkSubmitted",
+    "NetworkWithdrawn",
+    "NveConnected",
+    "NveDisconnected",
+    "NveSubmitted",
+    "NveWithdrawn",
+    "PacketSeen",
+    "Place",
+    "PortChanged",
+    "PortInfo",
+    "RedirectRequested",
+    "Request",
+    "SwitchEvent",
+    "TimePassed",
+    "VmSubmitted",
+    "VmWithdrawn",
+]

@@ -1,0 +1,162 @@
+"""What a flow is, independent of how OpenFlow spells it.
+
+A :class:`Flow` is a value: two flows with the same content are equal, which Ryu's own match objects are not.
+Field values are network-order bytes of exactly the field's width, so encoding is concatenation and comparing
+what a switch reports with what we want needs no conversion.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Union
+
+
+class FieldSpec(NamedTuple):
+    """OXM/NXM identity of a match field: class, field number, width in bytes."""
+
+    oxm_class: int
+    oxm_field: int
+    width: int
+
+
+#: Every field that the pipeline may match or set. Order is the canonical order of a match.
+FIELDS: dict[str, FieldSpec] = {
+    "in_port": FieldSpec(0x8000, 0, 4),
+    "metadata": FieldSpec(0x8000, 2, 8),
+    "eth_dst": FieldSpec(0x8000, 3, 6),
+    "eth_src": FieldSpec(0x8000, 4, 6),
+    "eth_type": FieldSpec(0x8000, 5, 2),
+    "vlan_vid": FieldSpec(0x8000, 6, 2),
+    "ip_proto": FieldSpec(0x8000, 10, 1),
+    "ipv4_src": FieldSpec(0x8000, 11, 4),
+    "ipv4_dst": FieldSpec(0x8000, 12, 4),
+    "udp_src": FieldSpec(0x8000, 15, 2),
+    "udp_dst": FieldSpec(0x8000, 16, 2),
+    "arp_op": FieldSpec(0x8000, 21, 2),
+    "arp_spa": FieldSpec(0x8000, 22, 4),
+    "arp_tpa": FieldSpec(0x8000, 23, 4),
+    "arp_sha": FieldSpec(0x8000, 24, 6),
+    "arp_tha": FieldSpec(0x8000, 25, 6),
+    "ipv6_src": FieldSpec(0x8000, 26, 16),
+    "ipv6_dst": FieldSpec(0x8000, 27, 16),
+    "icmpv6_type": FieldSpec(0x8000, 29, 1),
+    "icmpv6_code": FieldSpec(0x8000, 30, 1),
+    "nd_target": FieldSpec(0x8000, 31, 16),
+    "nd_sll": FieldSpec(0x8000, 32, 6),
+    "nd_tll": FieldSpec(0x8000, 33, 6),
+    "tun_id": FieldSpec(0x8000, 38, 8),
+    "tun_ipv4_src": FieldSpec(0x0001, 31, 4),
+    "tun_ipv4_dst": FieldSpec(0x0001, 32, 4),
+    "tun_ipv6_src": FieldSpec(0x0001, 109, 16),
+    "tun_ipv6_dst": FieldSpec(0x0001, 110, 16),
+}
+_ORDER = {name: i for i, name in enumerate(FIELDS)}
+
+#: One matched field: name, value, mask (None: exact).
+MatchItem = tuple[str, bytes, bytes | None]
+Match = tuple[MatchItem, ...]
+
+#: OpenFlow's reserved port that sends a packet back where it came from (section 7.2.1 of OpenFlow 1.3.5).
+IN_PORT = 0xFFFFFFF8
+#: Run the packet through the tables (packet-out only).
+TABLE = 0xFFFFFFF9
+
+
+class Output(NamedTuple):
+    """Send out of port number ``port``."""
+
+    port: int
+
+
+class ToNva(NamedTuple):
+    """Hand the first ``max_len`` bytes of the packet to the NVA (0xFFFF: all of it).
+
+    The second element never differs; it keeps a ToNva from comparing equal to an Output of the same number.
+    """
+
+    max_len: int
+    port: int = 0xFFFFFFFD
+
+
+class SetField(NamedTuple):
+    """Write ``value`` (network order, full width) into ``field``."""
+
+    field: str
+    value: bytes
+
+
+Action = Union[Output, ToNva, SetField]
+#: (table, priority, match): what makes two flows the same entry of a switch.
+FlowKey = tuple[int, int, Match]
+
+
+class Flow(NamedTuple):
+    """One entry of one table.
+
+    ``write_metadata`` sets the given bits (0: none); ``goto`` is the next table (None: stop);
+    ``idle_timeout`` is in seconds (0: none, at most 65,535) and asks for a flow-removed message.
+    """
+
+    table: int
+    priority: int
+    match: Match
+    actions: tuple[Action, ...] = ()
+    goto: int | None = None
+    write_metadata: int = 0
+    cookie: int = 0
+    idle_timeout: int = 0
+
+    @property
+    def key(self) -> FlowKey:
+        """The identity of the entry on a switch."""
+        return (self.table, self.priority, self.match)
+
+
+class FlowStats(NamedTuple):
+    """A flow as a switch reports it, with its counters and age in seconds."""
+
+    flow: Flow
+    packets: int
+    bytes: int
+    age: float
+
+
+class FlowChange(NamedTuple):
+    """One step of a difference: ``op`` is ``add`` (also replaces an equal key, counters kept by none) or ``delete``."""
+
+    op: str
+    flow: Flow
+
+
+def match(**fields: int | bytes | tuple[int | bytes, int | bytes]) -> Match:
+    """Build a canonical match; ints are widened, a tuple is (value, mask).
+
+    >>> match(in_port=1)
+    (('in_port', b'\\x00\\x00\\x00\\x01', None),)
+    """
+    items: list[MatchItem] = []
+    for name, given in fields.items():
+        width = FIELDS[name].width
+        if isinstance(given, tuple):
+            items.append((name, _wide(given[0], width), _wide(given[1], width)))
+        else:
+            items.append((name, _wide(given, width), None))
+    items.sort(key=lambda item: _ORDER[item[0]])
+    return tuple(items)
+
+
+def set_field(field: str, value: int | bytes) -> SetField:
+    """A :class:`SetField` with an int widened to the field's width."""
+    return SetField(field, _wide(value, FIELDS[field].width))
+
+
+def canonical(items: list[MatchItem]) -> Match:
+    """Sort decoded match items into canonical order."""
+    return tuple(sorted(items, key=lambda item: _ORDER[item[0]]))
+
+
+def _wide(value: int | bytes, width: int) -> bytes:
+    if isinstance(value, int):
+        return value.to_bytes(width, "big")
+    if len(value) != width:
+        raise ValueError(f"field value of {len(value)} bytes where {width} are needed")
+    return value

@@ -1,0 +1,257 @@
+"""The things the NVA knows: NVEs, networks, VMs, interfaces, ports, moves.
+
+All are immutable values; a change replaces one. Addresses are network-order bytes (6 for MAC, 4 for IPv4, 16 for
+IPv6): what a packet carries is what is looked up. ``ryu_vmm.addresses`` converts text at the borders.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+#: VNIs from here on are the NVA's own: redirect marks and probes. Networks use 1 .. VNI_RESERVED - 1.
+VNI_RESERVED = 0xFFE000
+#: The VNI that path probes travel under.
+PROBE_VNI = 0xFFEFFF
+#: Redirected packets travel under MARK_BASE + n, one n per open move, so that both ends count exactly them.
+MARK_BASE = 0xFFF000
+MARKS = 0x1000
+
+
+class Distribution(enum.StrEnum):
+    """How an NVE learns locations (section 4.1 and RFC 8014 section 4.3): pushed to it, or pulled on first use."""
+
+    PUSH = "push"
+    PULL = "pull"
+
+
+class Trust(enum.StrEnum):
+    """Whose announcement moves a VM without a request: a port bound to that VM, or any port of the network."""
+
+    BOUND = "bound"
+    ANY = "any"
+
+
+class Unknown(enum.StrEnum):
+    """What becomes of a resolution request for an address nobody registered."""
+
+    FLOOD = "flood"
+    DROP = "drop"
+
+
+class Admit(enum.StrEnum):
+    """What a port's frames are checked against: MAC and addresses, or the MAC alone."""
+
+    ADDRESSES = "addresses"
+    MAC = "mac"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Policy of a network. ``mtu`` in bytes of IP packet (576..9000), ``idle_timeout`` of pulled entries in seconds."""
+
+    distribution: Distribution = Distribution.PUSH
+    announcements: Trust = Trust.BOUND
+    unknown: Unknown = Unknown.FLOOD
+    admit: Admit = Admit.ADDRESSES
+    mtu: int = 1450
+    idle_timeout: int = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A virtual network (VN). ``vni``: 1 .. VNI_RESERVED - 1."""
+
+    name: str
+    vni: int
+    policy: Policy = Policy()
+
+
+@dataclass(frozen=True, slots=True)
+class Nve:
+    """A network virtualization edge: one bridge. At least one of ``ipv4``, ``ipv6`` is its underlay address."""
+
+    name: str
+    dpid: int
+    ipv4: bytes | None = None
+    ipv6: bytes | None = None
+    tunnel_port: str | None = None
+
+
+class Place(NamedTuple):
+    """An attachment point: NVE name and OpenFlow port name."""
+
+    nve: str
+    port: str
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """A guest's interface and where it is: its location and the epoch of that location."""
+
+    id: str  # "<vm>/<name>"
+    vm: str
+    name: str
+    vni: int
+    mac: bytes
+    ipv4: tuple[bytes, ...]
+    ipv6: tuple[bytes, ...]
+    location: Place
+    epoch: int = 1
+    since: float = 0.0  # Unix time
+    attachments: tuple[Place, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Vm:
+    """A guest: its name and its interfaces' ids."""
+
+    name: str
+    interfaces: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A port as its switch reports it. ``up`` is false when the link or the administrator is down."""
+
+    nve: str
+    name: str
+    number: int
+    up: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A connected NVE. ``synced`` turns true once its flows have been read back and corrected."""
+
+    nve: str
+    tunnel: int | None  # port number of the tunnel port, None while it has none
+    synced: bool = False
+
+
+class Kind(enum.StrEnum):
+    """Section 7: hot (the VM runs on), cold (shut down here, started there)."""
+
+    HOT = "hot"
+    COLD = "cold"
+
+
+class MoveState(enum.StrEnum):
+    """States of a move; see mobility.py for what leads from one to the next."""
+
+    PREPARING = "preparing"
+    PREPARED = "prepared"
+    REDIRECTING = "redirecting"
+    STEERING = "steering"
+    DRAINING = "draining"
+    SETTLED = "settled"
+    ABORTED = "aborted"
+    FAILED = "failed"
+
+    @property
+    def closed(self) -> bool:
+        """Whether the move has ended."""
+        return self in (MoveState.SETTLED, MoveState.ABORTED, MoveState.FAILED)
+
+    @property
+    def steered(self) -> bool:
+        """Whether the directory already names the destination."""
+        return self in (MoveState.STEERING, MoveState.DRAINING, MoveState.SETTLED)
+
+
+class Redirect(enum.StrEnum):
+    """How far a move's redirect has come. The destination is readied first, so that nothing meets a closed door."""
+
+    NONE = "none"
+    DESTINATION = "destination"
+    SOURCE = "source"
+    IN_FORCE = "in-force"
+
+
+class Leg(NamedTuple):
+    """One interface's part of a move. ``mark``: the VNI that its redirected packets travel under."""
+
+    interface: str
+    vni: int
+    src: Place
+    dst: Place
+    mark: int
+
+
+class Step(NamedTuple):
+    """An entry of a move's history: state entered, Unix time."""
+
+    state: str
+    at: float
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """What one correspondent NVE still sent to the source after the redirect began. ``until``: Unix time last seen."""
+
+    packets: int = 0
+    bytes: int = 0
+    until: float = 0.0
+    corrected: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The account of a move, from switch counters.
+
+    redirected: left the source by the redirect; arrived: of these counted at the destination; lost: reached the
+    source while the VM was gone and no destination was known; held/held_lost: waited in the NVA for the destination's
+    port, and what found the waiting room full. ``barriers``: seconds from the trigger to each NVE's barrier reply.
+    """
+
+    redirected_packets: int = 0
+    redirected_bytes: int = 0
+    arrived_packets: int = 0
+    arrived_bytes: int = 0
+    lost_packets: int = 0
+    lost_bytes: int = 0
+    held_packets: int = 0
+    held_lost: int = 0
+    late_packets: int = 0
+    stale: dict[str, Stale] = field(default_factory=dict)
+    barriers: dict[str, float] = field(default_factory=dict)
+    probes: dict[str, float] = field(default_factory=dict)
+    closed: bool = False
+
+    @property
+    def unaccounted(self) -> int:
+        """Redirected packets that the destination never counted."""
+        return self.redirected_packets - self.arrived_packets
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A move of a VM from one NVE to another, open or closed."""
+
+    id: int
+    vm: str
+    kind: Kind
+    source: str
+    destination: str
+    legs: tuple[Leg, ...]
+    state: MoveState
+    trigger: str  # "request" or "announcement"
+    created: float
+    history: tuple[Step, ...]
+    request_id: str | None = None
+    requested_by: str | None = None
+    redirect: Redirect = Redirect.NONE
+    sampling: bool = False  # stale packets are sampled to the NVA
+    unconfirmed: tuple[str, ...] = ()
+    generation: int = 0
+    triggered: float = 0.0
+    error: str | None = None
+    activated_by: str | None = None
+    ledger: Ledger = Ledger()
+
+    @property
+    def open(self) -> bool:
+        """Whether the move has not ended yet."""
+        return not self.state.closed

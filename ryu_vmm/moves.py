@@ -1,0 +1,382 @@
+"""Moves: requests for them, and what the transition table (mobility.py) asks to be done."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from .errors import Conflict, InvalidInput, MoveStateConflict, NotFound
+from .events import AbortRequested, ActivationReported, MoveRequested, RedirectRequested
+from .ledger import Accounts
+from .mobility import Do, MoveEvent, step
+from .model import MARK_BASE, MARKS, Interface, Kind, Ledger, Leg, Move, MoveState, Place, Redirect, Step
+from .pipeline import path
+from .probes import Prober
+from .work import Work
+
+
+class Moves:
+    """Carries moves through their states."""
+
+    def __init__(self, work: Work, prober: Prober, accounts: Accounts) -> None:
+        self._work = work
+        self._prober = prober
+        self._accounts = accounts
+
+    # --- requests ----------------------------------------------------------------------------------------------------
+    def requested(self, event: MoveRequested) -> tuple[Move, bool]:
+        """Open a move. Raises NotFound, Conflict, InvalidInput."""
+        state = self._work.state
+        if event.request_id is not None and event.request_id in state.by_request:
+            return state.moves[state.by_request[event.request_id]], False
+        vm = state.vms.get(event.vm)
+        if vm is None:
+            raise NotFound(f"there is no VM {event.vm}", vm=event.vm)
+        if event.to not in state.nves:
+            raise NotFound(f"there is no NVE {event.to}", nve=event.to, field="to")
+        interfaces = [state.interfaces[i] for i in vm.interfaces]
+        unknown = set(event.ports) - {i.name for i in interfaces}
+        if unknown:
+            raise InvalidInput(f"{event.vm} has no interface {sorted(unknown)[0]}", field="ports", vm=event.vm)
+        for i in interfaces:
+            active = state.active_move(i.id)
+            if active is not None:
+                raise Conflict(f"move {active[0].id} is already open for {event.vm}", move=active[0].id, vm=event.vm)
+        sources = sorted({i.location.nve for i in interfaces})
+        if len(sources) > 1:
+            raise Conflict(f"the interfaces of {event.vm} are on {', '.join(sources)}", vm=event.vm, nves=sources)
+        source = sources[0]
+        if source == event.to:
+            raise Conflict(f"{event.vm} is on {source} already", vm=event.vm, nve=source)
+        for nve in (event.to, source):
+            if self._work.session(nve) is None:
+                raise Conflict(f"NVE {nve} is not connected and in sync", nve=nve)
+        if path(state, source, event.to) is None:
+            raise Conflict(f"{source} and {event.to} share no underlay address family", nves=[source, event.to])
+        legs = self._legs(interfaces, event)
+        move = self._open(event.vm, legs, MoveState.PREPARING, "request", event)
+        self._await(move)
+        return move, True
+
+    def _legs(self, interfaces: list[Interface], event: MoveRequested) -> list[tuple[Interface, Place]]:
+        state = self._work.state
+        legs = []
+        for i in interfaces:
+            place = Place(event.to, event.ports.get(i.name, i.location.port))
+            holder = state.by_place.get(place)
+            taken = [m.id for m in state.open_moves() if not m.state.steered for leg in m.legs if leg.dst == place]
+            if holder is not None or taken or place in [p for _, p in legs]:
+                by = holder or (f"move {taken[0]}" if taken else "another interface of the VM")
+                raise Conflict(f"port {place.port} on {place.nve} is taken by {by}", nve=place.nve, port=place.port)
+            legs.append((i, place))
+        return legs
+
+    def announced(self, interface: Interface, place: Place, by: str) -> Move:
+        """The VM announced itself at a place it may be at, and nobody asked for a move: straight to steering."""
+        active = self._work.state.active_move(interface.id)
+        if active is not None:
+            self.fire(active[0].id, MoveEvent.ABORT, f"announced at {place.nve} instead")
+        move = self._open(interface.vm, [(interface, place)], MoveState.STEERING, "announcement")
+        self._steer(move.id, by)
+        return self._work.state.moves[move.id]
+
+    def hook(self, event: RedirectRequested | ActivationReported | AbortRequested) -> Move:
+        """A hook from the hypervisor or the orchestrator. Raises NotFound, MoveStateConflict."""
+        move = self._work.state.moves.get(event.move)
+        if move is None:
+            raise NotFound(f"there is no move {event.move}", move=event.move)
+        match event:
+            case RedirectRequested():
+                self.fire(move.id, MoveEvent.REDIRECT, "redirect requested", asked=True)
+            case ActivationReported():
+                if not move.open:
+                    if move.state is MoveState.SETTLED:
+                        return move
+                    raise MoveStateConflict(f"move {move.id} has {move.state}", move=move.id, state=move.state.value)
+                self.fire(move.id, MoveEvent.ALIVE, "activate")
+            case AbortRequested():
+                self.fire(move.id, MoveEvent.ABORT, event.why, asked=True)
+        return self._work.state.moves[move.id]
+
+    # --- transitions -------------------------------------------------------------------------------------------------
+    def fire(self, number: int, event: MoveEvent, why: str = "", asked: bool = False) -> None:
+        """Apply an event to a move; ``asked`` makes a refusal an error (MoveStateConflict) instead of a no-op."""
+        state = self._work.state
+        move = state.moves[number]
+        transition = step(move.state, event)
+        if transition.refuse is not None:
+            if asked:
+                message = f"move {number} is {move.state}: {transition.refuse}"
+                raise MoveStateConflict(message, move=number, state=move.state.value)
+            return
+        if transition.to is not None:
+            self._enter(move, transition.to, why or event.value)
+        for action in transition.do:
+            self._act(number, action, event, why)
+
+    def _enter(self, move: Move, to: MoveState, why: str) -> None:
+        now = self._work.now
+        error = why if to is MoveState.FAILED else move.error
+        if to is MoveState.SETTLED and move.error is not None:
+            to = MoveState.FAILED  # the VM is served at its destination, yet not all that was asked was done
+        entered = replace(move, state=to, error=error, history=(*move.history, Step(to.value, now, why)))
+        self._work.state.put("moves", move.id, entered)
+        self._deadline(entered)
+        self._tell(move, entered, why)
+
+    def _tell(self, old: Move | None, new: Move, why: str) -> None:
+        self._work.report(
+            "move.state",
+            move=new.id,
+            vm=new.vm,
+            source=new.source,
+            destination=new.destination,
+            before=old.state.value if old else None,
+            state=new.state.value,
+            why=why,
+            error=new.error,
+        )
+
+    def _deadline(self, move: Move) -> None:
+        times = self._work.settings
+        allowed = {
+            MoveState.PREPARING: times.prepare_deadline,
+            MoveState.PREPARED: times.prepared_deadline,
+            MoveState.REDIRECTING: times.redirect_deadline,
+            MoveState.STEERING: times.steer_deadline,
+            MoveState.DRAINING: times.drain_cap,
+        }.get(move.state)
+        self._work.state.put("clock", ("deadline", move.id), None if allowed is None else self._work.now + allowed)
+
+    def _act(self, number: int, action: Do, event: MoveEvent, why: str) -> None:
+        state, now = self._work.state, self._work.now
+        move = state.moves[number]
+        match action:
+            case Do.READY_DESTINATION:
+                self._redirect(move, Redirect.DESTINATION)
+            case Do.REDIRECT_SOURCE:
+                self._redirect(move, Redirect.SOURCE)
+            case Do.REDIRECT_NOW:
+                if move.redirect in (Redirect.NONE, Redirect.DESTINATION):
+                    self._redirect(move, Redirect.SOURCE)
+            case Do.IN_FORCE:
+                if move.redirect is Redirect.SOURCE:
+                    state.put("clock", ("guard", number), now + self._work.settings.redirect_guard)
+            case Do.STEER:
+                self._steer(number, why)
+            case Do.DRAIN:
+                state.put("clock", ("poll", number), now)
+                state.put("clock", ("sample", number), now + self._work.settings.sample_pause)
+            case Do.NAME_UNCONFIRMED:
+                late = tuple(sorted({*move.unconfirmed, *state.waits.get(number, ())}))
+                state.put("moves", number, replace(move, unconfirmed=late))
+            case Do.NOTE_ERROR:
+                state.put("moves", number, replace(move, error=why))
+            case Do.NOTE_LOSS:
+                self._work.report("move.nve-lost", move=number, why=why)
+            case Do.ROLL_BACK | Do.CLOSE:
+                self._close(number)
+
+    def _redirect(self, move: Move, phase: Redirect) -> None:
+        self._work.state.put("moves", move.id, replace(move, redirect=phase, triggered=move.triggered or self._work.now))
+        self._work.report("move.redirect", move=move.id, phase=phase.value)
+        self._await(move)
+
+    def guard_over(self, number: int) -> None:
+        """The guard time after the source's barrier is over: the redirect is in force."""
+        move = self._work.state.moves[number]
+        self._work.state.put("clock", ("guard", number), None)
+        if move.redirect is Redirect.SOURCE and move.open:
+            self._work.state.put("moves", number, replace(move, redirect=Redirect.IN_FORCE))
+            self._work.report("move.redirect", move=number, phase=Redirect.IN_FORCE.value)
+
+    def _steer(self, number: int, by: str) -> None:
+        state, now = self._work.state, self._work.now
+        move = state.moves[number]
+        ledger = replace(move.ledger, barriers={})
+        state.put("moves", number, replace(move, triggered=now, activated_by=by, ledger=ledger))
+        for leg in move.legs:
+            interface = state.interfaces[leg.interface]
+            placed = replace(interface, location=leg.dst, epoch=interface.epoch + 1, since=now)
+            state.put("interfaces", interface.id, placed)
+        concerned = {n for leg in move.legs for n in state.members(leg.vni)}
+        absent = tuple(sorted(n for n in concerned if self._work.session(n) is None))
+        state.put("moves", number, replace(state.moves[number], unconfirmed=absent))
+        state.put("probes", number, None)
+        self._accounts.start(number)
+        self._await(state.moves[number])
+
+    def _close(self, number: int) -> None:
+        """Remove what the move has put up. A rolled-back move leaves the directory as it was."""
+        state = self._work.state
+        for kind in ("guard", "poll", "probe", "sample"):
+            state.put("clock", (kind, number), None)
+        state.put("waits", number, None)
+        state.put("probes", number, None)
+        self._prober.forget(number)
+        self._await(state.moves[number])
+
+    # --- what comes back ---------------------------------------------------------------------------------------------
+    def stage_done(self, number: int) -> None:
+        """Every barrier that the move's last stage waited for has replied."""
+        state = self._work.state
+        move = state.moves[number]
+        if move.state is MoveState.PREPARING:
+            if self._prober.start(move):
+                self.fire(number, MoveEvent.READY, "destination ready, no path to prove")
+        elif move.state is MoveState.REDIRECTING:
+            event = MoveEvent.READIED if move.redirect is Redirect.DESTINATION else MoveEvent.INSTALLED
+            self.fire(number, event)
+        elif move.state is MoveState.STEERING and not move.unconfirmed:
+            self.fire(number, MoveEvent.CONFIRMED, "all correspondents confirmed")
+        elif not move.open and not move.ledger.closed:
+            state.put("moves", number, replace(move, ledger=replace(move.ledger, closed=True)))
+            self._accounts.close(number)
+            self._work.report("move.closed", move=number, state=move.state.value)
+
+    def confirmed_by(self, nve: str) -> None:
+        """An NVE that was away is in sync again: it no longer stands in a move's way."""
+        state = self._work.state
+        for move in list(state.open_moves()):
+            if nve in move.unconfirmed:
+                rest = tuple(n for n in move.unconfirmed if n != nve)
+                state.put("moves", move.id, replace(move, unconfirmed=rest))
+                if not rest and not state.waits.get(move.id):
+                    self.fire(move.id, MoveEvent.CONFIRMED, "all correspondents confirmed")
+
+    def departed(self, place: Place) -> bool:
+        """The port at a place has gone. True if a move was waiting for just that.
+
+        In a cold move the VM is off, and what is sent to it meanwhile has no receiver: no redirect.
+        """
+        found = False
+        for move in list(self._work.state.open_moves()):
+            if not move.state.steered and any(leg.src == place for leg in move.legs):
+                if move.kind is not Kind.COLD:
+                    self.fire(move.id, MoveEvent.DEPARTED, f"port {place.port} on {place.nve} has gone")
+                found = True
+        return found
+
+    def nve_lost(self, nve: str) -> None:
+        """The control channel of an NVE is gone."""
+        state = self._work.state
+        for move in list(state.open_moves()):
+            waits = state.waits.get(move.id)
+            if waits and nve in waits:
+                state.put("moves", move.id, replace(move, unconfirmed=tuple(sorted({*move.unconfirmed, nve}))))
+                self.waited(move.id, {n: g for n, g in waits.items() if n != nve})
+            move = state.moves[move.id]
+            early = move.state in (MoveState.PREPARING, MoveState.PREPARED)
+            if move.open and (nve == move.destination or (nve == move.source and early)):
+                self.fire(move.id, MoveEvent.LOST, f"control channel of {nve} lost")
+
+    def refused(self, nve: str, generation: int, kind: int, code: int) -> None:
+        """An NVE answered a change with an error: every move that waits for that change fails with it."""
+        text = f"{nve} refused a flow: OpenFlow error type {kind} code {code}"
+        for move in list(self._work.state.open_moves()):
+            waits = self._work.state.waits.get(move.id, {})
+            if waits.get(nve, -1) >= generation or move.generation == generation:
+                self.fire(move.id, MoveEvent.REFUSED, text)
+
+    def sample(self, number: int, on: bool) -> None:
+        """Turn sampling of stale packets on, or off for the sample pause while a correspondent is corrected."""
+        state = self._work.state
+        move = state.moves[number]
+        state.put("moves", number, replace(move, sampling=on))
+        pause = None if on else self._work.now + self._work.settings.sample_pause
+        state.put("clock", ("sample", number), pause)
+
+    def late_redirect(self, number: int) -> None:
+        """A cold move needed a redirect after all: a packet has shown up at the source."""
+        move = self._work.state.moves[number]
+        self._work.state.put("moves", number, replace(move, redirect=Redirect.SOURCE))
+
+    def vm_withdrawn(self, vm: str) -> None:
+        """The VM is being removed: its open moves end, whatever their state."""
+        for move in list(self._work.state.open_moves()):
+            if move.vm == vm:
+                self._enter(move, MoveState.ABORTED, "VM withdrawn")
+                self._close(move.id)
+
+    def resume(self) -> None:
+        """After a restart: nothing is known to be in force; every NVE must come back in sync before a move goes on."""
+        state = self._work.state
+        for move in list(state.open_moves()):
+            self._deadline(move)
+            concerned = {n for leg in move.legs for n in state.members(leg.vni)}
+            state.put("moves", move.id, replace(move, unconfirmed=tuple(sorted(concerned))))
+            if move.state is MoveState.DRAINING:
+                state.put("clock", ("poll", move.id), self._work.now)
+
+    # --- waiting -----------------------------------------------------------------------------------------------------
+    def _await(self, move: Move) -> None:
+        """Wait for the barriers of every NVE concerned, once this step's programs are known."""
+        state = self._work.state
+        concerned = {n for leg in move.legs for n in (*state.members(leg.vni), leg.src.nve, leg.dst.nve)}
+        self._work.awaiting.append((move.id, frozenset(concerned)))
+
+    def waiting_for(self, number: int, concerned: frozenset[str]) -> None:
+        """Note what the move waits for; go on at once if that is nothing."""
+        state = self._work.state
+        waits = {}
+        for nve in concerned:
+            programmed, realised = state.generations.get(nve, (0, 0))
+            if realised < programmed and self._work.session(nve) is not None:
+                waits[nve] = programmed
+        move = state.moves[number]
+        if waits:
+            state.put("moves", number, replace(move, generation=max(waits.values())))
+        self.waited(number, waits)
+
+    def waited(self, number: int, waits: dict[str, int]) -> None:
+        """Set what a move still waits for."""
+        self._work.state.put("waits", number, waits or None)
+        if not waits:
+            self.stage_done(number)
+
+    def realised(self, nve: str, generation: int) -> None:
+        """An NVE's barrier for ``generation`` has replied."""
+        state, now = self._work.state, self._work.now
+        for number, waits in list(state.waits.items()):
+            if waits.get(nve, generation + 1) > generation:
+                continue
+            move = state.moves[number]
+            if move.state is MoveState.STEERING:
+                barriers = {**move.ledger.barriers, nve: now - move.triggered}
+                state.put("moves", number, replace(move, ledger=replace(move.ledger, barriers=barriers)))
+            self.waited(number, {n: g for n, g in waits.items() if n != nve})
+
+    # --- birth -------------------------------------------------------------------------------------------------------
+    def _open(
+        self,
+        vm: str,
+        legs: list[tuple[Interface, Place]],
+        first: MoveState,
+        trigger: str,
+        request: MoveRequested | None = None,
+    ) -> Move:
+        state, now = self._work.state, self._work.now
+        number = max(state.moves, default=0) + 1
+        used = {leg.mark for m in state.open_moves() for leg in m.legs}
+        marks = [MARK_BASE + (number + n) % MARKS for n in range(MARKS)]
+        free = [mark for mark in marks if mark not in used][: len(legs)]
+        if len(free) < len(legs):
+            raise Conflict("too many moves are open at once", open=len(used))
+        move = Move(
+            id=number,
+            vm=vm,
+            kind=request.kind if request else Kind.HOT,
+            source=legs[0][0].location.nve,
+            destination=legs[0][1].nve,
+            legs=tuple(Leg(i.id, i.vni, i.location, place, mark) for (i, place), mark in zip(legs, free, strict=True)),
+            state=first,
+            trigger=trigger,
+            created=now,
+            history=(Step(first.value, now, trigger),),
+            request_id=request.request_id if request else None,
+            requested_by=request.requested_by if request else None,
+            ledger=Ledger(),
+        )
+        state.put("moves", number, move)
+        self._deadline(move)
+        self._tell(None, move, trigger)
+        return move

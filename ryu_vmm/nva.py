@@ -1,0 +1,238 @@
+"""The Network Virtualization Authority, without any I/O. READ THIS FIRST.
+
+:class:`Nva` takes one event at a time and says what is to be done (``Outcome``): records to commit, programs for
+switches, packets to send, entries for the event stream. It imports neither Ryu nor eventlet nor webob, knows no clock
+but the one it is given, and never waits: a test can drive any interleaving in milliseconds.
+
+    event --> dispatch --> changes in State --> flows that these touch, before and after --> Program
+                                  \\--> records (committed first; if that fails, rollback() undoes the step)
+
+Who does what: registry.py (NVEs, networks, VMs), moves.py with mobility.py (the life of a move), packets.py (ARP, ND,
+announcements), switches.py (connections, ports, barriers, reading back), probes.py and ledger.py (proof and account),
+pipeline.py, admission.py and redirects.py (what the flows are).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from . import events as ev
+from .effects import Outcome, Record
+from .errors import NotFound, VmmError
+from .ledger import Accounts
+from .mobility import MoveEvent
+from .model import Session
+from .moves import Moves
+from .packets import Packets
+from .pipeline import desired, flows_of
+from .probes import Prober
+from .registry import Registry
+from .state import State
+from .switches import Switches, difference
+from .work import Settings, Work
+
+
+class Nva:
+    """The authority: directory, moves, and the desired flows of every NVE.
+
+    Args:
+        settings: times and limits.
+        state: an empty State, or one loaded from a store.
+    """
+
+    def __init__(self, settings: Settings | None = None, state: State | None = None) -> None:
+        self.state = state or State()
+        self.settings = settings or Settings()
+        self._work = Work(self.state, self.settings)
+        self._prober = Prober(self._work)
+        self._accounts = Accounts(self._work)
+        self._registry = Registry(self._work)
+        self.moves = Moves(self._work, self._prober, self._accounts)
+        self.packets = Packets(self._work, self.moves, self._prober, self._accounts)
+        self.switches = Switches(self._work, self.moves, self._accounts, self.packets)
+        self._handlers = self._table()
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What has been counted so far, by name."""
+        return self._work.counters
+
+    # --- one step -----------------------------------------------------------------------------------------------------
+    def handle(self, event: ev.Event, now: float) -> Outcome:
+        """Take in one event at time ``now``.
+
+        Args:
+            event: what happened.
+            now: seconds since the Unix epoch, never going back.
+
+        Raises:
+            VmmError: the event is a request and is refused; nothing has changed.
+        """
+        return self._step(now, lambda: self._dispatch(event))
+
+    def handle_all(self, requests: Sequence[ev.Request], now: float) -> Outcome:
+        """Take in several requests as one step, all or nothing; ``reply`` is the list of their replies.
+
+        Raises:
+            VmmError: one was refused; ``details["index"]`` says which. Nothing has changed.
+        """
+
+        def run() -> list[object]:
+            replies = []
+            for index, event in enumerate(requests):
+                try:
+                    replies.append(self._dispatch(event))
+                except VmmError as error:
+                    error.details["index"] = index
+                    raise
+            return replies
+
+        return self._step(now, run)
+
+    def verify(self, nve: str, token: str, now: float) -> Outcome:
+        """Start a full comparison of an NVE's flows with the desired ones; answered under ``token`` ("verify:...")."""
+        if nve not in self.state.nves:
+            raise NotFound(f"there is no NVE {nve}", nve=nve)
+        return self._step(now, lambda: self.switches.verify(nve, token))
+
+    def rollback(self) -> None:
+        """Undo the last step: its records could not be committed, so nothing of it may be done."""
+        self.state.undo()
+
+    def next_timer(self) -> float | None:
+        """When TimePassed is due next, or None."""
+        return min(self.state.clock.values(), default=None)
+
+    def _step(self, now: float, run: Any) -> Outcome:
+        work = self._work
+        work.begin(now)
+        try:
+            work.out.reply = run()
+            self._settle()
+        except BaseException:
+            self.state.undo()
+            raise
+        work.out.records = [Record(table, key, value) for (table, key), value in self.state.changes().items()]
+        work.out.effects = [*work.first, *work.out.effects]
+        return work.out
+
+    def _settle(self) -> None:
+        """Turn what the step touched into programs, and let moves wait for those; repeat until nothing moves."""
+        mark = 0
+        while True:
+            self._program(mark)
+            mark = self.state.mark()
+            if not self._work.awaiting:
+                return
+            awaiting, self._work.awaiting = self._work.awaiting, []
+            for number, concerned in awaiting:
+                if number in self.state.moves:
+                    self.moves.waiting_for(number, concerned)
+
+    def _program(self, mark: int) -> None:
+        """Compare the touched units' flows before and after the journal since ``mark``, and send the difference."""
+        state = self.state
+        touched = {nve: set(units) for nve, units in state.touched.items()}
+        state.touched.clear()
+        after: dict[str, dict[Any, Any]] = {}
+        for nve, units in touched.items():
+            session = self._work.session(nve)
+            if session is not None:
+                after[nve] = desired(state, nve) if ("all",) in units else flows_of(state, nve, units)
+        if not after:
+            return
+        state.rewind(mark)
+        before: dict[str, dict[Any, Any]] = {}
+        for nve in after:
+            # A session that only became synced in this step has been programmed whole by switches.py.
+            if self._work.session(nve) is not None:
+                units = touched[nve]
+                before[nve] = desired(state, nve) if ("all",) in units else flows_of(state, nve, units)
+        state.replay(mark)
+        generation = state.generation + 1
+        programs = [(nve, difference(before[nve], after[nve])) for nve in before]
+        for nve, changes in programs:
+            if changes:
+                self.switches.program(nve, changes, generation)
+
+    # --- dispatch -----------------------------------------------------------------------------------------------------
+    def _dispatch(self, event: ev.Event) -> object:
+        return self._handlers[type(event)](event)
+
+    def _table(self) -> dict[type, Callable[[Any], object]]:
+        """Who handles what: every event type, once."""
+        return {
+            ev.PacketSeen: self.packets.seen,
+            ev.BarrierReplied: self.switches.barrier,
+            ev.FlowsRead: self.switches.flows_read,
+            ev.PortChanged: self.switches.port_changed,
+            ev.NveConnected: self.switches.connected,
+            ev.NveDisconnected: self.switches.disconnected,
+            ev.FlowRefused: self.switches.refused,
+            ev.FlowExpired: self.switches.flow_expired,
+            ev.MoveRequested: self.moves.requested,
+            ev.RedirectRequested: self.moves.hook,
+            ev.ActivationReported: self.moves.hook,
+            ev.AbortRequested: self.moves.hook,
+            ev.NveSubmitted: self._nve_submitted,
+            ev.NveWithdrawn: self._registry.nve_withdrawn,
+            ev.NetworkSubmitted: self._registry.network_submitted,
+            ev.NetworkWithdrawn: self._registry.network_withdrawn,
+            ev.VmSubmitted: self._vm_submitted,
+            ev.VmWithdrawn: self._vm_withdrawn,
+            ev.TimePassed: self._time_passed,
+        }
+
+    def _nve_submitted(self, event: ev.NveSubmitted) -> object:
+        reply = self._registry.nve_submitted(event)
+        self.switches.adopt(event.nve.name)
+        return reply
+
+    def _vm_submitted(self, event: ev.VmSubmitted) -> object:
+        reply = self._registry.vm_submitted(event)
+        for old in self._registry.changed_mac:
+            self.packets.announce(self.state.interfaces[old.id])
+        return reply
+
+    def _vm_withdrawn(self, event: ev.VmWithdrawn) -> object:
+        self.moves.vm_withdrawn(event.name)
+        return self._registry.vm_withdrawn(event)
+
+    def _time_passed(self, _: ev.TimePassed) -> None:
+        now = self._work.now
+        for (kind, key), due in sorted(self.state.clock.items(), key=lambda item: item[1]):
+            if due > now or (kind, key) not in self.state.clock:
+                continue
+            self.state.put("clock", (kind, key), None)
+            if kind == "resync":
+                self.switches.resync(str(key))
+                continue
+            move = self.state.moves.get(key)
+            if move is None or not move.open:
+                continue
+            match kind:
+                case "deadline":
+                    missing = self._prober.missing(key)
+                    detail = f": no probe crossed from {missing}" if missing else ""
+                    self.moves.fire(key, MoveEvent.EXPIRED, f"deadline in state {move.state}{detail}")
+                case "probe":
+                    self._prober.send(move)
+                case "poll":
+                    self._accounts.poll(key)
+                case "guard":
+                    self.moves.guard_over(key)
+                case "sample":
+                    self.moves.sample(key, True)
+
+    # --- start --------------------------------------------------------------------------------------------------------
+    def restore(self, rows: Sequence[tuple[str, Any, Any]], now: float) -> None:
+        """Load committed records (table, key, value) into an empty state, and give open moves fresh deadlines."""
+        for table, key, value in rows:
+            self.state.put(table, key, value)
+        self._work.begin(now)
+        self.moves.resume()
+        self.state.begin()
+
+
+__all__ = ["Nva", "Session", "Settings"]

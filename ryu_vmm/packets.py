@@ -1,0 +1,316 @@
+"""Packets that NVEs hand to the NVA: questions about addresses, announcements, signs of life, and the lost ones."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from . import addresses
+from .admission import Role, heard_about, role
+from .effects import ReadFlows, SendPacket
+from .errors import DecodeError
+from .events import PacketSeen
+from .flows import Action, Output, set_field
+from .ledger import Accounts
+from .mobility import MoveEvent
+from .model import Interface, Network, Place, Redirect, Trust, Unknown
+from .moves import Moves
+from .pipeline import (
+    COOKIE_MASK,
+    COOKIE_OURS,
+    Why,
+    flood_actions,
+    flood_ports,
+    path,
+    target,
+    tunnel_to,
+    why_of,
+)
+from .probes import Prober
+from .wire import frames
+from .wire.frames import Kind
+from .work import Work
+
+_ANNOUNCEMENTS = (Kind.GARP, Kind.NA_UNSOLICITED, Kind.RARP_REQUEST)
+_NO_IPV4 = bytes(4)
+
+
+class Packets:
+    """Handlers of packets, by the reason that the flow which handed them over gives in its cookie."""
+
+    def __init__(self, work: Work, moves: Moves, prober: Prober, accounts: Accounts) -> None:
+        self._work = work
+        self._moves = moves
+        self._prober = prober
+        self._accounts = accounts
+        self._held: dict[int, deque[tuple[bytes, bytes]]] = {}  # move -> (destination MAC, frame)
+
+    def seen(self, event: PacketSeen) -> None:
+        """Take a packet; whatever is wrong with it is counted by cause and it is dropped."""
+        state = self._work.state
+        name, purpose = state.by_dpid.get(event.dpid), why_of(event.cookie)
+        if name is None or purpose is None:
+            return self._work.count("drop.foreign-packet-in")
+        why, about = purpose
+        self._work.count(f"packet_in.{why.name.lower()}")
+        try:
+            match why:
+                case Why.RESOLVE:
+                    self._resolve(name, event)
+                case Why.LIFE | Why.ANNOUNCE:
+                    self._heard(name, event, why, about)
+                case Why.MISS:
+                    self._missed(name, event.frame, about)
+                case Why.PROBE:
+                    number = self._prober.returned(name, frames.parse_probe(event.frame))
+                    if number is not None:
+                        self._moves.fire(number, MoveEvent.READY, "destination ready, all paths proven")
+                case Why.HOLD:
+                    self._hold(about, event.frame)
+                case Why.STALE | Why.REDIRECT:
+                    self._stale(name, event, why, about)
+                case _:
+                    self._work.count("drop.unexpected-packet-in")
+        except DecodeError as error:
+            self._work.count(f"drop.{error.cause}")
+
+    # --- resolution (sections 4.1 and 4.2 of the draft; RFC 8014 section 4.3) -----------------------------------------
+    def answer(self, nve: str, in_port: int, frame: bytes) -> tuple[bytes, Interface] | None:
+        """The answer to an ARP request or neighbor solicitation that entered by a port, and whose address it is.
+
+        None: the directory does not know, or it is no question (an announcement, or a guest asking for its own).
+
+        Raises:
+            DecodeError: the frame is malformed.
+        """
+        state = self._work.state
+        asker = state.by_place.get(Place(nve, state.by_number.get((nve, in_port), "")))
+        if asker is None:
+            return None
+        vni = state.interfaces[asker].vni
+        if frame[12:14] == frames.ETH_ARP:
+            op, sha, spa, _, tpa, _, _ = frames.parse_arp(frame)
+            owner = state.by_ip.get((vni, tpa))
+            if op != 1 or owner is None or owner == asker:
+                return None
+            found = state.interfaces[owner]
+            return frames.build_arp_reply(found.mac, tpa, sha, spa), found
+        nd = frames.parse_nd(frame)
+        owner = state.by_ip.get((vni, nd.target))
+        if owner is None or owner == asker:
+            return None
+        found = state.interfaces[owner]
+        if not any(nd.src):
+            return frames.build_na_for_dad(nd.target, found.mac), found
+        return frames.build_na(nd.target, found.mac, nd.src, nd.lladdr or nd.eth_src), found
+
+    def _resolve(self, nve: str, event: PacketSeen) -> None:
+        answered = self.answer(nve, event.in_port, event.frame)
+        if answered is not None:
+            self._work.send(nve, (Output(event.in_port),), answered[0])
+            return None
+        asker = self._interface_at(nve, event.in_port)
+        if asker is None:
+            return self._work.count("drop.unknown-port")
+        network = self._work.state.networks[asker.vni]
+        kind = frames.classify(event.frame)
+        known = kind in (Kind.GARP, Kind.DAD, Kind.ARP_PROBE)
+        if not known and network.policy.unknown is Unknown.DROP:
+            return self._work.count("drop.unknown-target")
+        self._work.count("resolve.flooded")
+        self._flood(nve, asker.vni, event.in_port, event.frame)
+
+    def _flood(self, nve: str, vni: int, in_port: int, frame: bytes) -> None:
+        """Send a frame to everybody in a network, as if the edge had flooded it itself."""
+        actions = flood_actions(self._work.state, nve, vni)
+        if actions:
+            self._work.send(nve, (set_field("tun_id", vni), *actions), frame, in_port)
+
+    def announce(self, interface: Interface) -> None:
+        """Tell the guests of a network where an interface's addresses are (MAC), in the interface's name.
+
+        For hypervisors that announce by RARP alone, which says nothing of IP addresses, and for a MAC that changed.
+        """
+        state = self._work.state
+        packets = [frames.build_garp(interface.mac, ip) for ip in interface.ipv4]
+        packets += [frames.build_unsolicited_na(interface.mac, ip) for ip in interface.ipv6]
+        own = state.port_at(interface.location)
+        for nve in state.members(interface.vni):
+            if self._work.session(nve) is None:
+                continue
+            ports = set(flood_ports(state, nve, interface.vni))
+            if own is not None and own.nve == nve:
+                ports.discard(own.number)
+            for packet in packets:
+                self._work.send(nve, tuple(Output(port) for port in sorted(ports)), packet)
+        self._work.report("interface.announced", interface=interface.id, packets=len(packets))
+
+    # --- announcements and signs of life ------------------------------------------------------------------------------
+    def _heard(self, nve: str, event: PacketSeen, why: Why, about: int) -> None:
+        state = self._work.state
+        port = state.by_number.get((nve, event.in_port))
+        if port is None:
+            return self._work.count("drop.unknown-port")
+        place = Place(nve, port)
+        kind = frames.classify(event.frame)
+        bound = role(state, nve, port)
+        interface = bound.interface
+        if kind is Kind.RARP_REQUEST and interface is not None:
+            self._answer_rarp(nve, event, interface)
+        if interface is None:
+            self._stranger(place, event.frame, kind)
+            return None
+        if bound.role is Role.HOME:
+            return None  # the same epoch again changes nothing
+        if why is Why.LIFE and about != heard_about(interface):
+            return self._work.count("announcement.late")
+        by = kind.name.lower().replace("_", "-") if kind is not Kind.OTHER else "data"
+        if bound.role is Role.EXPECTED:
+            active = state.active_move(interface.id)
+            if active is not None:
+                self._moves.fire(active[0].id, MoveEvent.ALIVE, by)
+        elif kind in _ANNOUNCEMENTS or state.port_at(interface.location) is None:
+            self._believe(interface, place, by)
+        if kind is Kind.RARP_REQUEST and state.interfaces[interface.id].location == place:
+            self.announce(state.interfaces[interface.id])
+
+    def _answer_rarp(self, nve: str, event: PacketSeen, interface: Interface) -> None:
+        """Section 4.1: a RARP request is answered with the IPv4 address found by MAC."""
+        asked = frames.parse_rarp(event.frame).tha
+        owner = self._work.state.by_mac.get((interface.vni, asked))
+        if owner is None or not self._work.state.interfaces[owner].ipv4:
+            return self._work.count("drop.rarp-unknown")
+        ip = self._work.state.interfaces[owner].ipv4[0]
+        reply = frames.build_rarp_reply(interface.mac, _NO_IPV4, asked, ip)
+        self._work.send(nve, (Output(event.in_port),), reply)
+
+    def _stranger(self, place: Place, frame: bytes, kind: Kind) -> None:
+        """An announcement from a port of nobody: believed where the network of the one VM it fits says so."""
+        state = self._work.state
+        if kind not in _ANNOUNCEMENTS:
+            return self._work.count("drop.unbound-port")
+        mac = frame[6:12]
+        trusting: list[Network] = [n for n in state.networks.values() if n.policy.announcements is Trust.ANY]
+        owners = [state.by_mac[(n.vni, mac)] for n in trusting if (n.vni, mac) in state.by_mac]
+        fitting = [i for i in owners if self._claims_own(state.interfaces[i], frame, kind)]
+        if len(fitting) == 1:
+            self._believe(state.interfaces[fitting[0]], place, kind.name.lower().replace("_", "-"))
+            if kind is Kind.RARP_REQUEST:
+                self.announce(state.interfaces[fitting[0]])
+            return None
+        self._work.count("announcement.refused")
+        self._work.report(
+            "announcement.refused",
+            nve=place.nve,
+            port=place.port,
+            mac=addresses.format_mac(mac),
+            reason="no VM of a network that trusts any port" if not fitting else "several networks know this MAC",
+        )
+
+    def _claims_own(self, interface: Interface, frame: bytes, kind: Kind) -> bool:
+        if kind is Kind.GARP:
+            arp = frames.parse_arp(frame)
+            return arp.sha == interface.mac and arp.spa in interface.ipv4
+        if kind is Kind.NA_UNSOLICITED:
+            return frames.parse_nd(frame).target in interface.ipv6
+        return frames.parse_rarp(frame).sha == interface.mac
+
+    def _believe(self, interface: Interface, place: Place, by: str) -> None:
+        """Move an interface to where it announced itself, unless it flaps (RFC 7432 section 15.1)."""
+        state, settings, now = self._work.state, self._work.settings, self._work.now
+        if interface.location == place:
+            return
+        recent = [
+            m
+            for m in state.recent_moves(interface.id)
+            if m.trigger == "announcement" and now - m.created < settings.flap_window
+        ]
+        if len(recent) >= settings.flap_moves:
+            self._work.count("announcement.flapping")
+            self._work.report("interface.frozen", interface=interface.id, nve=place.nve, port=place.port, moves=len(recent))
+            return
+        self._moves.announced(interface, place, by)
+
+    # --- pull, hold, stale --------------------------------------------------------------------------------------------
+    def _missed(self, nve: str, frame: bytes, vni: int) -> None:
+        """An NVE asks where a destination is: install it, and bring this packet there."""
+        state = self._work.state
+        key = state.by_mac.get((vni, frame[0:6]))
+        session = self._work.session(nve)
+        if key is None or session is None or session.tunnel is None:
+            return self._work.count("drop.unknown-destination")
+        state.put("pulled", (nve, key), True)
+        way = path(state, nve, target(state, state.interfaces[key]).nve)
+        if way is not None:
+            self._work.send(nve, tunnel_to(way, vni, session.tunnel), frame)
+
+    def _hold(self, number: int, frame: bytes) -> None:
+        """A packet came to the destination before the VM's port did."""
+        move = self._work.state.moves.get(number)
+        if move is None:
+            return self._work.count("drop.hold-closed")
+        for leg in move.legs:
+            if self._work.state.interfaces[leg.interface].mac == frame[0:6]:
+                port = self._work.state.port_at(leg.dst)
+                if port is not None:
+                    self._work.send(port.nve, (Output(port.number),), frame)
+                    return None
+        waiting = self._held.setdefault(number, deque())
+        full = len(waiting) >= self._work.settings.hold_packets
+        if not full:
+            waiting.append((frame[0:6], frame))
+        if move.open:
+            self._accounts.held(number, int(not full), int(full))
+
+    def release(self, place: Place) -> None:
+        """A port has come up: whatever waited for it goes there, in order, before anything newer."""
+        state = self._work.state
+        for move in state.open_moves():
+            for leg in move.legs:
+                port = state.port_at(place)
+                if leg.dst != place or port is None or move.id not in self._held:
+                    continue
+                mac = state.interfaces[leg.interface].mac
+                out: tuple[Action, ...] = (Output(port.number),)
+                dpid = self._work.dpid(place.nve)
+                self._work.first += [SendPacket(dpid, out, f) for m, f in self._held[move.id] if m == mac]
+                self._held[move.id] = deque(item for item in self._held[move.id] if item[0] != mac)
+
+    def forget(self, number: int) -> None:
+        """Drop what a closed move still held."""
+        left = self._held.pop(number, None)
+        if left:
+            self._work.count("drop.hold-closed", len(left))
+
+    def _stale(self, nve: str, event: PacketSeen, why: Why, number: int) -> None:
+        """A packet reached the source after the VM had left: whoever sent it is put right."""
+        state = self._work.state
+        move = state.moves.get(number)
+        if move is None or not move.open:
+            return None
+        if why is Why.STALE:
+            self._bring(nve, event.frame, number)
+            if move.redirect is Redirect.NONE:
+                self._moves.late_redirect(number)
+            return None
+        sender = next((n.name for n in state.nves.values() if event.tun_src in (n.ipv4, n.ipv6)), None)
+        if event.tun_src is None or sender is None:
+            return self._work.count("drop.unknown-tunnel-source")
+        self._accounts.corrected(number, sender)
+        self._moves.sample(number, False)
+        self._work.report("correspondent.stale", move=number, nve=sender, source=nve)
+        if self._work.session(sender) is not None:
+            self._work.do(ReadFlows(self._work.dpid(sender), "sync", COOKIE_OURS, COOKIE_MASK))
+
+    def _bring(self, nve: str, frame: bytes, number: int) -> None:
+        state = self._work.state
+        for leg in state.moves[number].legs:
+            interface = state.interfaces[leg.interface]
+            session = self._work.session(nve)
+            way = path(state, nve, target(state, interface).nve)
+            if interface.mac == frame[0:6] and session is not None and session.tunnel is not None and way is not None:
+                self._work.send(nve, tunnel_to(way, leg.mark, session.tunnel), frame)
+
+    def _interface_at(self, nve: str, in_port: int) -> Interface | None:
+        state = self._work.state
+        key = state.by_place.get(Place(nve, state.by_number.get((nve, in_port), "")))
+        return None if key is None else state.interfaces[key]

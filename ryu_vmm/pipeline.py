@@ -1,0 +1,353 @@
+"""The tables of an NVE, and the flows in them, as a function of the directory and the open moves.
+
+An NVE's flows are the union of *units*; each unit is computed from :class:`~ryu_vmm.state.State` alone, never from
+history, so a change recomputes the units it touched and a restart recomputes all and gets the same:
+
+* ``("base",)``: what every NVE has; * ``("vn", vni)``: a network's peers and its flooding;
+* ``("port", name)``: what may enter by a port (admission.py); * ``("if", id)``: where an interface is;
+* ``("move", id)``: what an open move adds: probes, marks, redirects (redirects.py).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from .flows import IN_PORT, Action, Flow, FlowKey, Match, Output, SetField, ToNva, match, set_field
+from .model import Distribution, Interface, Leg, Move, Place, Redirect
+from .state import State, Unit
+
+
+class Table(NamedTuple):
+    """A table: its number, its name, and the question it answers."""
+
+    number: int
+    name: str
+    question: str
+
+
+TABLES = (
+    Table(0, "classify", "which VN is this packet of?"),
+    Table(10, "admit", "may this port send with this MAC and these addresses?"),
+    Table(20, "resolve", "is it a question about an address, for the NVA to answer?"),
+    Table(40, "deliver", "(VN, destination) -> local port, tunnel, redirect, or hold"),
+    Table(50, "flood", "broadcast and multicast inside the VN: local members, one copy per remote NVE"),
+)
+CLASSIFY, ADMIT, RESOLVE, DELIVER, FLOOD = (table.number for table in TABLES)
+
+
+class Why(enum.IntEnum):
+    """What a flow is for: part of its cookie, so that a packet or a counter that comes back says what it is about."""
+
+    BASE = 1
+    DROP = 2  # object: a Drop
+    NETWORK = 3  # object: VNI
+    INTERFACE = 4  # object: VNI
+    RESOLVE = 5  # to the NVA: ARP request or neighbor solicitation
+    ANNOUNCE = 6  # to the NVA: RARP, or an announcement on a port of nobody
+    LIFE = 7  # to the NVA: the VM has been heard at a port where it is expected
+    MISS = 8  # to the NVA: a pulled location is wanted
+    PROBE = 9  # to the NVA: a probe has crossed; object: move
+    HOLD = 10  # to the NVA: wait for the destination's port; object: move
+    STALE = 11  # to the NVA: a packet for a VM that has left; object: move
+    REDIRECT = 12  # object: move
+    MARK = 13  # redirected packets arriving; object: move
+    GONE = 14  # the VM's port is gone and nobody said where to; object: VNI
+
+
+class Drop(enum.IntEnum):
+    """Why a packet is dropped: each cause has its own counter."""
+
+    UNKNOWN_PORT = 1
+    UNKNOWN_VNI = 2
+    UNKNOWN_TUNNEL_SOURCE = 3
+    VLAN_TAGGED = 4
+    SPOOFED_MAC = 5
+    SPOOFED_ADDRESS = 6
+    SPOOFED_ND = 7
+    UNKNOWN_DESTINATION = 8
+    MISDELIVERED = 9
+    NO_FLOOD = 10
+    LINK_LOCAL_CONTROL = 11
+
+
+_MAGIC = 0x766D
+#: Every flow of ours matches this cookie under this mask; nothing else is ever touched.
+COOKIE_OURS = _MAGIC << 48
+COOKIE_MASK = 0xFFFF << 48
+#: The mask that selects a Why and its object.
+COOKIE_EXACT = (1 << 64) - 1
+COOKIE_WHY_MASK = 0xFFFFFF << 40
+
+FROM_TUNNEL = 1
+REDIRECTED = 2
+_LOCAL = (0, FROM_TUNNEL)
+_REMOTE = (FROM_TUNNEL, FROM_TUNNEL)
+_MULTICAST = (b"\x01\0\0\0\0\0", b"\x01\0\0\0\0\0")
+
+ETH_IPV4 = 0x0800
+ETH_ARP = 0x0806
+ETH_RARP = 0x8035
+ETH_IPV6 = 0x86DD
+ETH_PROBE = 0x88B5
+
+
+def cookie(why: Why, about: int = 0) -> int:
+    """The cookie of a flow that is there for ``why`` and concerns ``about`` (0 .. 2**40 - 1)."""
+    return COOKIE_OURS | why << 40 | about
+
+
+def why_of(value: int) -> tuple[Why, int] | None:
+    """The inverse of :func:`cookie`; None for a flow that is not ours."""
+    if value >> 48 != _MAGIC:
+        return None
+    try:
+        return Why((value >> 40) & 0xFF), value & 0xFFFFFFFFFF
+    except ValueError:
+        return None
+
+
+def drop(table: int, priority: int, on: Match, cause: Drop) -> Flow:
+    """A flow that drops and counts under ``cause``."""
+    return Flow(table, priority, on, cookie=cookie(Why.DROP, cause))
+
+
+# --- the underlay -----------------------------------------------------------------------------------------------------
+class Path(NamedTuple):
+    """Underlay addresses from one NVE to another; ``family`` is 4 or 6."""
+
+    family: int
+    here: bytes
+    there: bytes
+
+
+def path(state: State, here: str, there: str) -> Path | None:
+    """How two NVEs reach each other: IPv4 if both have it, else IPv6 if both have it, else None."""
+    a, b = state.nves.get(here), state.nves.get(there)
+    if a is None or b is None:
+        return None
+    if a.ipv4 and b.ipv4:
+        return Path(4, a.ipv4, b.ipv4)
+    if a.ipv6 and b.ipv6:
+        return Path(6, a.ipv6, b.ipv6)
+    return None
+
+
+def tunnel_to(way: Path, vni: int | None, port: int) -> tuple[Action, ...]:
+    """Actions that send a packet through the tunnel (``vni`` None: the packet carries its VNI already)."""
+    family = f"tun_ipv{way.family}_"
+    head: tuple[Action, ...] = () if vni is None else (set_field("tun_id", vni),)
+    return (*head, SetField(family + "src", way.here), SetField(family + "dst", way.there), Output(port))
+
+
+def _from_peer(way: Path) -> dict[str, bytes]:
+    return {f"tun_ipv{way.family}_src": way.there}
+
+
+# --- where things are -------------------------------------------------------------------------------------------------
+def target(state: State, interface: Interface) -> Place:
+    """Where packets for an interface should go from a source NVE's point of view: newest destination wins."""
+    active = state.active_move(interface.id)
+    if active is not None and active[0].redirect in (Redirect.SOURCE, Redirect.IN_FORCE):
+        return active[1].dst
+    return interface.location
+
+
+def flood_ports(state: State, nve: str, vni: int) -> Iterator[int]:
+    """Numbers of the local ports that get the network's broadcasts.
+
+    While a VM is redirected its broadcasts wait at the destination with the rest; the destination joins before the
+    source leaves, so a broadcast in that moment may come twice but is not lost.
+    """
+    for i in state.located(vni, nve):
+        active = state.active_move(i)
+        if active is not None and active[0].redirect in (Redirect.SOURCE, Redirect.IN_FORCE):
+            continue
+        port = state.port_at(state.interfaces[i].location)
+        if port is not None:
+            yield port.number
+    for move in state.open_moves():
+        if move.state.steered or move.redirect is Redirect.NONE:
+            continue
+        for leg in move.legs:
+            port = state.port_at(leg.dst)
+            if leg.vni == vni and leg.dst.nve == nve and port is not None:
+                yield port.number
+
+
+def flood_actions(state: State, nve: str, vni: int) -> tuple[Action, ...]:
+    """Actions that flood a packet that entered locally: local ports, then one copy to each remote NVE."""
+    actions: list[Action] = [Output(number) for number in sorted(set(flood_ports(state, nve, vni)))]
+    session = state.sessions.get(nve)
+    if session is not None and session.tunnel is not None:
+        for peer in sorted(state.members(vni)):
+            way = path(state, nve, peer) if peer != nve else None
+            if way is not None:
+                actions += tunnel_to(way, None, session.tunnel)
+    return tuple(actions)
+
+
+# --- units ------------------------------------------------------------------------------------------------------------
+def units_of(state: State, nve: str) -> Iterator[Unit]:
+    """Every unit that an NVE has."""
+    yield ("base",)
+    for name in state.ports_of(nve):
+        yield ("port", name)
+    for vni in state.networks_of(nve):
+        yield ("vn", vni)
+        for i in state.in_network(vni):
+            yield ("if", i)
+    for move in state.open_moves():
+        yield ("move", move.id)
+
+
+def flows_of(state: State, nve: str, units: Iterable[Unit]) -> dict[FlowKey, Flow]:
+    """The flows of some units of a connected NVE, by key."""
+    from . import admission, redirects  # they build on this module's words
+
+    session = state.sessions[nve]
+    flows: dict[FlowKey, Flow] = {}
+    for unit in units:
+        match unit:
+            case ("base",):
+                found = _base(session.tunnel)
+            case ("vn", vni):
+                found = _network(state, nve, session.tunnel, vni)
+            case ("if", i):
+                found = _interface(state, nve, session.tunnel, i)
+            case ("port", name):
+                found = admission.flows(state, nve, name, session.tunnel)
+            case ("move", number):
+                found = redirects.flows(state, nve, session.tunnel, number)
+            case _:
+                raise AssertionError(unit)
+        for flow in found:
+            flows[flow.key] = flow
+    return flows
+
+
+def desired(state: State, nve: str) -> dict[FlowKey, Flow]:
+    """All flows that a connected NVE should have."""
+    return flows_of(state, nve, units_of(state, nve))
+
+
+def _base(tunnel: int | None) -> Iterator[Flow]:
+    yield drop(CLASSIFY, 0, (), Drop.UNKNOWN_PORT)
+    if tunnel is not None:
+        yield drop(CLASSIFY, 10, match(in_port=tunnel), Drop.UNKNOWN_VNI)
+    yield drop(ADMIT, 220, match(vlan_vid=(0x1000, 0x1000)), Drop.VLAN_TAGGED)
+    yield drop(ADMIT, 210, match(eth_dst=(b"\x01\x80\xc2\0\0\0", b"\xff" * 5 + b"\xf0")), Drop.LINK_LOCAL_CONTROL)
+    yield drop(ADMIT, 0, (), Drop.SPOOFED_MAC)
+    ask = cookie(Why.RESOLVE)
+    yield Flow(RESOLVE, 100, match(eth_dst=b"\xff" * 6, eth_type=ETH_ARP, arp_op=1), (ToNva(0xFFFF),), cookie=ask)
+    solicitation = match(
+        eth_dst=(b"\x33\x33\0\0\0\0", b"\xff\xff\0\0\0\0"),
+        eth_type=ETH_IPV6,
+        ip_proto=58,
+        icmpv6_type=135,
+        icmpv6_code=0,
+    )
+    yield Flow(RESOLVE, 100, solicitation, (ToNva(0xFFFF),), cookie=ask)
+    yield Flow(RESOLVE, 0, (), goto=DELIVER, cookie=cookie(Why.BASE))
+    yield Flow(DELIVER, 200, match(eth_dst=_MULTICAST), goto=FLOOD, cookie=cookie(Why.BASE))
+    yield drop(DELIVER, 5, match(metadata=_REMOTE), Drop.MISDELIVERED)
+    yield drop(DELIVER, 0, (), Drop.UNKNOWN_DESTINATION)
+    yield drop(FLOOD, 0, (), Drop.NO_FLOOD)
+
+
+def _network(state: State, nve: str, tunnel: int | None, vni: int) -> Iterator[Flow]:
+    if vni not in state.networks or nve not in state.members(vni):
+        return
+    mine = cookie(Why.NETWORK, vni)
+    if tunnel is not None:
+        for peer in state.members(vni):
+            way = path(state, nve, peer) if peer != nve else None
+            if way is not None:
+                on = match(in_port=tunnel, tun_id=vni, **_from_peer(way))
+                yield Flow(CLASSIFY, 80, on, goto=DELIVER, write_metadata=FROM_TUNNEL, cookie=mine)
+        yield drop(CLASSIFY, 20, match(in_port=tunnel, tun_id=vni), Drop.UNKNOWN_TUNNEL_SOURCE)
+    here = tuple(Output(number) for number in sorted(set(flood_ports(state, nve, vni))))
+    yield Flow(FLOOD, 100, match(metadata=_REMOTE, tun_id=vni), here, cookie=mine)
+    everywhere = flood_actions(state, nve, vni)
+    yield Flow(FLOOD, 100, match(metadata=_LOCAL, tun_id=vni), everywhere, cookie=mine)
+    if state.networks[vni].policy.distribution is Distribution.PULL:
+        on = match(metadata=_LOCAL, tun_id=vni)
+        yield Flow(DELIVER, 10, on, (ToNva(0xFFFF),), cookie=cookie(Why.MISS, vni))
+
+
+def _interface(state: State, nve: str, tunnel: int | None, key: str) -> Iterator[Flow]:
+    interface = state.interfaces.get(key)
+    if interface is None or nve not in state.members(interface.vni):
+        return
+    mine = cookie(Why.INTERFACE, interface.vni)
+    to = {"tun_id": interface.vni, "eth_dst": interface.mac}
+    active = state.active_move(key)
+    if nve == interface.location.nve:
+        port = state.port_at(interface.location)
+        if port is not None:
+            yield Flow(DELIVER, 100, match(**to), (Output(port.number),), cookie=mine)
+            return
+        move = _arriving(state, key, interface.location)
+        if move is not None:
+            yield _hold(to, move)
+        else:
+            yield _gone(interface)
+        return
+    if active is not None and nve == active[1].dst.nve:
+        move, leg = active
+        port = state.port_at(leg.dst)
+        if move.redirect is Redirect.NONE:
+            if port is not None:
+                yield Flow(DELIVER, 100, match(metadata=_REMOTE, **to), (Output(port.number),), cookie=mine)
+            yield from _remote(state, nve, tunnel, interface, to)
+        elif port is not None:
+            yield Flow(DELIVER, 100, match(**to), (Output(port.number),), cookie=mine)
+        else:
+            yield _hold(to, move)
+        return
+    if any(leg.src.nve == nve and move.trigger == "announcement" for move, leg in state.moves_of(key)):
+        yield _gone(interface)  # keeps its counter until the ledger has been read
+    yield from _remote(state, nve, tunnel, interface, to)
+
+
+def _remote(state: State, nve: str, tunnel: int | None, interface: Interface, to: dict[str, int | bytes]) -> Iterator[Flow]:
+    way = path(state, nve, interface.location.nve)
+    if way is None or tunnel is None:
+        return
+    policy = state.networks[interface.vni].policy
+    pull = policy.distribution is Distribution.PULL
+    if pull and (nve, interface.id) not in state.pulled:
+        return
+    yield Flow(
+        DELIVER,
+        95,
+        match(metadata=_LOCAL, **to),
+        tunnel_to(way, None, tunnel),
+        cookie=cookie(Why.INTERFACE, interface.vni),
+        idle_timeout=policy.idle_timeout if pull else 0,
+    )
+
+
+def _arriving(state: State, key: str, place: Place) -> Move | None:
+    """The newest open move that brought the interface to ``place``."""
+    moves: list[tuple[Move, Leg]] = [(m, leg) for m, leg in state.moves_of(key) if leg.dst == place]
+    return moves[-1][0] if moves else None
+
+
+def _hold(to: dict[str, int | bytes], move: Move) -> Flow:
+    return Flow(DELIVER, 100, match(**to), (ToNva(0xFFFF),), cookie=cookie(Why.HOLD, move.id))
+
+
+def _gone(interface: Interface) -> Flow:
+    on = match(tun_id=interface.vni, eth_dst=interface.mac)
+    return Flow(DELIVER, 90, on, cookie=cookie(Why.GONE, interface.vni))
+
+
+def is_tunnel_to_tunnel(flow: Flow, tunnel: int | None) -> bool:
+    """Whether a flow can send a packet that came from the tunnel into the tunnel again.
+
+    OpenFlow never sends a packet back out of its in_port unless the reserved port IN_PORT is named (OpenFlow 1.3.5
+    section 4.5), and there is one tunnel port, so an output to IN_PORT is the only way.
+    """
+    return any(isinstance(a, Output) and a.port == IN_PORT for a in flow.actions)

@@ -1,0 +1,97 @@
+"""Proving tunnel paths before anything depends on them.
+
+A probe is a full-size frame that one NVE sends through its tunnel and the other hands to the NVA. It shows that the
+path exists, that it carries the network's MTU, and, not least, it resolves the underlay neighbor: a userspace
+datapath drops the packet that has to wait for that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass, replace
+
+from .model import PROBE_VNI, Move
+from .pipeline import path, tunnel_to
+from .redirects import probe_pairs
+from .wire import frames
+from .work import Work
+
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """How far the proof of a move's paths has come: pairs (from, to) -> seconds from first sending to arrival."""
+
+    started: float
+    missing: frozenset[Pair]
+    proven: dict[Pair, float]
+
+
+class Prober:
+    """Sends probes and recognises those that come back."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._secret = secrets.token_bytes(16)
+        self._nonces: dict[bytes, tuple[int, Pair]] = {}
+
+    def start(self, move: Move) -> bool:
+        """Send the first probes of a move; True if there is nothing to prove."""
+        state = self._work.state
+        pairs = frozenset(p for p in probe_pairs(state, move) if all(self._work.session(n) for n in p))
+        if not pairs:
+            return True
+        state.put("probes", move.id, Proof(self._work.now, pairs, {}))
+        self.send(move)
+        return False
+
+    def send(self, move: Move) -> None:
+        """Send a probe over every path that is not proven yet, and come back if that does not do."""
+        state, settings = self._work.state, self._work.settings
+        proof: Proof | None = state.probes.get(move.id)
+        if proof is None:
+            return
+        mtu = min(state.networks[leg.vni].policy.mtu for leg in move.legs)
+        for pair in sorted(proof.missing):
+            here, there = pair
+            way, session = path(state, here, there), self._work.session(here)
+            if way is None or session is None or session.tunnel is None:
+                continue
+            nonce = self._nonce(move.id, pair)
+            self._nonces[nonce] = (move.id, pair)
+            self._work.send(here, tunnel_to(way, PROBE_VNI, session.tunnel), frames.build_probe(nonce, mtu))
+        state.put("clock", ("probe", move.id), self._work.now + settings.probe_interval)
+
+    def returned(self, nve: str, nonce: bytes) -> int | None:
+        """A probe arrived at ``nve``. The move whose last missing path that was, or None."""
+        state = self._work.state
+        number, pair = self._nonces.get(nonce, (0, ("", "")))
+        proof: Proof | None = state.probes.get(number)
+        if proof is None or pair[1] != nve or pair not in proof.missing:
+            self._work.count("probe.late" if pair[1] else "probe.unknown")
+            return None
+        missing = proof.missing - {pair}
+        proven = {**proof.proven, pair: self._work.now - proof.started}
+        state.put("probes", number, replace(proof, missing=missing, proven=proven))
+        if missing:
+            return None
+        state.put("clock", ("probe", number), None)
+        move = state.moves[number]
+        times = {f"{a}->{b}": seconds for (a, b), seconds in proven.items()}
+        state.put("moves", number, replace(move, ledger=replace(move.ledger, probes=times)))
+        return number
+
+    def missing(self, number: int) -> str:
+        """The unproven paths of a move, in words; empty if there are none."""
+        proof: Proof | None = self._work.state.probes.get(number)
+        return "" if proof is None else ", ".join(f"{a} to {b}" for a, b in sorted(proof.missing))
+
+    def forget(self, number: int) -> None:
+        """Forget the nonces of a closed move."""
+        self._nonces = {n: v for n, v in self._nonces.items() if v[0] != number}
+
+    def _nonce(self, number: int, pair: Pair) -> bytes:
+        text = f"{number} {pair[0]} {pair[1]}".encode()
+        return hashlib.blake2b(text, digest_size=16, key=self._secret).digest()

@@ -1,0 +1,131 @@
+"""Unit ("move", id): what an open move adds to an NVE's tables.
+
+Probes prove the paths before anything changes. The redirect sends packets that still reach the source on to where the
+VM is now, marked with a VNI of the move's own, so that both ends count exactly those packets. It is the only flow
+that may send from tunnel to tunnel (the draft allows that for packets in flight and nothing else), it never sends a
+packet back to the NVE it came from, and a marked packet that has nowhere to go is not marked a second time by the
+same NVE pair: redirects point straight at the newest location and do not chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .flows import IN_PORT, Action, Flow, Output, ToNva, match, set_field
+from .model import PROBE_VNI, Kind, Leg, Move, MoveState, Redirect
+from .pipeline import (
+    _LOCAL,
+    _REMOTE,
+    CLASSIFY,
+    DELIVER,
+    ETH_PROBE,
+    FROM_TUNNEL,
+    REDIRECTED,
+    Why,
+    _from_peer,
+    cookie,
+    path,
+    target,
+    tunnel_to,
+)
+from .state import State
+
+
+def flows(state: State, nve: str, tunnel: int | None, number: int) -> Iterator[Flow]:
+    """What an open move needs on an NVE."""
+    move = state.moves.get(number)
+    if move is None or not move.open or tunnel is None:
+        return
+    if move.state is MoveState.PREPARING:
+        yield from _probes(state, nve, tunnel, move)
+    for leg in move.legs:
+        yield from _arrivals(state, nve, tunnel, move, leg)
+        if nve == leg.src.nve and _newest_from(state, nve, leg) == number:
+            yield from _redirect(state, nve, tunnel, move, leg)
+
+
+def probe_pairs(state: State, move: Move) -> list[tuple[str, str]]:
+    """(from, to) NVEs whose path must be proven: every correspondent to the destination and back.
+
+    Back as well, because the VM's own packets take that way, and the underlay's first packet to an unresolved
+    neighbor is lost in either direction.
+    """
+    others = {n for leg in move.legs for n in state.members(leg.vni)} - {move.destination}
+    pairs = []
+    for other in sorted(others):
+        if path(state, other, move.destination) is not None:
+            pairs += [(other, move.destination), (move.destination, other)]
+    return pairs
+
+
+def _probes(state: State, nve: str, tunnel: int, move: Move) -> Iterator[Flow]:
+    for sender, receiver in probe_pairs(state, move):
+        way = path(state, nve, sender) if receiver == nve else None
+        if way is not None:
+            on = match(in_port=tunnel, tun_id=PROBE_VNI, eth_type=ETH_PROBE, **_from_peer(way))
+            # Every open preparation shares the flow: the nonce inside tells whose probe it is.
+            yield Flow(CLASSIFY, 90, on, (ToNva(64),), cookie=cookie(Why.PROBE))
+
+
+def _redirects_now(move: Move) -> bool:
+    return move.state.steered or move.redirect is not Redirect.NONE
+
+
+def _arrivals(state: State, nve: str, tunnel: int, move: Move, leg: Leg) -> Iterator[Flow]:
+    """Where redirected packets come in: at the move's destination and wherever the VM is by now."""
+    if not _redirects_now(move) or nve == leg.src.nve:
+        return
+    if nve not in (leg.dst.nve, target(state, state.interfaces[leg.interface]).nve):
+        return
+    way = path(state, nve, leg.src.nve)
+    if way is None:
+        return
+    on = match(in_port=tunnel, tun_id=leg.mark, **_from_peer(way))
+    yield Flow(
+        CLASSIFY,
+        85,
+        on,
+        (set_field("tun_id", leg.vni),),
+        goto=DELIVER,
+        write_metadata=FROM_TUNNEL | REDIRECTED,
+        cookie=cookie(Why.MARK, move.id),
+    )
+
+
+def _newest_from(state: State, nve: str, leg: Leg) -> int:
+    return max(m.id for m, other in state.moves_of(leg.interface) if other.src.nve == nve)
+
+
+def _redirect(state: State, nve: str, tunnel: int, move: Move, leg: Leg) -> Iterator[Flow]:
+    if not (move.state.steered or move.redirect in (Redirect.SOURCE, Redirect.IN_FORCE)):
+        return
+    interface = state.interfaces[leg.interface]
+    goal = target(state, interface)
+    way = path(state, nve, goal.nve)
+    if goal.nve == nve or way is None:
+        return
+    to = {"tun_id": leg.vni, "eth_dst": interface.mac}
+    if move.state.steered and move.redirect is Redirect.NONE and move.kind is Kind.COLD:
+        # A cold move needs no redirect; should a packet show up all the same, it is brought and the redirect set up.
+        yield Flow(DELIVER, 115, match(metadata=_REMOTE, **to), (ToNva(0xFFFF),), cookie=cookie(Why.STALE, move.id))
+        return
+    marked = tunnel_to(way, leg.mark, tunnel)
+    back: tuple[Action, ...] = (*marked[:-1], Output(IN_PORT))
+    if move.sampling:
+        back = (ToNva(64), *back)
+    mine = cookie(Why.REDIRECT, move.id)
+    for peer in state.members(leg.vni):
+        if peer in (nve, goal.nve):
+            continue  # never back to where it came from
+        from_peer = path(state, nve, peer)
+        if from_peer is not None:
+            on = match(metadata=_REMOTE, **to, **_from_peer(from_peer))
+            yield Flow(DELIVER, 120, on, back, cookie=mine)
+    if move.redirect is Redirect.NONE:
+        return
+    # The source's own VMs are redirected too until it is steered like any correspondent. The flow then stays below
+    # the one that replaces it, so that its counter can be read when the move closes.
+    yield Flow(DELIVER, 120, match(metadata=_LOCAL, **to), marked, cookie=mine)
+    if move.state.steered:
+        direct = tunnel_to(way, None, tunnel)
+        yield Flow(DELIVER, 130, match(metadata=_LOCAL, **to), direct, cookie=cookie(Why.INTERFACE, leg.vni))

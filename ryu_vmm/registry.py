@@ -1,0 +1,171 @@
+"""Requests that register and withdraw NVEs, networks and VMs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from . import addresses
+from .errors import Conflict, InvalidInput, NotFound
+from .events import (
+    NetworkSubmitted,
+    NetworkWithdrawn,
+    NveSubmitted,
+    NveWithdrawn,
+    VmSubmitted,
+    VmWithdrawn,
+)
+from .model import VNI_RESERVED, Interface, Network, Nve, Place, Vm
+from .work import Work
+
+
+class Registry:
+    """Handlers of registration requests. All checks come before the first change."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        #: Interfaces, as they were, whose MAC the last vm_submitted changed: the NVA announces the new one.
+        self.changed_mac: list[Interface] = []
+
+    def nve_submitted(self, event: NveSubmitted) -> tuple[Nve, bool]:
+        """Register an NVE or change it. Raises InvalidInput, Conflict."""
+        state, nve = self._work.state, event.nve
+        if nve.ipv4 is None and nve.ipv6 is None:
+            raise InvalidInput(f"NVE {nve.name} needs an underlay address, IPv4 or IPv6", field="ipv4")
+        for other in state.nves.values():
+            if other.name == nve.name:
+                continue
+            if other.dpid == nve.dpid:
+                raise Conflict(f"datapath id {nve.dpid:016x} belongs to NVE {other.name}", nve=other.name)
+            for ip in (nve.ipv4, nve.ipv6):
+                if ip is not None and ip in (other.ipv4, other.ipv6):
+                    text = addresses.format_ip(ip)
+                    raise Conflict(f"underlay address {text} belongs to NVE {other.name}", nve=other.name)
+        old = state.nves.get(nve.name)
+        if old is not None and old.dpid != nve.dpid and nve.name in state.sessions:
+            raise Conflict(f"NVE {nve.name} is connected as datapath {old.dpid:016x}", nve=nve.name)
+        state.put("nves", nve.name, nve)
+        return nve, old is None
+
+    def nve_withdrawn(self, event: NveWithdrawn) -> Nve:
+        """Remove an NVE that nothing depends on."""
+        state, name = self._work.state, event.name
+        if name not in state.nves:
+            raise NotFound(f"there is no NVE {name}", nve=name)
+        homes = sorted({i.vm for i in state.interfaces.values() if i.location.nve == name})
+        if homes:
+            raise Conflict(f"{len(homes)} VMs are located on NVE {name}, {homes[0]} among them", nve=name, vms=homes[:20])
+        for move in state.open_moves():
+            if name in (move.source, move.destination):
+                raise Conflict(f"move {move.id} involves NVE {name}", nve=name, move=move.id)
+        for port in list(state.ports_of(name)):
+            state.put("ports", (name, port), None)
+        state.put("sessions", name, None)
+        state.put("generations", name, None)
+        nve = state.nves[name]
+        state.put("nves", name, None)
+        return nve
+
+    def network_submitted(self, event: NetworkSubmitted) -> tuple[Network, bool]:
+        """Register a network or change its policy."""
+        state, network = self._work.state, event.network
+        if not 1 <= network.vni < VNI_RESERVED:
+            raise InvalidInput(f"a VNI is between 1 and {VNI_RESERVED - 1}", field="vni", vni=network.vni)
+        other = state.networks.get(network.vni)
+        if other is not None and other.name != network.name:
+            raise Conflict(f"VNI {network.vni} belongs to network {other.name}", network=other.name)
+        old = state.network_named(network.name)
+        if old is not None and old.vni != network.vni:
+            raise Conflict(f"network {network.name} has VNI {old.vni}, which cannot change", network=network.name)
+        state.put("networks", network.vni, network)
+        return network, old is None
+
+    def network_withdrawn(self, event: NetworkWithdrawn) -> Network:
+        """Remove a network without interfaces."""
+        state = self._work.state
+        network = state.network_named(event.name)
+        if network is None:
+            raise NotFound(f"there is no network {event.name}", network=event.name)
+        inside = len(list(state.in_network(network.vni)))
+        if inside:
+            raise Conflict(f"network {event.name} has {inside} interfaces", network=event.name)
+        state.put("networks", network.vni, None)
+        return network
+
+    def vm_submitted(self, event: VmSubmitted) -> tuple[Vm, bool]:
+        """Register a VM or change its interfaces; known interfaces keep their location and epoch."""
+        state, now = self._work.state, self._work.now
+        old = state.vms.get(event.name)
+        if not event.interfaces:
+            raise InvalidInput(f"VM {event.name} needs an interface", field="interfaces")
+        vm = Vm(event.name, tuple(i.id for i in event.interfaces))
+        if len(set(vm.interfaces)) != len(vm.interfaces):
+            raise InvalidInput(f"VM {event.name} names an interface twice", field="interfaces")
+        settled: list[Interface] = []
+        for n, given in enumerate(event.interfaces):
+            known = state.interfaces.get(given.id)
+            if known is None:
+                final = replace(given, epoch=1, since=now)
+            else:
+                if known.vni != given.vni and next(state.moves_of(given.id), None) is not None:
+                    raise Conflict(f"{given.id} cannot change its network during a move", interface=given.id)
+                final = replace(given, location=known.location, epoch=known.epoch, since=known.since)
+            self._check(final, f"interfaces.{n}", settled)
+            settled.append(final)
+        gone = [] if old is None else [i for i in old.interfaces if i not in vm.interfaces]
+        for i in gone:
+            if next(state.moves_of(i), None) is not None:
+                raise Conflict(f"{i} cannot be removed during a move", interface=i)
+        for i in gone:
+            self._forget(i)
+        changed = [state.interfaces[i.id] for i in settled if i.id in state.interfaces]
+        for interface in settled:
+            state.put("interfaces", interface.id, interface)
+        state.put("vms", vm.name, vm)
+        self.changed_mac = [i for i in changed if state.interfaces[i.id].mac != i.mac]
+        return vm, old is None
+
+    def vm_withdrawn(self, event: VmWithdrawn) -> Vm:
+        """Remove a VM; its open moves must have been closed before."""
+        state = self._work.state
+        vm = state.vms.get(event.name)
+        if vm is None:
+            raise NotFound(f"there is no VM {event.name}", vm=event.name)
+        for i in vm.interfaces:
+            self._forget(i)
+        state.put("vms", vm.name, None)
+        return vm
+
+    def _forget(self, interface: str) -> None:
+        state = self._work.state
+        for key in [k for k in state.pulled if k[1] == interface]:
+            state.put("pulled", key, None)
+        state.put("interfaces", interface, None)
+
+    def _check(self, interface: Interface, where: str, siblings: list[Interface]) -> None:
+        """Raise InvalidInput or Conflict unless the interface can stand beside all others."""
+        state = self._work.state
+        if interface.vni not in state.networks:
+            raise NotFound(f"there is no network with VNI {interface.vni}", field=f"{where}.network")
+        places = (interface.location, *interface.attachments)
+        for place in places:
+            if place.nve not in state.nves:
+                raise NotFound(f"there is no NVE {place.nve}", field=f"{where}.nve", nve=place.nve)
+        network = state.networks[interface.vni].name
+        rivals: list[tuple[str | None, str, str]] = [
+            (state.by_mac.get((interface.vni, interface.mac)), "MAC " + addresses.format_mac(interface.mac), "mac"),
+            (self._at(interface.location), f"port {interface.location.port} on {interface.location.nve}", "port"),
+        ]
+        for ip in (*interface.ipv4, *interface.ipv6):
+            rivals.append((state.by_ip.get((interface.vni, ip)), addresses.format_ip(ip), "address"))
+        for holder, what, field in rivals:
+            if holder is not None and holder != interface.id:
+                raise Conflict(f"{what} in network {network} belongs to {holder}", interface=holder, field=f"{where}.{field}")
+        for other in siblings:
+            same = other.vni == interface.vni
+            if other.location == interface.location:
+                raise InvalidInput("two interfaces share a port", field=f"{where}.port")
+            if same and (other.mac == interface.mac or {*other.ipv4, *other.ipv6} & {*interface.ipv4, *interface.ipv6}):
+                raise InvalidInput("two interfaces share an address", field=f"{where}.mac")
+
+    def _at(self, place: Place) -> str | None:
+        return self._work.state.by_place.get(place)

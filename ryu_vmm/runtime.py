@@ -1,0 +1,308 @@
+"""The NVA with its surroundings: clock, store, switches, event log.
+
+Everything that happens goes through :meth:`Runtime.handle`: the core decides, the records are committed, and only then
+is anything done. Nothing here imports Ryu; under ryu-manager the locks and waits below are eventlet's, since Ryu
+patches the threading module.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+from . import events as ev
+from .effects import Answer, Effect, Outcome, Program, ReadFlows, Record, Report, SendPacket
+from .errors import DecodeError, NotFound, StoreUnavailable, VmmError
+from .flows import FlowStats, Output
+from .nva import Nva, Settings
+from .pipeline import COOKIE_WHY_MASK, Drop, Why, cookie, why_of
+from .state import State
+from .wire.openflow import PacketIn, packet_out_prefix
+
+LOG = logging.getLogger("ryu_vmm")
+
+
+class Store(Protocol):
+    """Where records are kept; see store.py."""
+
+    def load(self) -> Iterable[tuple[str, Any, Any]]: ...
+    def commit(self, records: Iterable[Record]) -> None: ...
+    def check(self) -> str: ...
+    def close(self) -> None: ...
+
+
+class EventLog:
+    """The last entries of the event stream, numbered from 1.
+
+    Args:
+        size: how many entries are kept.
+    """
+
+    def __init__(self, size: int = 10_000) -> None:
+        self._ring: deque[tuple[int, float, str, dict[str, object]]] = deque(maxlen=size)
+        self._news = threading.Condition()
+        self.last = 0
+
+    @property
+    def first(self) -> int:
+        """The lowest number still kept (``last`` + 1 when there is none)."""
+        return self._ring[0][0] if self._ring else self.last + 1
+
+    def append(self, at: float, kind: str, fields: dict[str, object]) -> None:
+        """Add an entry and wake who waits."""
+        with self._news:
+            self.last += 1
+            self._ring.append((self.last, at, kind, fields))
+            self._news.notify_all()
+
+    def since(self, number: int, limit: int = 1000) -> list[tuple[int, float, str, dict[str, object]]]:
+        """Entries after ``number``, oldest first, at most ``limit``."""
+        skip = max(0, number - self.first + 1)
+        return [self._ring[i] for i in range(skip, min(len(self._ring), skip + limit))]
+
+    def wait(self, number: int, timeout: float) -> bool:
+        """Wait until there is an entry after ``number``; False if none came within ``timeout`` seconds."""
+        with self._news:
+            return self._news.wait_for(lambda: self.last > number, timeout)
+
+
+class Runtime:
+    """Owns the core and carries out what it asks for.
+
+    Args:
+        store: where records are kept.
+        execute: carries out Program, SendPacket and ReadFlows effects (southbound.Switchboard.execute).
+        settings: times and limits of the core.
+
+    Raises:
+        StoreUnavailable: the store cannot be read.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        execute: Callable[[Effect], None] | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        self._store = store
+        self._execute = execute or (lambda effect: None)
+        self._epoch = time.time() - time.monotonic()
+        self.nva = Nva(settings)
+        self.log = EventLog()
+        self.started = self.now()
+        self._timer = threading.Event()
+        self._retries: deque[ev.Event] = deque()
+        self._answers: dict[str, list[Any]] = {}
+        self._asked = 0
+        self._drops: dict[str, dict[str, int]] = {}
+        self._prefixes: dict[tuple[int, int], bytes] = {}
+        self._stopping = False
+        self.nva.restore(list(store.load()), self.now())
+
+    @property
+    def state(self) -> State:
+        """The core's state: read only."""
+        return self.nva.state
+
+    def now(self) -> float:
+        """Seconds since the Unix epoch at start, counted on by a clock that never goes back."""
+        return self._epoch + time.monotonic()
+
+    # --- events in ----------------------------------------------------------------------------------------------------
+    def handle(self, event: ev.Event) -> Any:
+        """Take in a request and return its reply.
+
+        Raises:
+            VmmError: it is refused, or its records could not be committed; nothing has changed.
+        """
+        return self._run(self.nva.handle(event, self.now()))
+
+    def handle_all(self, requests: Sequence[ev.Request]) -> list[Any]:
+        """Take in several requests as one, all or nothing; see Nva.handle_all."""
+        replies: list[Any] = self._run(self.nva.handle_all(requests, self.now()))
+        return replies
+
+    def event(self, event: ev.Event) -> None:
+        """Take in a fact from a switch or the clock: it cannot be refused, so a store that fails is tried again."""
+        try:
+            self._run(self.nva.handle(event, self.now()))
+        except StoreUnavailable as error:
+            LOG.error("%s; will try again", error.message)
+            self._retries.append(event)
+            self._timer.set()
+
+    def packets(self, dpid: int, batch: Sequence[PacketIn]) -> list[bytes]:
+        """Packet-ins of one read from a switch; returns packet-outs to write back at once.
+
+        Questions about addresses that the directory can answer are answered here, without a step of the core: they
+        change nothing. All else becomes an event.
+        """
+        out: list[bytes] = []
+        name = self.state.by_dpid.get(dpid)
+        packets, counters = self.nva.packets, self.nva.counters
+        for packet in batch:
+            purpose = why_of(packet.cookie)
+            if name is not None and purpose is not None and purpose[0] is Why.RESOLVE:
+                try:
+                    answered = packets.answer(name, packet.in_port, packet.frame)
+                except DecodeError as error:
+                    counters[f"drop.{error.cause}"] = counters.get(f"drop.{error.cause}", 0) + 1
+                    continue
+                if answered is not None:
+                    counters["packet_in.resolve"] = counters.get("packet_in.resolve", 0) + 1
+                    out.append(self._packet_out(packet.in_port, answered[0]))
+                    continue
+            self.event(
+                ev.PacketSeen(dpid, packet.in_port, packet.cookie, packet.frame, packet.tun_src, packet.tun_id)
+            )
+        return out
+
+    def _packet_out(self, port: int, frame: bytes) -> bytes:
+        prefix = self._prefixes.get((port, len(frame)))
+        if prefix is None:
+            if len(self._prefixes) > 65536:
+                self._prefixes.clear()
+            prefix = packet_out_prefix(0xFFFFFFFD, (Output(port),), len(frame))
+            self._prefixes[(port, len(frame))] = prefix
+        return prefix + frame
+
+    # --- effects out --------------------------------------------------------------------------------------------------
+    def _run(self, outcome: Outcome) -> Any:
+        try:
+            self._store.commit(outcome.records)
+        except StoreUnavailable:
+            self.nva.rollback()
+            raise
+        for effect in outcome.effects:
+            match effect:
+                case Report(kind, fields):
+                    self._report(kind, fields)
+                case Answer(token, value):
+                    self._answered(token, value)
+                case Program() | SendPacket() | ReadFlows():
+                    self._execute(effect)
+        self._timer.set()
+        return outcome.reply
+
+    def _report(self, kind: str, fields: dict[str, object]) -> None:
+        LOG.info("%s %s", kind, fields)
+        self.log.append(self.now(), kind, fields)
+
+    # --- questions to switches ----------------------------------------------------------------------------------------
+    def verify(self, nve: str, timeout: float = 5.0) -> dict[str, Any]:
+        """Compare all flows of an NVE with the desired ones.
+
+        Args:
+            nve: its name.
+            timeout: seconds; comparisons that a change overtook are repeated within it.
+
+        Raises:
+            NotFound: no such NVE, or not connected and in sync.
+            VmmError: no answer in time.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            token = self._token("verify")
+            self._run(self.nva.verify(nve, token, self.now()))
+            value = self._await(token, deadline)
+            if value is not None:
+                result: dict[str, Any] = value
+                return result
+
+    def flows(self, nve: str, timeout: float = 5.0) -> list[FlowStats]:
+        """Our flows of an NVE as it reports them, with counters. Raises as :meth:`verify`."""
+        token = self._token("flows")
+        if nve not in self.state.sessions:
+            raise NotFound(f"NVE {nve} is not connected", nve=nve)
+        self._read(nve, token, 0x766D << 48, 0xFFFF << 48)
+        return list(self._await(token, time.monotonic() + timeout))
+
+    def poll_drops(self) -> None:
+        """Ask every NVE what it dropped, by cause; counters follow when the answers come."""
+        for name in list(self.state.sessions):
+            self._read(name, f"drops:{name}", cookie(Why.DROP), COOKIE_WHY_MASK)
+
+    def _read(self, nve: str, token: str, wanted: int, mask: int) -> None:
+        self._execute(ReadFlows(self.state.nves[nve].dpid, token, wanted, mask))
+
+    def _token(self, kind: str) -> str:
+        self._asked += 1
+        token = f"{kind}:{self._asked}"
+        self._answers[token] = [threading.Event(), None]
+        return token
+
+    def _await(self, token: str, deadline: float) -> Any:
+        try:
+            if not self._answers[token][0].wait(max(0.0, deadline - time.monotonic())):
+                raise VmmError("the switch did not answer in time", token=token)
+            return self._answers[token][1]
+        finally:
+            del self._answers[token]
+
+    def _answered(self, token: str, value: Any) -> None:
+        kind, _, rest = token.partition(":")
+        if kind == "drops":
+            dropped: dict[str, int] = {}
+            for stats in value:
+                why = why_of(stats.flow.cookie)
+                if why is not None and why[0] is Why.DROP:
+                    cause = Drop(why[1]).name.lower().replace("_", "-")
+                    dropped[cause] = dropped.get(cause, 0) + stats.packets
+            self._drops[rest] = dropped
+        elif token in self._answers:
+            self._answers[token][1] = value
+            self._answers[token][0].set()
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What was counted: ``packet_in.<reason>``, ``drop.<cause>`` (by the NVA and by the switches), and others."""
+        total = dict(self.nva.counters)
+        for dropped in self._drops.values():
+            for cause, packets in dropped.items():
+                total[f"drop.{cause}"] = total.get(f"drop.{cause}", 0) + packets
+        return total
+
+    def health(self) -> dict[str, Any]:
+        """Whether the authority can do its work: the store takes writes, and how many NVEs are in sync."""
+        store = self._store.check()
+        synced = sum(s.synced for s in self.state.sessions.values())
+        return {
+            "store": store,
+            "ready": store == "ok",
+            "nves": len(self.state.nves),
+            "connected": len(self.state.sessions),
+            "synced": synced,
+            "retries": len(self._retries),
+        }
+
+    # --- time ---------------------------------------------------------------------------------------------------------
+    def run_timers(self) -> None:
+        """Loop until :meth:`stop`: hand the core its deadlines, retry what the store refused, poll drop counters."""
+        next_drops = time.monotonic()
+        while not self._stopping:
+            due = self.nva.next_timer()
+            pause = 1.0 if due is None else min(1.0, max(0.0, due - self.now()))
+            if self._retries:
+                pause = min(pause, 0.1)
+            self._timer.wait(pause)
+            self._timer.clear()
+            if self._stopping:
+                return
+            for _ in range(len(self._retries)):
+                self.event(self._retries.popleft())
+            due = self.nva.next_timer()
+            if due is not None and due <= self.now():
+                self.event(ev.TimePassed())
+            if time.monotonic() >= next_drops:
+                next_drops = time.monotonic() + 10.0
+                self.poll_drops()
+
+    def stop(self) -> None:
+        """End :meth:`run_timers` and close the store."""
+        self._stopping = True
+        self._timer.set()
+        self._store.close()

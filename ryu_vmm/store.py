@@ -1,0 +1,174 @@
+"""What survives: records in one SQLite file.
+
+WAL journal with full synchronisation: a commit that has returned is on the disk. One process at a time owns a store;
+a second one is refused by a lock beside the file, since two authorities over the same switches would fight.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from .effects import Record
+from .errors import StoreUnavailable
+from .model import Interface, Move, Network, Nve, Vm
+
+_VERSION = 1
+_CONFIG = ConfigDict(ser_json_bytes="hex", val_json_bytes="hex")
+# In a one-element tuple, because pydantic lets a plain dataclass inherit a configuration but not be given one.
+_ADAPTERS: dict[str, TypeAdapter[Any]] = {
+    "nves": TypeAdapter(tuple[Nve], config=_CONFIG),
+    "networks": TypeAdapter(tuple[Network], config=_CONFIG),
+    "vms": TypeAdapter(tuple[Vm], config=_CONFIG),
+    "interfaces": TypeAdapter(tuple[Interface], config=_CONFIG),
+    "moves": TypeAdapter(tuple[Move], config=_CONFIG),
+}
+_INT_KEYS = ("networks", "moves")
+
+Row = tuple[str, Any, Any]
+
+
+class MemoryStore:
+    """A store that forgets: for tests and for trying things out."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, Any], Any] = {}
+
+    def load(self) -> Iterator[Row]:
+        """All records, in an order in which they can be taken in."""
+        order = list(_ADAPTERS)
+        for (table, key), value in sorted(self.rows.items(), key=lambda item: order.index(item[0][0])):
+            yield table, key, value
+
+    def commit(self, records: Iterable[Record]) -> None:
+        """Apply all records or none."""
+        for record in records:
+            if record.value is None:
+                self.rows.pop((record.table, record.key), None)
+            else:
+                self.rows[(record.table, record.key)] = record.value
+
+    def check(self) -> str:
+        """"ok"."""
+        return "ok"
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+class SqliteStore:
+    """Records in a SQLite file.
+
+    Args:
+        path: the file; its folder is created if it is missing.
+        patience: seconds to wait for a lock that another program holds on the database. The whole authority waits
+            as long, so keep it short.
+
+    Raises:
+        StoreUnavailable: the file is in use by another authority, is not a store, or cannot be opened.
+    """
+
+    def __init__(self, path: str | Path, patience: float = 0.1) -> None:
+        self.path = Path(path)
+        self._lock: IO[str] | None = None
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = self._claim()
+            self._db = sqlite3.connect(self.path, timeout=patience, isolation_level=None, check_same_thread=False)
+            os.chmod(self.path, 0o600)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._migrate()
+        except (sqlite3.Error, OSError) as error:
+            self._release()
+            raise StoreUnavailable(f"cannot open store {self.path}: {error}", path=str(self.path)) from error
+        except StoreUnavailable:
+            self._release()
+            raise
+
+    def _claim(self) -> IO[str]:
+        lock = open(self.path.with_name(self.path.name + ".lock"), "a+")  # noqa: SIM115 - held while the store is open
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            owner = lock.read().strip() or "unknown"
+            lock.close()
+            message = f"store {self.path} is in use by another NVA (process {owner})"
+            raise StoreUnavailable(message, path=str(self.path)) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        return lock
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _migrate(self) -> None:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version > _VERSION:
+            raise StoreUnavailable(f"store {self.path} was written by a newer version ({version})", version=version)
+        if version == 0:
+            if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                raise StoreUnavailable(f"{self.path} is some other program's database", path=str(self.path))
+            self._db.execute("CREATE TABLE record (kind TEXT, key TEXT, doc TEXT, PRIMARY KEY (kind, key)) WITHOUT ROWID")
+            self._db.execute(f"PRAGMA user_version={_VERSION}")
+
+    def load(self) -> Iterator[Row]:
+        """All records, referred-to before referring.
+
+        Raises:
+            StoreUnavailable: a record cannot be read.
+        """
+        for table, adapter in _ADAPTERS.items():
+            try:
+                for key, doc in self._db.execute("SELECT key, doc FROM record WHERE kind = ?", (table,)):
+                    yield table, int(key) if table in _INT_KEYS else key, adapter.validate_json(doc)[0]
+            except (sqlite3.Error, ValidationError) as error:
+                raise StoreUnavailable(f"cannot read {table} from {self.path}: {error}", table=table) from error
+
+    def commit(self, records: Iterable[Record]) -> None:
+        """Apply all records or none; on return they are on the disk.
+
+        Raises:
+            StoreUnavailable: disk full, database locked; nothing was changed.
+        """
+        rows = list(records)
+        if not rows:
+            return
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            for record in rows:
+                key = str(record.key)
+                if record.value is None:
+                    self._db.execute("DELETE FROM record WHERE kind = ? AND key = ?", (record.table, key))
+                else:
+                    doc = _ADAPTERS[record.table].dump_json((record.value,)).decode()
+                    self._db.execute("INSERT OR REPLACE INTO record VALUES (?, ?, ?)", (record.table, key, doc))
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise StoreUnavailable(f"cannot commit to {self.path}: {error}", path=str(self.path)) from error
+
+    def check(self) -> str:
+        """"ok" if a write would be taken now, else what is wrong."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            return str(error)
+        return "ok"
+
+    def close(self) -> None:
+        """Close the file and give up the lock."""
+        self._db.close()
+        self._release()

@@ -1,0 +1,249 @@
+"""What NVEs report: their coming and going, ports, barriers, errors, and their flows read back."""
+
+from __future__ import annotations
+
+from .effects import Answer, Program, ReadFlows
+from .errors import NotFound
+from .events import (
+    BarrierReplied,
+    FlowExpired,
+    FlowRefused,
+    FlowsRead,
+    NveConnected,
+    NveDisconnected,
+    PortChanged,
+    PortInfo,
+)
+from .flows import Flow, FlowChange, FlowKey, FlowStats
+from .ledger import Accounts
+from .mobility import MoveEvent
+from .model import Place, Port, Session
+from .moves import Moves
+from .packets import Packets
+from .pipeline import COOKIE_MASK, COOKIE_OURS, desired, is_tunnel_to_tunnel, why_of
+from .rendering import describe
+from .work import Work
+
+
+def difference(installed: dict[FlowKey, Flow], wanted: dict[FlowKey, Flow]) -> tuple[FlowChange, ...]:
+    """The changes that turn one set of flows into another: additions before deletions (make before break).
+
+    Additions go from the last table to the first, so that no packet is let in before it has a way out; deletions the
+    other way round.
+    """
+    add = [flow for key, flow in wanted.items() if installed.get(key) != flow]
+    delete = [flow for key, flow in installed.items() if key not in wanted]
+    add.sort(key=lambda flow: -flow.table)
+    delete.sort(key=lambda flow: flow.table)
+    return (*(FlowChange("add", flow) for flow in add), *(FlowChange("delete", flow) for flow in delete))
+
+
+class Switches:
+    """Handlers of switch events other than packets."""
+
+    def __init__(self, work: Work, moves: Moves, accounts: Accounts, packets: Packets) -> None:
+        self._work = work
+        self._moves = moves
+        self._accounts = accounts
+        self._packets = packets
+        #: Switches that connected with a datapath id nobody registered, with their ports.
+        self.strangers: dict[int, tuple[PortInfo, ...]] = {}
+        self._asked_at: dict[str, int] = {}
+
+    # --- coming and going --------------------------------------------------------------------------------------------
+    def connected(self, event: NveConnected) -> None:
+        """A switch is there: take its ports, then read its flows back before changing any."""
+        state = self._work.state
+        name = state.by_dpid.get(event.dpid)
+        if name is None:
+            self.strangers[event.dpid] = event.ports
+            self._work.report("nve.unregistered", dpid=f"{event.dpid:016x}")
+            return
+        self.strangers.pop(event.dpid, None)
+        state.put("sessions", name, None)
+        shown = {port.name: port for port in event.ports}
+        for gone in set(state.ports_of(name)) - set(shown):
+            state.put("ports", (name, gone), None)
+        for port in event.ports:
+            state.put("ports", (name, port.name), Port(name, port.name, port.number, port.up))
+        programmed = state.generations.get(name, (0, 0))[0]
+        state.put("generations", name, (programmed, programmed))
+        state.put("sessions", name, Session(name, self._tunnel(name)))
+        self._work.report("nve.connected", nve=name, ports=len(event.ports))
+        self.resync(name)
+
+    def adopt(self, name: str) -> None:
+        """An NVE was registered: if its switch is waiting, take it in; if its tunnel port changed, follow."""
+        state = self._work.state
+        dpid = state.nves[name].dpid
+        if dpid in self.strangers:
+            self.connected(NveConnected(dpid, self.strangers[dpid]))
+        elif name in state.sessions:
+            self._follow_tunnel(name)
+
+    def disconnected(self, event: NveDisconnected) -> None:
+        """A switch's control channel is gone; it goes on forwarding as last told (fail static)."""
+        self.strangers.pop(event.dpid, None)
+        name = self._work.state.by_dpid.get(event.dpid)
+        if name is None or name not in self._work.state.sessions:
+            return
+        self._work.state.put("sessions", name, None)
+        self._work.report("nve.disconnected", nve=name)
+        self._moves.nve_lost(name)
+
+    def _tunnel(self, name: str) -> int | None:
+        """The tunnel port's number: the one named at registration, else the one whose name says vxlan."""
+        state = self._work.state
+        wanted = state.nves[name].tunnel_port
+        ports = [state.ports[(name, p)] for p in state.ports_of(name)]
+        fitting = [p for p in ports if (p.name == wanted if wanted else p.name.lower().startswith("vxlan"))]
+        return min((p.number for p in fitting), default=None)
+
+    def _follow_tunnel(self, name: str) -> None:
+        session = self._work.state.sessions[name]
+        tunnel = self._tunnel(name)
+        if tunnel != session.tunnel:
+            self._work.state.put("sessions", name, Session(name, tunnel, session.synced))
+
+    def port_changed(self, event: PortChanged) -> None:
+        """A port appeared, changed or went."""
+        state, port = self._work.state, event.port
+        name = state.by_dpid.get(event.dpid)
+        if name is None:
+            known = tuple(p for p in self.strangers.get(event.dpid, ()) if p.name != port.name)
+            if event.dpid in self.strangers:
+                self.strangers[event.dpid] = known if event.gone else (*known, port)
+            return
+        place = Place(name, port.name)
+        was_up = state.port_at(place) is not None
+        state.put("ports", (name, port.name), None if event.gone else Port(name, port.name, port.number, port.up))
+        if name in state.sessions:
+            self._follow_tunnel(name)
+        is_up = state.port_at(place) is not None
+        if was_up and not is_up:
+            expected = self._moves.departed(place)
+            if place in state.by_place:
+                self._work.report("port.gone", nve=name, port=port.name, interface=state.by_place[place], expected=expected)
+        elif is_up and not was_up:
+            self._packets.release(place)
+            if place in state.by_place:
+                self._work.report("port.up", nve=name, port=port.name, interface=state.by_place[place])
+
+    # --- acknowledgements ---------------------------------------------------------------------------------------------
+    def barrier(self, event: BarrierReplied) -> None:
+        """Everything up to a generation is in the switch's tables."""
+        state = self._work.state
+        name = state.by_dpid.get(event.dpid)
+        if name is None or name not in state.sessions:
+            return
+        programmed, realised = state.generations.get(name, (0, 0))
+        if event.generation > realised:
+            state.put("generations", name, (programmed, event.generation))
+        self._moves.realised(name, event.generation)
+        if event.generation >= programmed and state.sessions[name].synced:
+            self._moves.confirmed_by(name)
+
+    def refused(self, event: FlowRefused) -> None:
+        """A switch answered a change with an error: what it holds is no longer known, so it is read back."""
+        name = self._work.state.by_dpid.get(event.dpid)
+        if name is None:
+            return
+        self._work.count("flow.refused")
+        self._work.report("nve.refused", nve=name, generation=event.generation, type=event.type, code=event.code)
+        self._moves.refused(name, event.generation, event.type, event.code)
+        if self._work.session(name) is not None:
+            session = self._work.state.sessions[name]
+            self._work.state.put("sessions", name, Session(name, session.tunnel))
+            # Not at once: a switch that keeps refusing would otherwise be asked in a tight loop.
+            self._work.state.put("clock", ("resync", name), self._work.now + self._work.settings.resync_pause)
+
+    def flow_expired(self, event: FlowExpired) -> None:
+        """An idle pulled entry has left the switch: the NVE is no correspondent any more until it asks again."""
+        state = self._work.state
+        name = state.by_dpid.get(event.dpid)
+        fields = {item[0]: item[1] for item in event.flow.match}
+        if name is None or "tun_id" not in fields or "eth_dst" not in fields:
+            return
+        interface = state.by_mac.get((int.from_bytes(fields["tun_id"], "big"), fields["eth_dst"]))
+        if interface is not None:
+            state.put("pulled", (name, interface), None)
+
+    # --- reading back -------------------------------------------------------------------------------------------------
+    def resync(self, name: str) -> None:
+        """Read all our flows of a switch; the answer replaces what was believed."""
+        state = self._work.state
+        state.put("clock", ("resync", name), None)
+        session = state.sessions.get(name)
+        if session is None:
+            return
+        state.put("sessions", name, Session(name, session.tunnel))
+        self._work.do(ReadFlows(self._work.dpid(name), "sync", COOKIE_OURS, COOKIE_MASK))
+
+    def verify(self, name: str, token: str) -> None:
+        """Ask for a full comparison; the answer carries ``token``. Raises NotFound if there is nothing to ask."""
+        if self._work.session(name) is None:
+            raise NotFound(f"NVE {name} is not connected and in sync", nve=name)
+        self._asked_at[token] = self._work.state.generations.get(name, (0, 0))[0]
+        self._work.do(ReadFlows(self._work.dpid(name), token, COOKIE_OURS, COOKIE_MASK))
+
+    def flows_read(self, event: FlowsRead) -> None:
+        """The answer to any reading of flows."""
+        name = self._work.state.by_dpid.get(event.dpid)
+        if name is None:
+            return
+        kind, _, rest = event.token.partition(":")
+        if kind == "sync":
+            self._synchronise(name, event.flows)
+        elif kind == "ledger":
+            number, _, reading = rest.partition(":")
+            if self._accounts.read(int(number), reading, event.flows):
+                move = self._work.state.moves[int(number)]
+                if not move.unconfirmed:
+                    self._moves.fire(move.id, MoveEvent.QUIET, "redirect quiet")
+        elif kind == "verify":
+            self._compare(name, event)
+        else:
+            self._work.do(Answer(event.token, event.flows))
+
+    def _synchronise(self, name: str, stats: tuple[FlowStats, ...]) -> None:
+        state = self._work.state
+        session = state.sessions.get(name)
+        if session is None:
+            return
+        state.put("sessions", name, Session(name, session.tunnel, synced=True))
+        # The step that turns a session synced computes no difference of its own for this NVE: this is it.
+        installed = {s.flow.key: s.flow for s in stats if why_of(s.flow.cookie) is not None}
+        self.program(name, difference(installed, desired(state, name)))
+        state.touched.pop(name, None)
+        self._work.report("nve.synchronised", nve=name, flows=len(installed))
+
+    def program(self, name: str, changes: tuple[FlowChange, ...], generation: int | None = None) -> None:
+        """Send changes to a switch under a generation (default: the next); a barrier reply will report it."""
+        state = self._work.state
+        generation = generation or state.generation + 1
+        state.put("meta", "generation", generation)
+        state.put("generations", name, (generation, state.generations.get(name, (0, 0))[1]))
+        self._work.do(Program(self._work.dpid(name), generation, changes))
+
+    def _compare(self, name: str, event: FlowsRead) -> None:
+        asked = self._asked_at.pop(event.token, -1)
+        if self._work.session(name) is None or asked != self._work.state.generations.get(name, (0, 0))[0]:
+            self._work.do(Answer(event.token, None))  # changed meanwhile: the asker asks again
+            return
+        session = self._work.state.sessions[name]
+        installed = {s.flow.key: s.flow for s in event.flows}
+        changes = difference(installed, desired(self._work.state, name))
+        self._work.do(
+            Answer(
+                event.token,
+                {
+                    "nve": name,
+                    "in_sync": not changes,
+                    "flows": len(installed),
+                    "differences": [f"{c.op} {describe(c.flow)}" for c in changes],
+                    "tunnel_to_tunnel": [
+                        describe(f) for f in installed.values() if is_tunnel_to_tunnel(f, session.tunnel)
+                    ],
+                },
+            )
+        )

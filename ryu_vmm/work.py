@@ -1,0 +1,105 @@
+"""The step in hand: what the handlers of one event share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from .effects import Effect, Outcome, Report, SendPacket
+from .flows import Action
+from .model import Interface, Session
+from .state import State
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Times of the life of a move, all in seconds unless said otherwise; see docs/configuration.md for advice.
+
+    Attributes:
+        prepare_deadline: from request to prepared, else the move fails.
+        prepared_deadline: how long a prepared move may wait for its redirect.
+        redirect_deadline: from redirect to the VM's sign of life, else the source serves again.
+        steer_deadline: for the correspondents' barriers; what is missing then is named in the record.
+        drain_cap: hard end of draining.
+        quiet_time: silence of the redirect after which a move settles. Switches refresh flow counters about twice a
+            second, so less than 1 would call a busy redirect quiet.
+        poll_interval: between two readings of a draining move's counters.
+        probe_interval: before an unanswered probe is repeated.
+        redirect_guard: from the source's barrier to 'in force': a switch acknowledges a flow before its datapath
+            has stopped using what it replaced.
+        sample_pause: after a stale correspondent was corrected, before its packets are sampled again.
+        flap_moves, flap_window: that many unrequested moves of an interface in that time freeze it (RFC 7432
+            section 15.1: 5 in 180 s).
+        hold_packets: how many packets wait in the NVA for one move's destination port.
+    """
+
+    prepare_deadline: float = 10.0
+    prepared_deadline: float = 600.0
+    redirect_deadline: float = 60.0
+    steer_deadline: float = 5.0
+    drain_cap: float = 60.0
+    quiet_time: float = 1.5
+    poll_interval: float = 0.25
+    probe_interval: float = 0.05
+    redirect_guard: float = 0.02
+    sample_pause: float = 0.5
+    flap_moves: int = 5
+    flap_window: float = 180.0
+    hold_packets: int = 2048
+    keep_moves: int = 10_000
+    resync_pause: float = 1.0
+
+
+@dataclass(slots=True)
+class Work:
+    """State, settings, and the outcome that the event in hand is building up.
+
+    ``awaiting``: (move, NVEs) whose barriers are to be waited for once the step's programs are known.
+    """
+
+    state: State
+    settings: Settings
+    now: float = 0.0
+    out: Outcome = field(default_factory=Outcome)
+    first: list[Effect] = field(default_factory=list)
+    awaiting: list[tuple[int, frozenset[str]]] = field(default_factory=list)
+    counters: dict[str, int] = field(default_factory=dict)
+
+    def begin(self, now: float) -> None:
+        """Start on a new event at time ``now`` (seconds, Unix epoch, never going back)."""
+        self.now = now
+        self.out = Outcome()
+        self.first = []
+        self.awaiting = []
+        self.state.begin()
+
+    def report(self, kind: str, **fields: object) -> None:
+        """Put an entry on the event stream."""
+        self.out.effects.append(Report(kind, fields))
+
+    def count(self, name: str, by: int = 1) -> None:
+        """Count something that happened."""
+        self.counters[name] = self.counters.get(name, 0) + by
+
+    def do(self, effect: Effect) -> None:
+        """Ask for an effect after the step's programs."""
+        self.out.effects.append(effect)
+
+    def session(self, nve: str) -> Session | None:
+        """The session of an NVE that takes programs."""
+        session = self.state.sessions.get(nve)
+        return session if session is not None and session.synced else None
+
+    def dpid(self, nve: str) -> int:
+        """The datapath id of an NVE."""
+        return self.state.nves[nve].dpid
+
+    def send(self, nve: str, actions: Iterable[Action], frame: bytes, in_port: int = 0xFFFFFFFD) -> None:
+        """Have an NVE send a frame."""
+        actions = tuple(actions)
+        if actions:
+            self.do(SendPacket(self.dpid(nve), actions, frame, in_port))
+
+    def interface_by_name(self, vm: str, name: str) -> Interface | None:
+        """A VM's interface by its name."""
+        return self.state.interfaces.get(f"{vm}/{name}")

@@ -1,0 +1,264 @@
+"""A world for the core: switches made of tables, an underlay that delivers at once, a clock that tests move.
+
+What the NVA asks for is carried out on our emulated tables, so a test injects a frame at a port and asks at which
+ports of which NVEs it comes out, whatever messages made it so.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import deque
+from dataclasses import dataclass, field
+
+from ryu_vmm import events as ev
+from ryu_vmm.effects import Answer, Effect, Program, ReadFlows, Report, SendPacket
+from ryu_vmm.emulation.tables import Out, Tables
+from ryu_vmm.emulation.tables import ToNva as Handed
+from ryu_vmm.flows import Flow
+from ryu_vmm.model import Interface, Kind, Move, Network, Nve, Place, Policy
+from ryu_vmm.nva import Nva, Settings
+from ryu_vmm.pipeline import COOKIE_MASK, desired
+from ryu_vmm.store import MemoryStore
+from ryu_vmm.wire import frames
+
+TUNNEL = 1
+
+
+def ip(text: str) -> bytes:
+    return ipaddress.ip_address(text).packed
+
+
+def mac(n: int) -> bytes:
+    return b"\x02\0\0\0\0" + bytes([n])
+
+
+@dataclass
+class Box:
+    """One emulated switch."""
+
+    nve: Nve
+    tables: Tables = field(default_factory=Tables)
+    ports: dict[str, int] = field(default_factory=dict)
+    connected: bool = False
+    held_barriers: list[int] = field(default_factory=list)
+
+
+class World:
+    """NVEs n1..nN on one underlay, driven by a real Nva.
+
+    Attributes:
+        out: (NVE, port name, frame) of every frame that left by a port, in order.
+        hold_barriers: NVEs whose barrier replies wait until ``release`` is called.
+    """
+
+    def __init__(self, nves: int = 3, family: int = 4, settings: Settings | None = None) -> None:
+        self.now = 1000.0
+        self.nva = Nva(settings)
+        self.store = MemoryStore()
+        self.boxes: dict[str, Box] = {}
+        self.out: list[tuple[str, str, bytes]] = []
+        self.reports: list[tuple[str, dict[str, object]]] = []
+        self.answers: dict[str, object] = {}
+        self.hold_barriers: set[str] = set()
+        self.cut: set[tuple[str, str]] = set()  # (from, to) pairs whose underlay path is down
+        self.storm = 0
+        self._events: deque[ev.Event] = deque()
+        self._running = False
+        for n in range(1, nves + 1):
+            nve = Nve(
+                f"n{n}",
+                n,
+                ip(f"192.168.100.{n}") if family != 6 else None,
+                ip(f"fd00:100::{n}") if family != 4 else None,
+            )
+            self.boxes[nve.name] = Box(nve, ports={"vxlan": TUNNEL})
+            self.handle(ev.NveSubmitted(nve))
+            self.connect(nve.name)
+
+    # --- set-up -------------------------------------------------------------------------------------------------------
+    def connect(self, name: str) -> None:
+        box = self.boxes[name]
+        box.connected = True
+        ports = tuple(ev.PortInfo(number, port, True) for port, number in box.ports.items())
+        self.handle(ev.NveConnected(box.nve.dpid, ports))
+
+    def disconnect(self, name: str) -> None:
+        self.boxes[name].connected = False
+        self.handle(ev.NveDisconnected(self.boxes[name].nve.dpid))
+
+    def network(self, name: str = "blue", vni: int = 100, policy: Policy | None = None) -> Network:
+        network = Network(name, vni, policy or Policy())
+        self.handle(ev.NetworkSubmitted(network))
+        return network
+
+    def vm(
+        self, n: int, nve: str, vni: int = 100, port: bool = True, name: str = "", attachments: tuple[Place, ...] = ()
+    ) -> Interface:
+        """VM vm<n> with MAC 02::n, 10.0.0.n and 2001:db8::n on an NVE; its port is there unless told otherwise."""
+        name = name or f"vm{n}"
+        interface = Interface(
+            f"{name}/eth0",
+            name,
+            "eth0",
+            vni,
+            mac(n),
+            (ip(f"10.0.0.{n}"),),
+            (ip(f"2001:db8::{n}"),),
+            Place(nve, f"tap-{name}"),
+            attachments=attachments,
+        )
+        self.handle(ev.VmSubmitted(name, (interface,)))
+        if port:
+            self.plug(nve, f"tap-{name}")
+        return interface
+
+    def plug(self, nve: str, port: str) -> None:
+        box = self.boxes[nve]
+        number = box.ports.setdefault(port, 10 + len(box.ports))
+        self.handle(ev.PortChanged(box.nve.dpid, ev.PortInfo(number, port, True)))
+
+    def unplug(self, nve: str, port: str) -> None:
+        box = self.boxes[nve]
+        number = box.ports.pop(port)
+        self.handle(ev.PortChanged(box.nve.dpid, ev.PortInfo(number, port, True), gone=True))
+
+    # --- the loop -----------------------------------------------------------------------------------------------------
+    def handle(self, event: ev.Event) -> object:
+        """Give the core an event and carry out all that follows."""
+        reply = self._step(event)
+        if not self._running:
+            self._running = True
+            try:
+                while self._events:
+                    self._step(self._events.popleft())
+            finally:
+                self._running = False
+        return reply
+
+    def _step(self, event: ev.Event) -> object:
+        outcome = self.nva.handle(event, self.now)
+        self.store.commit(outcome.records)
+        for effect in outcome.effects:
+            self._carry_out(effect)
+        return outcome.reply
+
+    def _box(self, dpid: int) -> Box:
+        return next(b for b in self.boxes.values() if b.nve.dpid == dpid)
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case Report(kind, fields):
+                self.reports.append((kind, fields))
+            case Answer(token, value):
+                self.answers[token] = value
+            case Program(dpid, generation, changes):
+                box = self._box(dpid)
+                for change in changes:
+                    box.tables.change(change, self.now)
+                if box.nve.name in self.hold_barriers:
+                    box.held_barriers.append(generation)
+                elif box.connected:
+                    self._events.append(ev.BarrierReplied(dpid, generation))
+            case ReadFlows(dpid, token, cookie, mask):
+                box = self._box(dpid)
+                found = tuple(e.stats(self.now) for e in box.tables.select(cookie=cookie, cookie_mask=mask))
+                if box.connected:
+                    self._events.append(ev.FlowsRead(dpid, token, found))
+            case SendPacket(dpid, actions, frame, in_port):
+                box = self._box(dpid)
+                self._emit(box, box.tables.execute(actions, frame, in_port=in_port, now=self.now))
+
+    def release(self, name: str) -> None:
+        """Let an NVE's held barrier replies come."""
+        box = self.boxes[name]
+        self.hold_barriers.discard(name)
+        held, box.held_barriers = box.held_barriers, []
+        for generation in held:
+            self.handle(ev.BarrierReplied(box.nve.dpid, generation))
+
+    def advance(self, seconds: float, step: float = 0.05) -> None:
+        """Let time pass, with every deadline on the way."""
+        end = self.now + seconds
+        while self.now < end:
+            self.now = min(end, self.now + step)
+            self.handle(ev.TimePassed())
+
+    # --- traffic ------------------------------------------------------------------------------------------------------
+    def send(self, nve: str, port: str, frame: bytes) -> list[tuple[str, str]]:
+        """Inject a frame at a VM's port; where it came out, as (NVE, port name)."""
+        before = len(self.out)
+        box = self.boxes[nve]
+        self.storm = 0
+        self._emit(box, box.tables.run(frame, in_port=box.ports[port], now=self.now), box.ports[port])
+        while self._events and not self._running:
+            self.handle(self._events.popleft())
+        return [(n, p) for n, p, _ in self.out[before:]]
+
+    def _emit(self, box: Box, results: list[object], in_port: int = 0) -> None:
+        names = {number: port for port, number in box.ports.items()}
+        for result in results:
+            if isinstance(result, Out) and result.port != TUNNEL:
+                self.out.append((box.nve.name, names.get(result.port, f"?{result.port}"), result.frame))
+            elif isinstance(result, Out):
+                peer = next((b for b in self.boxes.values() if result.tun_dst in (b.nve.ipv4, b.nve.ipv6)), None)
+                assert peer is not None, f"tunnel to nowhere: {result}"
+                assert result.tun_src in (box.nve.ipv4, box.nve.ipv6)
+                if (box.nve.name, peer.nve.name) in self.cut:
+                    continue
+                self.storm += 1
+                assert self.storm < 1000, "packets go round"
+                arrived = peer.tables.run(
+                    result.frame, in_port=TUNNEL, tun_id=result.tun_id, tun_src=result.tun_src, now=self.now
+                )
+                self._emit(peer, arrived, TUNNEL)
+            elif isinstance(result, Handed) and box.connected:
+                source = None
+                for field_name, width in (("tun_ipv4_src", 4), ("tun_ipv6_src", 16)):
+                    if field_name in result.context:
+                        source = result.context[field_name].to_bytes(width, "big")
+                self._events.append(
+                    ev.PacketSeen(
+                        box.nve.dpid, result.in_port or in_port, result.cookie or 0, result.frame, source
+                    )
+                )
+
+    # --- asking -------------------------------------------------------------------------------------------------------
+    def installed(self, name: str) -> dict[object, Flow]:
+        return {flow.key: flow for flow in self.boxes[name].tables.flows}
+
+    def differences(self) -> list[str]:
+        """What any connected, synced NVE holds that it should not, or the other way round."""
+        found = []
+        for name, session in self.nva.state.sessions.items():
+            if not session.synced:
+                continue
+            wanted, have = desired(self.nva.state, name), self.installed(name)
+            found += [f"{name} lacks {wanted[k]}" for k in wanted if have.get(k) != wanted[k]]
+            found += [f"{name} has {have[k]}" for k in have if k not in wanted]
+        return found
+
+    def move(self, vm: str, to: str, kind: Kind = Kind.HOT) -> Move:
+        move, _ = self.handle(ev.MoveRequested(vm, to, kind))  # type: ignore[misc]
+        return self.nva.state.moves[move.id]
+
+    def current(self, move: Move) -> Move:
+        return self.nva.state.moves[move.id]
+
+
+def unicast(src: int, dst: int, payload: bytes = b"x" * 20) -> bytes:
+    """An IPv4/UDP frame from vm<src> to vm<dst>."""
+    udp = b"\x10\0\x10\0" + (8 + len(payload)).to_bytes(2, "big") + b"\0\0" + payload
+    head = b"\x45\0" + (20 + len(udp)).to_bytes(2, "big") + b"\0\0\0\0\x40\x11\0\0"
+    return mac(dst) + mac(src) + b"\x08\0" + head + ip(f"10.0.0.{src}") + ip(f"10.0.0.{dst}") + udp
+
+
+def broadcast(src: int) -> bytes:
+    """A broadcast IPv4/UDP frame from vm<src>."""
+    return b"\xff" * 6 + unicast(src, 255)[6:]
+
+
+def arp(src: int, dst: int) -> bytes:
+    return frames.build_arp_request(mac(src), ip(f"10.0.0.{src}"), ip(f"10.0.0.{dst}"))
+
+
+__all__ = ["COOKIE_MASK", "World", "arp", "broadcast", "ip", "mac", "unicast"]
