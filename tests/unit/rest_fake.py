@@ -115,7 +115,7 @@ class FakeRuntime:
         self._connected(nve)
         return self.switch_flows.get(nve, [])
 
-    # --- what switches would do -------------------------------------------------------------------------------
+    # --- what switches would do --------------------------------------------------------------------------
     def connect(self, nve: str, *ports: str, tunnel: int | None = 1) -> None:
         """The NVE connects with these ports, numbered from 10, and is in sync."""
         self.state.put("sessions", nve, model.Session(nve, tunnel, synced=True))

@@ -1,0 +1,352 @@
+"""What the NVA answers: the pydantic models of replies, from which the OpenAPI document is made.
+
+Replies are built as plain dicts by ``views`` (100,000 of them must not cost a model each); a test holds every
+view against its model here. Time stamps are RFC 3339 in UTC with milliseconds; fields named ``at``, ``until`` or
+``seconds`` are seconds as numbers, of Unix time or of duration.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .. import model
+from ..schema import PlaceInput, PolicyInput
+
+T = TypeVar("T")
+TIME = Field(description="RFC 3339, UTC", examples=["2026-01-31T12:00:00.000Z"])
+
+
+class Document(BaseModel):
+    """What all replies have in common."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Page(Document, Generic[T]):
+    """A part of a list. ``next`` is the value of ``?after=`` for the part that follows, null at the end."""
+
+    items: list[T]
+    next: str | None
+
+
+class PortDocument(Document):
+    """A port as its switch reports it."""
+
+    name: str
+    number: int
+    up: bool
+
+
+class NveGeneration(Document):
+    """Which generation of its flows was sent to an NVE last, and which it has acknowledged."""
+
+    programmed: int
+    realised: int
+
+
+class NveDocument(Document):
+    """An NVE. ``in_sync``: its flows were read back and corrected. ``ports`` only where one NVE is asked for."""
+
+    name: str
+    dpid: str
+    ipv4: str | None
+    ipv6: str | None
+    tunnel_port: str | None
+    connected: bool
+    in_sync: bool
+    tunnel: int | None = Field(description="port number of the tunnel port in use")
+    generation: NveGeneration
+    networks: list[str]
+    ports: list[PortDocument] | None = None
+
+
+class NetworkDocument(Document):
+    """A virtual network. ``members``: the NVEs that hold its state."""
+
+    name: str
+    vni: int
+    policy: PolicyInput
+    members: list[str]
+    interfaces: int
+
+
+class InterfaceDocument(Document):
+    """An interface: ``nve`` and ``port`` are its location; ``bound``: that port is there and up."""
+
+    name: str
+    network: str | None
+    vni: int
+    mac: str
+    ipv4: list[str]
+    ipv6: list[str]
+    nve: str
+    port: str
+    bound: bool
+    epoch: int
+    since: str = TIME
+    attachments: list[PlaceInput]
+
+
+class VmDocument(Document):
+    """A VM. ``move``: its newest open move."""
+
+    name: str
+    interfaces: list[InterfaceDocument]
+    move: int | None
+
+
+class BulkItem(Document):
+    """What became of one item of several."""
+
+    name: str
+    result: Literal["created", "unchanged"]
+
+
+class BulkDocument(Document):
+    """What became of VMs that were posted together: all were taken (else the reply is a problem)."""
+
+    items: list[BulkItem]
+
+
+class InventoryDocument(Document):
+    """What an inventory came to."""
+
+    created: int
+    updated: int
+    unchanged: int
+
+
+class LegDocument(Document):
+    """One interface's part of a move."""
+
+    interface: str
+    network: str | None
+    vni: int
+    source: PlaceInput
+    destination: PlaceInput
+    mark: int = Field(description="VNI that redirected packets travel under")
+
+
+class StepDocument(Document):
+    """A state of a move's history; ``seconds`` it lasted, null while it lasts."""
+
+    state: str
+    time: str = TIME
+    at: float
+    seconds: float | None
+    why: str
+
+
+class Amount(Document):
+    """Packets and bytes."""
+
+    packets: int
+    bytes: int
+
+
+class Held(Document):
+    """Packets that waited in the NVA for the destination's port, and what found the waiting room full."""
+
+    packets: int
+    lost: int
+
+
+class StaleDocument(Document):
+    """What a correspondent NVE still sent to the source. ``until``: Unix time of the last such packet."""
+
+    nve: str
+    packets: int
+    bytes: int
+    until: float
+    corrected: int = Field(description="how often the NVE was corrected")
+
+
+class LedgerDocument(Document):
+    """The account of a move."""
+
+    closed: bool
+    redirected: Amount
+    arrived: Amount
+    unaccounted: int = Field(description="packets redirected that the destination never counted")
+    lost: Amount = Field(description="reached the source while the VM was gone and no destination was known")
+    held: Held
+    late_packets: int
+    stale: list[StaleDocument]
+    barriers: dict[str, float] = Field(description="seconds from the trigger to each NVE's barrier reply")
+    probes: dict[str, float] = Field(description="seconds that each path's probe took")
+
+
+class MoveGeneration(Document):
+    """``realised`` has reached ``desired`` once every NVE concerned has acknowledged what the move asked for."""
+
+    desired: int
+    realised: int
+    nves: dict[str, NveGeneration]
+
+
+class MoveDocument(Document):
+    """A move."""
+
+    id: int
+    vm: str
+    kind: model.Kind
+    trigger: str
+    source: str
+    destination: str
+    state: model.MoveState
+    open: bool
+    created: str = TIME
+    triggered: str | None = Field(description="when the VM's location changed; RFC 3339, UTC")
+    request_id: str | None
+    requested_by: str | None
+    activated_by: str | None
+    error: str | None
+    redirect: model.Redirect
+    redirect_in_force: bool
+    unconfirmed: list[str] = Field(description="correspondent NVEs that have not acknowledged the new location")
+    generation: MoveGeneration
+    legs: list[LegDocument]
+    history: list[StepDocument]
+    ledger: LedgerDocument
+
+
+class DirectoryEntry(Document):
+    """Where an interface is: an entry of the directory."""
+
+    network: str | None
+    vni: int
+    mac: str
+    ipv4: list[str]
+    ipv6: list[str]
+    vm: str
+    interface: str
+    nve: str
+    port: str
+    nve_ipv4: str | None
+    nve_ipv6: str | None
+    bound: bool
+    epoch: int
+    since: str = TIME
+
+
+class VerifyDocument(Document):
+    """A comparison of all flows of a switch with those that should be there."""
+
+    nve: str
+    in_sync: bool
+    flows: int
+    differences: list[str]
+    tunnel_to_tunnel: list[str]
+
+
+class FlowDocument(Document):
+    """A flow as the switch reports it, in the notation of ovs-ofctl, and what it comes to."""
+
+    nve: str
+    table: int
+    priority: int
+    match: str
+    actions: str
+    packets: int
+    bytes: int
+    age: float = Field(description="seconds")
+    purpose: str
+    move: int | None
+    to: str = Field(description="where the packets go: a port, an NVE, the NVA, nowhere")
+    carries: list[Literal["local", "tunnel"]] = Field(
+        description="which packets to the interface take this flow: from local ports, from the tunnel"
+    )
+
+
+class ExplainedInterface(InterfaceDocument):
+    """An interface and the flows that concern packets to it."""
+
+    flows: list[FlowDocument]
+
+
+class Unread(Document):
+    """An NVE whose flows could not be read."""
+
+    nve: str
+    why: str
+
+
+class ExplainDocument(Document):
+    """Where a VM is and which flows carry its packets."""
+
+    vm: str
+    move: int | None
+    interfaces: list[ExplainedInterface]
+    unread: list[Unread]
+
+
+class EventDocument(Document):
+    """Something that happened. ``id`` orders events and can be resumed from."""
+
+    id: str
+    time: str = TIME
+    at: float
+    kind: str
+    fields: dict[str, Any]
+
+
+class Tally(Document):
+    """NVEs by how well they are connected."""
+
+    registered: int
+    connected: int
+    in_sync: int
+
+
+class HealthDocument(Document):
+    """How the NVA is. ``degraded``: it serves, but not every NVE is connected and in sync."""
+
+    status: Literal["ok", "degraded", "failing"]
+    version: str
+    started: str = TIME
+    uptime: float = Field(description="seconds")
+    store: str = Field(description="'ok' or what is wrong")
+    nves: Tally
+    networks: int
+    vms: int
+    moves_open: int
+    generation: int
+
+
+class ReadyDocument(Document):
+    """Whether requests are taken."""
+
+    ready: bool
+    why: list[str]
+
+
+class IndexDocument(Document):
+    """The API's entry."""
+
+    name: str
+    version: str
+    links: dict[str, str]
+
+
+class FieldError(Document):
+    """A wrong field and what is wrong with it."""
+
+    field: str
+    why: str
+
+
+class ProblemDocument(Document):
+    """RFC 9457."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(description="urn:ryu-vmm:problem:CODE")
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str = Field(description="stable identifier of the kind of problem")
+    errors: list[FieldError] | None = None
+    details: dict[str, Any] | None = None

@@ -1,0 +1,189 @@
+"""Figures for Prometheus, read off the state when they are asked for."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from .. import __version__
+from ..model import Move, MoveState
+from .contract import Call, Reply, Runtime
+
+__all__ = ["Figures", "metrics"]
+
+_choose_encoder: Any = choose_encoder  # its types are incomplete
+
+#: Upper bounds in seconds.
+DURATIONS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+CONVERGENCE = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+class _Histogram:
+    """Observations sorted into buckets."""
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def buckets(self) -> tuple[list[tuple[str, float]], float]:
+        total, found = 0, []
+        for bound, count in zip((*map(str, self._bounds), "+Inf"), self._counts, strict=True):
+            total += count
+            found.append((bound, float(total)))
+        return found, self._sum
+
+
+class Figures(Collector):
+    """The NVA's figures on a registry of their own. Moves count once they have ended since the NVA was started."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._newest = 0
+        self._pending: set[int] = set()
+        self._closed: Counter[str] = Counter()
+        self._packets: Counter[str] = Counter()
+        self._durations = {kind: _Histogram(DURATIONS) for kind in ("hot", "cold")}
+        self._convergence = _Histogram(CONVERGENCE)
+        self.registry = CollectorRegistry(auto_describe=False)
+        self.registry.register(self)
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing is collected before it is asked for."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Every figure as it is now."""
+        self._account()
+        state = self._runtime.state
+        yield InfoMetricFamily("vmm", "The NVA", {"version": __version__})
+        yield GaugeMetricFamily("vmm_start_time_seconds", "When the NVA was started, Unix time", self._runtime.started)
+        sessions = state.sessions.values()
+        yield _labelled(
+            GaugeMetricFamily("vmm_nves", "NVEs by how well they are connected", labels=["status"]),
+            {
+                "registered": len(state.nves),
+                "connected": len(sessions),
+                "in_sync": sum(session.synced for session in sessions),
+            },
+        )
+        yield GaugeMetricFamily("vmm_networks", "Virtual networks", len(state.networks))
+        yield GaugeMetricFamily("vmm_vms", "VMs", len(state.vms))
+        yield GaugeMetricFamily("vmm_interfaces", "Interfaces of VMs", len(state.interfaces))
+        yield CounterMetricFamily(
+            "vmm_generation", "Steps that programmed any switch, over all starts of the NVA", state.generation
+        )
+        open_moves = Counter(str(move.state) for move in state.open_moves())
+        yield _labelled(
+            GaugeMetricFamily("vmm_moves_open", "Open moves by state", labels=["state"]),
+            {str(s): open_moves[str(s)] for s in MoveState if not s.closed},
+        )
+        yield from self._of_moves()
+        yield from self._counted()
+
+    def _of_moves(self) -> Iterator[Metric]:
+        yield _labelled(
+            CounterMetricFamily("vmm_moves_closed", "Moves that have ended, by how", labels=["state"]),
+            {str(s): self._closed[str(s)] for s in MoveState if s.closed},
+        )
+        duration = HistogramMetricFamily(
+            "vmm_move_duration_seconds", "From a move's creation to its end", labels=["kind"]
+        )
+        for kind, histogram in self._durations.items():
+            duration.add_metric([kind], *histogram.buckets())
+        yield duration
+        convergence = HistogramMetricFamily(
+            "vmm_move_convergence_seconds", "From a move's trigger to the last NVE's barrier reply"
+        )
+        convergence.add_metric([], *self._convergence.buckets())
+        yield convergence
+        yield _labelled(
+            CounterMetricFamily(
+                "vmm_move_packets", "Packets in the ledgers of ended moves, by what became of them", labels=["fate"]
+            ),
+            {fate: self._packets[fate] for fate in _FATES},
+        )
+
+    def _counted(self) -> Iterator[Metric]:
+        families = {
+            "packet_in": CounterMetricFamily(
+                "vmm_packet_ins", "Packets handed over by switches, by reason", labels=["reason"]
+            ),
+            "drop": CounterMetricFamily("vmm_drops", "Packets dropped by the NVA, by cause", labels=["cause"]),
+            "": CounterMetricFamily("vmm_occurrences", "What else the NVA counts, by name", labels=["name"]),
+        }
+        for name, value in sorted(self._runtime.counters.items()):
+            family, _, label = name.partition(".")
+            if label and family in families:
+                families[family].add_metric([label], value)
+            else:
+                families[""].add_metric([name], value)
+        yield from families.values()
+
+    def _account(self) -> None:
+        """Observe the moves that have ended since this was last called."""
+        moves = self._runtime.state.moves
+        fresh = {number for number in moves if number > self._newest}
+        self._newest = max(fresh, default=self._newest)
+        for number in sorted(self._pending | fresh):
+            move = moves.get(number)
+            if move is None:
+                self._pending.discard(number)
+            elif move.open:
+                self._pending.add(number)
+            else:
+                self._pending.discard(number)
+                if move.history[-1].at >= self._runtime.started:
+                    self._observe(move)
+
+    def _observe(self, move: Move) -> None:
+        self._closed[str(move.state)] += 1
+        self._durations[str(move.kind)].observe(move.history[-1].at - move.created)
+        if move.ledger.barriers:
+            self._convergence.observe(max(move.ledger.barriers.values()))
+        for fate, count in _FATES.items():
+            self._packets[fate] += count(move)
+
+
+_FATES: dict[str, Callable[[Move], int]] = {
+    "redirected": lambda move: move.ledger.redirected_packets,
+    "arrived": lambda move: move.ledger.arrived_packets,
+    "lost": lambda move: move.ledger.lost_packets,
+    "held": lambda move: move.ledger.held_packets,
+    "held_lost": lambda move: move.ledger.held_lost,
+    "late": lambda move: move.ledger.late_packets,
+    # A counter only grows: an ended move that counted more arrivals than it redirected adds nothing.
+    "unaccounted": lambda move: max(0, move.ledger.unaccounted),
+    "stale": lambda move: sum(stale.packets for stale in move.ledger.stale.values()),
+}
+
+
+def _labelled(family: GaugeMetricFamily | CounterMetricFamily, values: dict[str, int]) -> Metric:
+    for label, value in values.items():
+        family.add_metric([label], value)
+    return family
+
+
+def metrics(call: Call) -> Reply:
+    """The figures, in the format that the client prefers."""
+    if call.shared.figures is None:
+        call.shared.figures = Figures(call.runtime)
+    encode, media = _choose_encoder(call.headers.get("Accept") or "")
+    return Reply(text=encode(call.shared.figures.registry), media=media)

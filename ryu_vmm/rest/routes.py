@@ -1,0 +1,240 @@
+"""Every route there is, in one table: the application, the OpenAPI document and the reference all read this one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .. import schema
+from . import documents as doc
+from . import locating, metering, moving, queries, registering, service, stream
+from .contract import Call, Reply
+
+__all__ = ["ROUTES", "Route"]
+
+_JSON = ("application/json",)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One method of one path.
+
+    Attributes:
+        method: GET (HEAD is had with it), POST, PUT, DELETE.
+        path: with ``{parameters}``.
+        handler: what answers.
+        summary: a line for the reference.
+        tag: the reference's chapter.
+        replies: status to model of the document (None: no body).
+        query: model of the query string.
+        body: model of the request's body, None where there is none.
+        body_list: type of the body where a list is taken as well.
+        body_optional: an empty body stands for ``{}``.
+        problems: statuses of problems beyond those that any request may meet.
+        produces: media types of the reply.
+        location: the reply has a Location header.
+    """
+
+    method: str
+    path: str
+    handler: Callable[[Call], Reply]
+    summary: str
+    tag: str
+    replies: dict[int, Any]
+    query: type[queries.Query] = queries.NoQuery
+    body: type[schema.Input] | None = None
+    body_list: Any = None
+    body_optional: bool = False
+    problems: tuple[int, ...] = ()
+    produces: tuple[str, ...] = _JSON
+    location: bool = False
+
+
+def _registry(
+    made: registering.Collection,
+    body: type[schema.Input],
+    document: type[doc.Document],
+    listing: type[queries.Query] = queries.PageQuery,
+) -> tuple[Route, ...]:
+    """The routes of a kind of object that is registered under a name."""
+    what, title = made.what, f"an {made.noun}" if made.noun == "NVE" else f"a {made.noun}"
+    path, bulk = f"/v1/{what}", made is registering.VMS
+    page: Any = doc.Page[document]  # type: ignore[valid-type]
+    created: dict[int, Any] = {201: document, 200: document}
+    if bulk:
+        created = {201: document | doc.BulkDocument, 200: document | doc.BulkDocument}
+    return (
+        Route(
+            "GET",
+            path,
+            made.listing,
+            f"List {made.noun}s",
+            what,
+            {200: page},
+            query=listing,
+        ),
+        Route(
+            "POST",
+            path,
+            registering.post_vms if bulk else made.post,
+            f"Register {title}; the same again is answered with 200"
+            + (". A list is taken whole or refused whole" if bulk else ""),
+            what,
+            created,
+            body=body,
+            body_list=list[schema.VmInput] if bulk else None,
+            problems=(409, 503),
+            location=True,
+        ),
+        Route("GET", f"{path}/{{name}}", made.get, f"Show {title}", what, {200: document}, problems=(404,)),
+        Route(
+            "PUT",
+            f"{path}/{{name}}",
+            made.put,
+            f"Create or replace {title}",
+            what,
+            {201: document, 200: document},
+            body=body,
+            problems=(409, 503),
+            location=True,
+        ),
+        Route(
+            "DELETE",
+            f"{path}/{{name}}",
+            made.delete,
+            f"Remove {title}",
+            what,
+            {204: None},
+            problems=(404, 409, 503),
+        ),
+    )
+
+
+def _hook(name: str, summary: str, body: type[schema.Input] | None = None) -> Route:
+    return Route(
+        "POST",
+        f"/v1/moves/{{id}}/{name}",
+        moving.HOOKS[name],
+        summary,
+        "moves",
+        {202: doc.MoveDocument},
+        body=body,
+        body_optional=True,
+        problems=(404, 409, 503),
+        location=True,
+    )
+
+
+def _openapi(call: Call) -> Reply:
+    from .openapi import document  # is made of this module's table
+
+    return Reply(document())
+
+
+ROUTES: tuple[Route, ...] = (
+    *_registry(registering.NVES, schema.NveInput, doc.NveDocument),
+    Route(
+        "POST",
+        "/v1/nves/{name}/verify",
+        registering.verify,
+        "Compare all flows of the switch with the desired state",
+        "nves",
+        {200: doc.VerifyDocument},
+        problems=(404, 409, 504),
+    ),
+    *_registry(registering.NETWORKS, schema.NetworkInput, doc.NetworkDocument),
+    *_registry(registering.VMS, schema.VmInput, doc.VmDocument, queries.VmsQuery),
+    Route(
+        "GET",
+        "/v1/vms/{name}/explain",
+        locating.explain,
+        "Where a VM is, since when, and which flow on which NVE carries its packets now",
+        "vms",
+        {200: doc.ExplainDocument},
+        problems=(404,),
+    ),
+    Route(
+        "GET",
+        "/v1/moves",
+        moving.list_moves,
+        "List moves, newest first",
+        "moves",
+        {200: doc.Page[doc.MoveDocument]},
+        query=queries.MovesQuery,
+    ),
+    Route(
+        "POST",
+        "/v1/moves",
+        moving.post_move,
+        "Ask for a move; the same request_id (or Idempotency-Key header) again is answered with the same move",
+        "moves",
+        {202: doc.MoveDocument},
+        body=schema.MoveInput,
+        problems=(404, 409, 503),
+        location=True,
+    ),
+    Route(
+        "GET",
+        "/v1/moves/{id}",
+        moving.get_move,
+        "Show a move: state, generation, history, ledger",
+        "moves",
+        {200: doc.MoveDocument},
+        problems=(404,),
+    ),
+    _hook("redirect", "The VM is about to be paused: send what is in flight to the destination from now on"),
+    _hook("activate", "The VM runs at the destination (where it does not announce that itself)"),
+    _hook("abort", "Abandon the move; the source serves again", schema.AbortInput),
+    Route(
+        "GET",
+        "/v1/directory",
+        locating.directory,
+        "Look up locations by network, MAC, IP or VM",
+        "directory",
+        {200: doc.Page[doc.DirectoryEntry]},
+        query=queries.DirectoryQuery,
+        problems=(404,),
+    ),
+    Route(
+        "POST",
+        "/v1/inventory",
+        registering.post_inventory,
+        "Create or replace NVEs, networks and VMs, all of them or none",
+        "inventory",
+        {200: doc.InventoryDocument},
+        body=schema.InventoryInput,
+        problems=(409, 503),
+    ),
+    Route(
+        "GET",
+        "/v1/events",
+        stream.events,
+        "What happens, as Server-Sent Events; resumes after Last-Event-ID; ?follow=0 answers with a list",
+        "events",
+        {200: doc.Page[doc.EventDocument]},
+        query=queries.EventsQuery,
+        problems=(503,),
+        produces=("text/event-stream", "application/json"),
+    ),
+    Route("GET", "/v1/health", service.health, "How the NVA is", "service", {200: doc.HealthDocument}),
+    Route(
+        "GET",
+        "/v1/ready",
+        service.ready,
+        "Whether requests are taken: 200 or 503",
+        "service",
+        {200: doc.ReadyDocument, 503: doc.ReadyDocument},
+    ),
+    Route("GET", "/v1", service.index, "The API's entry", "service", {200: doc.IndexDocument}),
+    Route("GET", "/v1/openapi.json", _openapi, "This API as OpenAPI 3.1", "service", {200: dict[str, Any]}),
+    Route(
+        "GET",
+        "/metrics",
+        metering.metrics,
+        "Figures for Prometheus",
+        "service",
+        {200: str},
+        produces=("text/plain", "application/openmetrics-text"),
+    ),
+)
