@@ -158,8 +158,12 @@ class NVE(NamespaceNode, Switch):  # type: ignore[misc]
         )
 
     def connected(self) -> bool:
-        """Does `br-int` have a working OpenFlow connection (Mininet's --wait and --test ask this)?"""
-        return "true" in self.vsctl("--columns=is_connected", "list", "Controller")
+        """Is `br-int` connected, and has it answered the NVA's first questions?
+
+        Mininet's --wait and --test ask this. It is read from the relay: OVS's own `is_connected` lags by up to 5 s.
+        """
+        counts = self.lab.relay.ask("counts").get(self.name)
+        return counts is not None and counts["greeted"] > 0 and not counts["cut"]
 
     def cut(self, how: str = "close") -> None:
         """Cut the control channel: `close`, `stall`, `stall-switch` or `stall-nva` (see relay.py)."""

@@ -21,13 +21,14 @@ from topologies.helper import Commands
 
 _CHUNK = 65536
 _HIGH = 1 << 20  # bytes waiting for one slow reader before its sender is no longer read
+_HANDSHAKE = 40  # bytes a switch has sent when it has said hello (8 or more) and its features (32)
 _RESET = b"\1\0\0\0\0\0\0\0"  # SO_LINGER on, 0 s: close with a reset
 
 
 class End:
     """One end of a connection. `out` holds bytes this end's peer could not take yet."""
 
-    __slots__ = ("sock", "fd", "other", "out", "channel", "connecting", "eof", "to_switch", "mask")
+    __slots__ = ("sock", "fd", "other", "out", "channel", "connecting", "eof", "to_switch", "mask", "got")
 
     def __init__(self, sock: socket.socket, channel: Channel, to_switch: bool) -> None:
         sock.setblocking(False)
@@ -38,6 +39,7 @@ class End:
         self.connecting = False
         self.eof = False  # nothing more will be written to this end: shut down once `out` is empty
         self.mask = 0
+        self.got = 0  # bytes read from this end
 
 
 class Channel:
@@ -155,6 +157,7 @@ class Relay:
             elif other.fd in self._ends:
                 self._interest(end)
             return
+        end.got += len(data)
         end.channel.bytes["nva" if end.to_switch else "switch"] += len(data)
         if not other.out:
             try:
@@ -280,9 +283,15 @@ class Relay:
         return {}
 
     def do_counts(self) -> dict[str, Any]:
-        """Per channel: connections now and ever, bytes towards the switch and towards the NVA."""
+        """Per channel: connections now, of these past the OpenFlow handshake, is it cut, connections ever, bytes."""
         return {
-            name: {"connected": len(channel.ends) // 2, "accepted": channel.accepted, "bytes": channel.bytes}
+            name: {
+                "connected": len(channel.ends) // 2,
+                "greeted": sum(end.to_switch and end.got >= _HANDSHAKE for end in channel.ends),
+                "cut": channel.listener is None or any(channel.stalled.values()),
+                "accepted": channel.accepted,
+                "bytes": channel.bytes,
+            }
             for name, channel in self._channels.items()
         }
 

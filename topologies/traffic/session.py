@@ -1,0 +1,217 @@
+"""Starting and ending measurements from Python: who sends to whom, and what came of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+from topologies.errors import TopologyError
+from topologies.helper import ROOT
+from topologies.traffic.arrivals import Arrivals, Count, count, read
+from topologies.traffic.packet import PORT
+
+if TYPE_CHECKING:
+    from topologies.vm import VM
+
+Family = Literal[4, 6]
+
+
+def start_process(module: str, config: dict[str, Any], folder: str) -> subprocess.Popen[str]:
+    """Start one instrument (`udpsend`, `udprecv`, `tcpstream`) and wait until it says that it is ready."""
+    path = f"{folder}/{module}.json"
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(config, file)
+    with open(f"{folder}/{module}.log", "ab") as log:
+        child = subprocess.Popen(
+            [sys.executable, "-S", "-m", f"topologies.traffic.{module}", path], stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True,
+            env={**os.environ, "PYTHONPATH": ROOT},
+        )
+    try:
+        answer(child, module, folder)
+    except BaseException:
+        child.kill()
+        child.wait()
+        raise
+    return child
+
+
+def answer(child: subprocess.Popen[str], module: str, folder: str) -> dict[str, Any]:
+    """Read one line of JSON from an instrument. Raises TopologyError with its log if it ends instead."""
+    stdout: IO[str] | None = child.stdout
+    assert stdout is not None
+    line = stdout.readline()
+    if not line:
+        code = child.wait()
+        with open(f"{folder}/{module}.log", encoding="utf-8", errors="replace") as file:
+            raise TopologyError(f"{module} ended with {code}: {file.read()[-2000:]}")
+    result: dict[str, Any] = json.loads(line)
+    return result
+
+
+def finish(child: subprocess.Popen[str], module: str, folder: str) -> dict[str, Any]:
+    """Tell an instrument to end, and return what it found."""
+    child.send_signal(signal.SIGTERM)
+    try:
+        return answer(child, module, folder)
+    finally:
+        assert child.stdout is not None
+        child.stdout.close()
+        child.wait(10)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One direction of traffic: numbered datagrams from one VM to another, at `rate` per second."""
+
+    source: VM
+    target: VM
+    family: Family = 4
+    rate: float = 2000.0
+    size: int = 100
+
+    @property
+    def name(self) -> str:
+        """For people: vm1 to vm2, IPv4."""
+        return f"{self.source.name} to {self.target.name}, IPv{self.family}"
+
+
+@dataclass(frozen=True)
+class FlowResult:
+    """What came of one direction."""
+
+    name: str
+    pair: Pair
+    count: Count
+    arrivals: Arrivals
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a session. `foreign` datagrams were nobody's; `dropped` ones a receiver's full buffer lost."""
+
+    flows: list[FlowResult]
+    foreign: int
+    dropped: int
+    samples: list[str]
+    sender_lateness: float
+    cpu: dict[str, float]
+
+    @property
+    def lost(self) -> int:
+        """Datagrams that did not arrive, over all flows."""
+        return sum(flow.count.lost for flow in self.flows)
+
+    @property
+    def duplicated(self) -> int:
+        """Datagrams that arrived again, over all flows."""
+        return sum(flow.count.duplicated for flow in self.flows)
+
+    @property
+    def reordered(self) -> int:
+        """Datagrams that arrived after a later one, over all flows."""
+        return sum(flow.count.reordered for flow in self.flows)
+
+    @property
+    def sent(self) -> int:
+        """Datagrams sent, over all flows."""
+        return sum(flow.count.sent for flow in self.flows)
+
+
+def both_ways(one: VM, other: VM, family: Family = 4, rate: float = 2000.0, size: int = 100) -> list[Pair]:
+    """Traffic in both directions between two VMs."""
+    return [Pair(one, other, family, rate, size), Pair(other, one, family, rate, size)]
+
+
+class UdpSession:
+    """Numbered datagrams for any number of directions: one sending and one receiving process for all of them.
+
+    Their sockets are opened inside the VMs' namespaces. `start()`, then whatever is to be measured, then `stop()`.
+    As a context manager it is stopped, results thrown away, if the block fails.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], folder: str | None = None, port: int = PORT, quiet: float = 1.0) -> None:
+        if not pairs:
+            raise TopologyError("a session needs at least one direction")
+        self.pairs = list(pairs)
+        self.port, self.quiet = port, quiet
+        self._temporary = tempfile.TemporaryDirectory(prefix="ryu_vmm-udp-") if folder is None else None
+        self.folder = folder or (self._temporary.name if self._temporary else "")
+        self._sender: subprocess.Popen[str] | None = None
+        self._receiver: subprocess.Popen[str] | None = None
+
+    def start(self) -> UdpSession:
+        """Bind the receivers, then start sending. Raises TopologyError."""
+        listeners: dict[tuple[str, int], dict[str, Any]] = {}
+        flows = []
+        for number, pair in enumerate(self.pairs, 1):
+            vn = _tag(pair)
+            to = pair.target.spec.ip if pair.family == 4 else pair.target.spec.ip6
+            source = pair.source.spec.ip if pair.family == 4 else pair.source.spec.ip6
+            if not to or not source:
+                raise TopologyError(f"{pair.name}: one of them has no such address")
+            flows.append({
+                "flow": number, "vn": vn, "to": to, "source": source, "port": self.port, "rate": pair.rate,
+                "size": pair.size, "namespace": pair.source.namespace,
+            })
+            listener = listeners.setdefault((pair.target.name, pair.family), {
+                "name": f"{pair.target.name}, IPv{pair.family}", "namespace": pair.target.namespace,
+                "family": pair.family, "port": self.port, "flows": [],
+            })
+            listener["flows"].append({"flow": number, "vn": vn})
+        receive = {"listeners": list(listeners.values()), "folder": self.folder, "quiet": self.quiet}
+        self._receiver = start_process("udprecv", receive, self.folder)
+        self._sender = start_process("udpsend", {"flows": flows}, self.folder)
+        return self
+
+    def stop(self) -> Outcome:
+        """End sending, wait until nothing arrives any more, and count. Raises TopologyError."""
+        assert self._sender is not None
+        assert self._receiver is not None
+        sent = finish(self._sender, "udpsend", self.folder)
+        self._sender = None
+        got = finish(self._receiver, "udprecv", self.folder)
+        self._receiver = None
+        flows = []
+        for number, pair in enumerate(self.pairs, 1):
+            arrivals = read(got["files"][str(number)])
+            flows.append(FlowResult(pair.name, pair, count(arrivals, sent["flows"][str(number)]["sent"]), arrivals))
+        outcome = Outcome(
+            flows, sum(one["foreign"] for one in got["listeners"]), sum(one["drops"] for one in got["listeners"]),
+            [sample for one in got["listeners"] for sample in one["samples"]], sent["worst_lateness"],
+            {"udpsend": sent["cpu"], "udprecv": got["cpu"]},
+        )
+        self._tidy()
+        return outcome
+
+    def _tidy(self) -> None:
+        for child in (self._sender, self._receiver):
+            if child is not None:
+                child.kill()
+                child.wait()
+                if child.stdout is not None:
+                    child.stdout.close()
+        self._sender = self._receiver = None
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+    def __enter__(self) -> UdpSession:
+        return self.start()
+
+    def __exit__(self, *_exc: object) -> None:
+        self._tidy()
+
+
+def _tag(pair: Pair) -> int:
+    """What marks a datagram as of its VN: the VNI."""
+    for vn in pair.source.net.topo.vn_specs:
+        if vn.name == pair.source.spec.vn:
+            return int(vn.vni)
+    raise TopologyError(f"{pair.source.name}: no VN {pair.source.spec.vn}")
