@@ -101,7 +101,7 @@ class State:
 
     def open_moves(self) -> Iterator[Move]:
         """Moves that have not ended, oldest first."""
-        return (self.moves[i] for i in list(self._open))
+        return (self.moves[i] for i in sorted(self._open))
 
     def moves_of(self, interface: str) -> Iterator[tuple[Move, Leg]]:
         """Open moves of an interface with the leg that concerns it, oldest first."""

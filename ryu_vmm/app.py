@@ -1,0 +1,72 @@
+"""The Ryu application: a shim that connects the runtime to OpenFlow, REST and time. Logic lives in nva.py."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from ryu import cfg
+from ryu.app.wsgi import ControllerBase, WSGIApplication
+from ryu.base import app_manager
+from ryu.lib import hub
+from ryu.ofproto import ofproto_v1_3
+
+from . import config, inventory
+from .errors import VmmError
+from .rest import make_app
+from .runtime import Runtime
+from .southbound import Switchboard
+from .store import MemoryStore, SqliteStore
+
+LOG = logging.getLogger("ryu_vmm")
+CONF = cfg.CONF
+CONF.register_opts(config.OPTIONS, config.GROUP)
+# Neither interface asks who is there, so neither is offered to the network unless the user says so.
+CONF.set_default("wsapi_host", "127.0.0.1")
+CONF.set_default("ofp_listen_host", "127.0.0.1")
+
+
+class _Rest(ControllerBase):  # type: ignore[misc]
+    """Hands every request under our paths to the REST application."""
+
+    application: Any = None
+
+    def __call__(self, req: Any) -> Any:
+        return req.get_response(type(self).application)
+
+
+class VmmApp(app_manager.RyuApp):  # type: ignore[misc]
+    """The Network Virtualization Authority as ryu-manager loads it (``ryu-manager ryu_vmm``)."""
+
+    OFP_VERSIONS = [ofproto_v1_3.OFP_VERSION]
+    _CONTEXTS = {"wsgi": WSGIApplication}
+
+    def __init__(self, *args: Any, wsgi: WSGIApplication, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        try:
+            path = CONF.vmm.store or config.default_store()
+            store = MemoryStore() if path == ":memory:" else SqliteStore(path)
+            self.switchboard = Switchboard()
+            self.runtime = Runtime(store, self.switchboard.execute, config.settings(CONF))
+            if CONF.vmm.inventory:
+                found = inventory.load(CONF.vmm.inventory)
+                LOG.info("inventory %s: %s", CONF.vmm.inventory, inventory.apply(self.runtime, found))
+        except VmmError as error:
+            # Ryu would print a traceback and go on without us.
+            raise SystemExit(f"ryu_vmm: {error.message}") from error
+        _Rest.application = staticmethod(make_app(self.runtime))
+        for path in ("/v1", "/v1/{rest:.*}", "/metrics", "/"):
+            wsgi.mapper.connect("vmm", path, controller=_Rest, action="any")
+        self.switchboard.start(self.runtime)
+        LOG.info("store %s: %d VMs, process %d", path, len(self.runtime.state.vms), os.getpid())
+
+    def start(self) -> None:
+        """Called by Ryu once all applications are there."""
+        super().start()
+        self.threads.append(hub.spawn(self.runtime.run_timers))
+
+    def stop(self) -> None:
+        """Called by Ryu at the end, SIGTERM included (see compat.py)."""
+        self.runtime.stop()
+        super().stop()
