@@ -1,0 +1,1 @@
+"""What ryu_vmm is measured by: ``tools/bench`` runs it."""

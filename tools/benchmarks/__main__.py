@@ -1,0 +1,57 @@
+"""Command line of ``tools/bench``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from . import machine, memory, moves, packet_ins, report
+from .controller import BenchError
+from .report import Part
+
+_PARTS: dict[str, Callable[[argparse.Namespace, Callable[[str], None]], list[Part]]] = {
+    "moves": lambda given, say: moves.measure(given.quick, say),
+    "packet-ins": lambda given, say: [
+        packet_ins.measure(given.rounds or (1 if given.quick else 3), 1.5 if given.quick else 3.0, say)
+    ],
+    "memory": lambda given, say: [memory.measure(10_000 if given.quick else 100_000, say)],
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure and print; 1 if a measurement failed."""
+    parser = argparse.ArgumentParser(prog="tools/bench", description="Measures ryu_vmm.")
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter measurements, 10,000 VMs")
+    parser.add_argument("--only", default=",".join(_PARTS), help=f"some of {', '.join(_PARTS)}")
+    parser.add_argument("--rounds", type=int, default=0, help="rounds of the packet-in measurement (3; quick: 1)")
+    parser.add_argument("--markdown", action="store_true", help="print tables as Markdown")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
+    given = parser.parse_args(arguments)
+    chosen = given.only.split(",")
+    if unknown := set(chosen) - _PARTS.keys():
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    started = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"bench: {time.monotonic() - started:5.0f} s  {text}", file=sys.stderr, flush=True)
+
+    facts = machine.facts()
+    parts: list[Part] = []
+    failed = False
+    for name in chosen:
+        try:
+            parts += _PARTS[name](given, say)
+        except BenchError as error:
+            failed = True
+            say(f"{name} failed: {error}")
+    print(report.markdown(parts, facts) if given.markdown else report.text(parts, facts))
+    if given.json:
+        report.write_json(given.json, parts, facts)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
