@@ -25,7 +25,7 @@ class BuildPth(Command):
     editable_mode = False
 
     def initialize_options(self) -> None:
-        self.build_lib: str = ""
+        self.build_lib: str | None = None
 
     def finalize_options(self) -> None:
         self.set_undefined_options("build", ("build_lib", "build_lib"))
@@ -33,7 +33,7 @@ class BuildPth(Command):
     def _path(self) -> str:
         # An editable wheel takes nothing from build_lib; install_lib is then the root of the wheel itself.
         root = self.get_finalized_command("install").install_lib if self.editable_mode else self.build_lib
-        return os.path.join(root, PTH_NAME)
+        return os.path.join(str(root), PTH_NAME)
 
     def run(self) -> None:
         path = self._path()

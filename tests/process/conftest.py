@@ -61,7 +61,8 @@ class Manager:
         given = dict(itertools.pairwise(args))
         self.ofp = int(given.get("--ofp-tcp-listen-port", self.ofp))
         self.rest = int(given.get("--wsapi-port", self.rest))
-        command = [str(BIN / "ryu-manager"), *args]
+        # ended with us even if we are killed
+        command = ["setpriv", "--pdeathsig", "TERM", str(BIN / "ryu-manager"), *args]
         for name, value in ports.items():
             if name not in args:
                 command += [name, value]
