@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.process)
 
 
-def wait_until(condition: Callable[[], T], what: str, deadline: float = DEADLINE) -> T:
+def wait_until(condition: Callable[[], T | None], what: str, deadline: float = DEADLINE) -> T:
     """The first true value of `condition`; fails after `deadline` seconds without one."""
     end = time.monotonic() + deadline
     while not (value := condition()):
