@@ -62,7 +62,7 @@ class Emulation:
         try:
             self._process.stdin.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
             self._process.stdin.flush()
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: closed
             raise EmulationError("the emulation has ended", do=do) from error
 
     def answer(self, do: str, within: float = 60.0) -> dict[str, Any]:

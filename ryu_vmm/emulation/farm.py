@@ -89,7 +89,10 @@ class Farm:
 
     # --- loop ---------------------------------------------------------------------------------------------
     def run(self, until: Callable[[], bool], timeout: float) -> bool:
-        """Serve the switches until the condition holds (true) or ``timeout`` seconds are over (false)."""
+        """Serve the switches until the condition holds (true) or ``timeout`` seconds are over (false).
+
+        The condition is looked at whenever something has happened; the mere passing of time is nothing.
+        """
         deadline = clock() + timeout
         while not until():
             now = clock()

@@ -175,8 +175,7 @@ def run(
 
 
 def _serve(farm: Farm, seconds: float, losses: int) -> None:
-    end = clock() + seconds
-    farm.run(lambda: farm.losses > losses or clock() >= end, seconds + 1)
+    farm.run(lambda: farm.losses > losses, seconds)
     if farm.losses > losses:
         raise ConnectionError("the controller closed a connection during the load")
 
