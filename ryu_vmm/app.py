@@ -9,6 +9,8 @@ from typing import Any
 from ryu import cfg
 from ryu.app.wsgi import ControllerBase, WSGIApplication
 from ryu.base import app_manager
+from ryu.controller import ofp_event
+from ryu.controller.handler import HANDSHAKE_DISPATCHER, set_ev_cls
 from ryu.lib import hub
 from ryu.ofproto import ofproto_v1_3
 
@@ -47,8 +49,9 @@ class VmmApp(app_manager.RyuApp):  # type: ignore[misc]
         try:
             path = CONF.vmm.store or config.default_store()
             store = MemoryStore() if path == ":memory:" else SqliteStore(path)
-            self.switchboard = Switchboard()
-            self.runtime = Runtime(store, self.switchboard.execute, config.settings(CONF))
+            self.runtime = Runtime(store, settings=config.settings(CONF))
+            self.switchboard = Switchboard(self.runtime)
+            self.runtime.execute = self.switchboard.execute
             if CONF.vmm.inventory:
                 found = inventory.load(CONF.vmm.inventory)
                 LOG.info("inventory %s: %s", CONF.vmm.inventory, inventory.apply(self.runtime, found))
@@ -56,10 +59,14 @@ class VmmApp(app_manager.RyuApp):  # type: ignore[misc]
             # Ryu would print a traceback and go on without us.
             raise SystemExit(f"ryu_vmm: {error.message}") from error
         _Rest.application = staticmethod(make_app(self.runtime))
-        for path in ("/v1", "/v1/{rest:.*}", "/metrics", "/"):
-            wsgi.mapper.connect("vmm", path, controller=_Rest, action="any")
-        self.switchboard.start(self.runtime)
+        for route in ("/v1", "/v1/{rest:.*}", "/metrics", "/"):
+            wsgi.mapper.connect("vmm", route, controller=_Rest, action="any")
+        self.switchboard.install()
         LOG.info("store %s: %d VMs, process %d", path, len(self.runtime.state.vms), os.getpid())
+
+    @set_ev_cls(ofp_event.EventOFPHello, HANDSHAKE_DISPATCHER)  # type: ignore[untyped-decorator]
+    def _hello(self, _: Any) -> None:
+        """Nothing to do: that this is asked for makes Ryu load its OpenFlow service, which serves the handshake."""
 
     def start(self) -> None:
         """Called by Ryu once all applications are there."""

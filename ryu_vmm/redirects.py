@@ -59,8 +59,14 @@ def probe_pairs(state: State, move: Move) -> list[tuple[str, str]]:
 
 
 def _probes(state: State, nve: str, tunnel: int, move: Move) -> Iterator[Flow]:
-    for sender, receiver in probe_pairs(state, move):
-        way = path(state, nve, sender) if receiver == nve else None
+    if nve == move.destination:
+        senders = {n for leg in move.legs for n in state.members(leg.vni)} - {nve}
+    elif any(nve in state.members(leg.vni) for leg in move.legs):
+        senders = {move.destination}
+    else:
+        return
+    for sender in senders:
+        way = path(state, nve, sender)
         if way is not None:
             on = match(in_port=tunnel, tun_id=PROBE_VNI, eth_type=ETH_PROBE, **_from_peer(way))
             # Every open preparation shares the flow: the nonce inside tells whose probe it is.

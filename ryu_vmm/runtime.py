@@ -75,8 +75,10 @@ class Runtime:
 
     Args:
         store: where records are kept.
-        execute: carries out Program, SendPacket and ReadFlows effects (southbound.Switchboard.execute).
         settings: times and limits of the core.
+
+    Attributes:
+        execute: carries out Program, SendPacket and ReadFlows effects; set it to southbound.Switchboard.execute.
 
     Raises:
         StoreUnavailable: the store cannot be read.
@@ -85,11 +87,10 @@ class Runtime:
     def __init__(
         self,
         store: Store,
-        execute: Callable[[Effect], None] | None = None,
         settings: Settings | None = None,
     ) -> None:
         self._store = store
-        self._execute = execute or (lambda effect: None)
+        self.execute: Callable[[Effect], None] = lambda effect: None
         self._epoch = time.time() - time.monotonic()
         self.nva = Nva(settings)
         self.log = EventLog()
@@ -184,7 +185,7 @@ class Runtime:
                 case Answer(token, value):
                     self._answered(token, value)
                 case Program() | SendPacket() | ReadFlows():
-                    self._execute(effect)
+                    self.execute(effect)
         self._timer.set()
         return outcome.reply
 
@@ -227,7 +228,7 @@ class Runtime:
             self._read(name, f"drops:{name}", cookie(Why.DROP), COOKIE_WHY_MASK)
 
     def _read(self, nve: str, token: str, wanted: int, mask: int) -> None:
-        self._execute(ReadFlows(self.state.nves[nve].dpid, token, wanted, mask))
+        self.execute(ReadFlows(self.state.nves[nve].dpid, token, wanted, mask))
 
     def _token(self, kind: str) -> str:
         self._asked += 1

@@ -1,0 +1,112 @@
+"""Fill the generated parts of docs/ from the code they describe.
+
+    tools/render_docs.py          rewrite what is out of date
+    tools/render_docs.py --check  say what is, and exit with 1
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from ryu_vmm import config, mobility, pipeline  # noqa: E402
+from ryu_vmm.model import MoveState  # noqa: E402
+
+TO_NVA = {"RESOLVE", "ANNOUNCE", "LIFE", "MISS", "PROBE", "HOLD", "STALE"}
+REASONS = {
+    "BASE": "the skeleton of a table",
+    "DROP": "drops and counts, by cause",
+    "NETWORK": "a network's peers and flooding",
+    "INTERFACE": "an interface's admission and delivery",
+    "RESOLVE": "an ARP request or a neighbor solicitation",
+    "ANNOUNCE": "RARP, or an announcement on a port of nobody where a network believes any",
+    "LIFE": "whatever a VM sends from a port where it is expected or may show up",
+    "MISS": "a destination of a pull network that this NVE has not asked for yet",
+    "PROBE": "a path probe that has crossed",
+    "HOLD": "a packet that waits for the destination's port",
+    "STALE": "a packet for a VM that has left in a cold move",
+    "REDIRECT": "the redirect (sampled to the NVA while draining)",
+    "MARK": "redirected packets arriving",
+    "GONE": "the VM's port is gone and nobody has said where to",
+}
+
+
+def tables() -> str:
+    """The pipeline's tables."""
+    rows = [f"| {t.number} | {t.name} | {t.question} |" for t in pipeline.TABLES]
+    return "\n".join(["| number | table | question it answers |", "|---|---|---|", *rows])
+
+
+def reasons() -> str:
+    """What flows are for."""
+    rows = []
+    for why in pipeline.Why:
+        rows.append(f"| {why.name.lower()} | {'yes' if why.name in TO_NVA else ''} | {REASONS[why.name]} |")
+    return "\n".join(["| reason | to NVA | what it is |", "|---|---|---|", *rows])
+
+
+def drops() -> str:
+    """Causes of drops."""
+    return ", ".join(f"`{cause.name.lower().replace('_', '-')}`" for cause in pipeline.Drop) + "."
+
+
+def transitions() -> str:
+    """State against event."""
+    states = [s for s in MoveState if not s.closed]
+    lines = ["| event | " + " | ".join(states) + " |", "|---" * (len(states) + 1) + "|"]
+    for event in mobility.MoveEvent:
+        cells = []
+        for state in states:
+            step = mobility.step(state, event)
+            does = ", ".join(step.do)
+            if step.refuse:
+                cells.append("refused")
+            elif step.to is not None:
+                cells.append(f"**{step.to}**" + (f": {does}" if does else ""))
+            else:
+                cells.append(does or "-")
+        lines.append(f"| {event} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "tables": tables,
+    "reasons": reasons,
+    "drops": drops,
+    "transitions": transitions,
+}
+
+
+def rendered(text: str) -> str:
+    """The text with its generated parts made anew."""
+
+    def fill(found: re.Match[str]) -> str:
+        return f"<!-- BEGIN {found[1]} -->\n{PARTS[found[1]]()}\n<!-- END {found[1]} -->"
+
+    return re.sub(r"<!-- BEGIN (\w+) -->\n.*?<!-- END \1 -->", fill, text, flags=re.DOTALL)
+
+
+def outputs() -> dict[Path, str]:
+    """Every generated file with its content."""
+    page = ROOT / "docs" / "architecture.md"
+    return {page: rendered(page.read_text()), ROOT / "docs" / "vmm.conf.sample": config.sample()}
+
+
+def main() -> int:
+    """Rewrite, or check."""
+    stale = [path for path, text in outputs().items() if not path.exists() or path.read_text() != text]
+    for path in stale:
+        print(f"{path.relative_to(ROOT)} is out of date")
+        if "--check" not in sys.argv:
+            path.write_text(outputs()[path])
+            print("  rewritten")
+    return 1 if stale and "--check" in sys.argv else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
