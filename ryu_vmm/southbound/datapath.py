@@ -1,0 +1,325 @@
+"""What a switch says, taken in: our part decoded here and told to the sink, the rest passed on to Ryu."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from ryu.controller import ofp_event
+from ryu.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, MAIN_DISPATCHER
+from ryu.lib import hub
+from ryu.ofproto import ofproto_parser
+
+from ..errors import DecodeError
+from ..events import (
+    BarrierReplied,
+    FlowExpired,
+    FlowRefused,
+    FlowsRead,
+    NveConnected,
+    NveDisconnected,
+    PortChanged,
+    PortInfo,
+)
+from ..flows import FlowChange, FlowStats
+from ..wire import base, openflow
+from ..wire.openflow import PacketIn
+from .connection import Connection
+
+LOG = logging.getLogger("ryu_vmm.southbound")
+
+FORWARDED = 1024
+"""Messages of one connection that may wait for Ryu applications beside us."""
+
+_FLOW_MOD_FAILED, _UNKNOWN = 5, 0
+
+# What a message becomes for Ryu's applications. A type that is not here becomes some other event.
+_BECOMES: dict[int, type] = {
+    base.PACKET_IN: ofp_event.EventOFPPacketIn,
+    base.FLOW_REMOVED: ofp_event.EventOFPFlowRemoved,
+    base.ECHO_REQUEST: ofp_event.EventOFPEchoRequest,
+    base.ECHO_REPLY: ofp_event.EventOFPEchoReply,
+    base.BARRIER_REPLY: ofp_event.EventOFPBarrierReply,
+    base.ERROR: ofp_event.EventOFPErrorMsg,
+}
+_NOT_OTHER = frozenset(_BECOMES.values()) | {ofp_event.EventOFPStateChange, ofp_event.EventOFPPortStateChange}
+
+
+class _Reading:
+    """The answer to a ReadFlows while it comes in, part by part."""
+
+    def __init__(self, token: str, cookie: int, mask: int, attempt: int = 1) -> None:
+        self.token, self.cookie, self.mask, self.attempt = token, cookie, mask, attempt
+        self.flows: list[FlowStats] = []
+
+
+class VmmDatapath(Connection):
+    """A switch; to Ryu and its applications a Datapath like any other."""
+
+    def __init__(self, socket: Any, address: Any) -> None:
+        self._ports_told: list[PortInfo] = []
+        self._batches: dict[int, int] = {}  # xid of flow mods -> generation
+        self._barriers: dict[int, tuple[int, int]] = {}  # xid -> (generation, xid of flow mods)
+        self._readings: dict[int, _Reading] = {}
+        self._echoes: dict[int, Any] = {}  # xid -> semaphore of who waits
+        self._forward: deque[tuple[int, int, int, int, bytes]] = deque()
+        self._forwarding = False
+        # Each returns whether the message was an answer to us and concerns nobody else.
+        self._handlers: dict[int, Callable[[bytes, int], bool]] = {
+            base.ECHO_REQUEST: self._echo_request,
+            base.ECHO_REPLY: self._echo_reply,
+            base.BARRIER_REPLY: self._barrier_reply,
+            base.ERROR: self._error,
+            base.MULTIPART_REPLY: self._multipart_reply,
+            base.FLOW_REMOVED: self._flow_removed,
+            base.PORT_STATUS: self._port_status,
+        }
+        super().__init__(socket, address)
+
+    # --- what the NVA wants -----------------------------------------------------------------------------------
+    def program(self, changes: tuple[FlowChange, ...], generation: int) -> None:
+        """Send flow changes and a barrier; the sink hears of errors, then of the barrier's reply."""
+        xid, barrier = self.next_xid(), self.next_xid()
+        self._batches[xid] = generation
+        self._barriers[barrier] = (generation, xid)
+
+        def refused(change: FlowChange, error: ValueError) -> None:
+            LOG.error("datapath %s: %s: %s", self.name, error, change)
+            event = FlowRefused(self.id, generation, _FLOW_MOD_FAILED, _UNKNOWN)
+            hub.spawn(self.board.emit, event)  # not from within a call of the sink's own
+
+        self._outbox.put_changes(changes, xid, refused)
+        self.send(openflow.encode_barrier(barrier))
+
+    def read_flows(self, token: str, cookie: int, mask: int) -> None:
+        """Ask for flows; the sink hears of the whole answer at once."""
+        self._ask(_Reading(token, cookie, mask))
+
+    def _ask(self, reading: _Reading) -> None:
+        xid = self.next_xid()
+        self._readings[xid] = reading
+        self.send(openflow.encode_flow_stats_request(xid, reading.cookie, reading.mask))
+
+    def answers(self, within: float) -> bool:
+        """Whether the switch answers an echo request within so many seconds."""
+        xid = self.next_xid()
+        reply = self._echoes[xid] = hub.Semaphore(0)
+        self.send(openflow.encode_echo_request(xid))
+        try:
+            return bool(reply.acquire(timeout=within))
+        finally:
+            self._echoes.pop(xid, None)
+
+    # --- state ------------------------------------------------------------------------------------------------
+    def set_state(self, state: str) -> None:
+        """Ryu's handlers call this as the handshake goes on; we join in where it is over, and where all is."""
+        if state == self.state:
+            return
+        if state == MAIN_DISPATCHER and self.ofproto.OFP_VERSION == base.VERSION:
+            self._enter()
+            return
+        super().set_state(state)
+        if state == DEAD_DISPATCHER and self.board.dismiss(self):
+            LOG.info("datapath %s disconnected from %s", self.name, self.address)
+            self.board.emit(NveDisconnected(self.id))
+
+    def _enter(self) -> None:
+        """The handshake is over: take the switch's place on the board, or go."""
+        if not self.board.admit(self):
+            self.close()
+        elif self.state == DEAD_DISPATCHER:  # closed while the one before it was asked
+            self.board.dismiss(self)
+        else:
+            super().set_state(MAIN_DISPATCHER)
+            self.send(openflow.encode_set_config(self.next_xid()))
+            LOG.info("datapath %s connected from %s", self.name, self.address)
+            self.board.emit(NveConnected(self.id, tuple(self._ports_told)))
+
+    # --- receiving --------------------------------------------------------------------------------------------
+    def take_in(self, data: bytes) -> tuple[int, int, int]:
+        """See Connection. All packet-ins in a row go to the sink together, and all answers out in one write."""
+        position, end, messages, wanted = 0, len(data), 0, 8
+        batch: list[PacketIn] = []
+        unpack, decode = base.HEADER.unpack_from, openflow.decode_packet_in
+        observed = self._observed(base.PACKET_IN)
+        while end - position >= 8 and self.state != DEAD_DISPATCHER:
+            version, kind, length, xid = unpack(data, position)
+            if length < 8:
+                raise DecodeError("a message claims to be shorter than its header", "of-framing")
+            stop = position + length
+            if stop > end:
+                wanted = length
+                break
+            message = data[position:stop]
+            position = stop
+            messages += 1
+            if self.state != MAIN_DISPATCHER or self.ofproto.OFP_VERSION != base.VERSION:
+                self._shake_hands(version, kind, length, xid, message)
+                continue
+            try:
+                if kind == base.PACKET_IN:
+                    batch.append(decode(message))
+                    if not observed:
+                        continue
+                else:
+                    if batch:  # order matters: a packet before its port's end is one of that port
+                        self._deliver(batch)
+                        batch = []
+                    if self._handle(version, kind, message, xid):
+                        continue
+            except DecodeError as error:
+                self._malformed(error)
+                continue
+            self._pass_on(version, kind, length, xid, message)
+        if batch:
+            self._deliver(batch)
+        if self._outbox:
+            self.flush()
+        return position, messages, wanted
+
+    def _malformed(self, error: DecodeError) -> None:
+        counter = f"malformed.{error.cause}"
+        level = logging.DEBUG if counter in self.board.counters else logging.WARNING
+        LOG.log(level, "datapath %s: malformed message: %s (counted as %s)", self.name, error, counter)
+        self.board.counters[counter] += 1
+
+    def _deliver(self, batch: list[PacketIn]) -> None:
+        out = self.board.answer(self.id, batch)
+        if out:
+            self.send(out[0] if len(out) == 1 else b"".join(out))
+
+    def _handle(self, version: int, kind: int, message: bytes, xid: int) -> bool:
+        """Handle a message other than a packet-in; True if it concerns nobody but us."""
+        if version != base.VERSION:
+            raise DecodeError("message is not of version 1.3", "of-version", version=version)
+        handler = self._handlers.get(kind)
+        return handler is not None and handler(message, xid)
+
+    def _echo_request(self, message: bytes, xid: int) -> bool:
+        self.send(openflow.encode_echo_reply(xid, message[8:]))
+        return False
+
+    def _echo_reply(self, message: bytes, xid: int) -> bool:
+        waiting = self._echoes.pop(xid, None)
+        if waiting is not None:
+            waiting.release()
+        return waiting is not None
+
+    def _barrier_reply(self, message: bytes, xid: int) -> bool:
+        barrier = self._barriers.pop(xid, None)
+        if barrier is None:
+            return False
+        generation, batch = barrier
+        self._batches.pop(batch, None)
+        self.board.emit(BarrierReplied(self.id, generation))
+        return True
+
+    def _error(self, message: bytes, xid: int) -> bool:
+        error = openflow.decode_error(message)
+        self.board.counters[f"error.{error.type}.{error.code}"] += 1
+        generation = self._batches.get(xid)
+        if generation is not None:
+            LOG.warning("datapath %s: flow of generation %d refused: %s", self.name, generation, error)
+            self.board.emit(FlowRefused(self.id, generation, error.type, error.code))
+            return True
+        reading = self._readings.pop(xid, None)
+        if reading is not None:
+            self._read_again(reading, f"error of type {error.type}, code {error.code}")
+        return reading is not None
+
+    def _multipart_reply(self, message: bytes, xid: int) -> bool:
+        reading = self._readings.get(xid)
+        if reading is None:
+            return False
+        try:
+            flows, more = openflow.decode_flow_stats(message)
+        except DecodeError as error:
+            del self._readings[xid]
+            self._read_again(reading, error.message)
+            raise
+        reading.flows += flows
+        if len(reading.flows) > self.board.flow_cap:
+            self.fail("flows", f"it reports more than {self.board.flow_cap} flows")
+        elif not more:
+            del self._readings[xid]
+            self.board.emit(FlowsRead(self.id, reading.token, tuple(reading.flows)))
+        return True
+
+    def _read_again(self, reading: _Reading, why: str) -> None:
+        """A reading has failed. Once more, then no more: without its flows a switch cannot be kept in sync."""
+        if reading.attempt == 1:
+            self._ask(_Reading(reading.token, reading.cookie, reading.mask, attempt=2))
+        else:
+            self.fail("unreadable", f"its flows cannot be read: {why}")
+
+    def _flow_removed(self, message: bytes, xid: int) -> bool:
+        removed = openflow.decode_flow_removed(message)
+        if removed.reason != base.REMOVED_DELETE:
+            self.board.emit(FlowExpired(self.id, removed.flow))
+        return False
+
+    def _port_status(self, message: bytes, xid: int) -> bool:
+        reason, port = openflow.decode_port_status(message)
+        self.board.emit(PortChanged(self.id, port, gone=reason == base.PORT_DELETE))
+        return False
+
+    # --- Ryu's side -------------------------------------------------------------------------------------------
+    def _shake_hands(self, version: int, kind: int, length: int, xid: int, message: bytes) -> None:
+        """Until the switch is ours: as Ryu does it, but nonsense ends the connection, with one line."""
+        try:
+            if (
+                self.state == CONFIG_DISPATCHER
+                and (version, kind) == (base.VERSION, base.MULTIPART_REPLY)
+                and openflow.decode_multipart(message)[0] == base.MP_PORT_DESC
+            ):
+                self._ports_told += openflow.decode_port_desc(message)
+            self._to_ryu(version, kind, length, xid, message)
+        except Exception as error:
+            self.fail("handshake", f"its handshake makes no sense: {error!r}")
+
+    def _to_ryu(self, version: int, kind: int, length: int, xid: int, message: bytes, handlers: bool = True) -> None:
+        """Make a Ryu event of a message, for observers and, if wanted, Ryu's own handlers."""
+        parsed = ofproto_parser.msg(self, version, kind, length, xid, bytearray(message))
+        if not parsed:
+            self.board.counters["malformed.ryu"] += 1
+            return
+        event = ofp_event.ofp_msg_to_ev(parsed)
+        self.ofp_brick.send_event_to_observers(event, self.state)
+        for handler in self.ofp_brick.get_handlers(event) if handlers else ():
+            if self.state in handler.callers[event.__class__].dispatchers:
+                handler(event)
+
+    def _observed(self, kind: int) -> bool:
+        """Whether any application beside us wants such messages. Port changes: always, Ryu keeps a list too."""
+        observers = self.ofp_brick.observers
+        event = _BECOMES.get(kind)
+        if event is not None:
+            return bool(observers.get(event))
+        return kind == base.PORT_STATUS or any(names for other, names in observers.items() if other not in _NOT_OTHER)
+
+    def _pass_on(self, version: int, kind: int, length: int, xid: int, message: bytes) -> None:
+        """Let the applications beside us have a message, in their own time."""
+        if not self._observed(kind):
+            return
+        if len(self._forward) >= FORWARDED:
+            self.board.counters["forward-dropped"] += 1
+            return
+        self._forward.append((version, kind, length, xid, message))
+        if not self._forwarding:
+            self._forwarding = True
+            hub.spawn(self._forward_loop)
+
+    def _forward_loop(self) -> None:
+        try:
+            while self._forward and self.state == MAIN_DISPATCHER:
+                try:
+                    message = self._forward.popleft()
+                    self._to_ryu(*message, handlers=message[1] != base.ECHO_REQUEST)  # answered already
+                except Exception:
+                    self.board.counters["forward-failed"] += 1
+                    LOG.exception("datapath %s: message not passed on to Ryu", self.name)
+                hub.sleep(0)
+        finally:
+            self._forwarding = False
