@@ -11,7 +11,6 @@ from http import HTTPStatus
 from typing import Any
 
 import webob
-from webob.acceptparse import create_accept_header
 from webob.headers import EnvironHeaders
 
 from ..checking import check, strict_json
@@ -76,7 +75,7 @@ class Application:
     def _route(self, request: webob.Request) -> tuple[Route, dict[str, str]]:
         try:
             path = request.path_info
-        except UnicodeDecodeError:
+        except UnicodeError:
             raise Problem(400, "the path is not UTF-8") from None
         for pattern, methods in self._table.values():
             found = pattern.fullmatch(path)
@@ -91,22 +90,33 @@ class Application:
 
 
 def _negotiate(request: webob.Request, route: Route) -> None:
-    accept = request.headers.get("Accept")
-    if not accept:
-        return
-    try:
-        acceptable = create_accept_header(accept).acceptable_offers(route.produces)
-    except ValueError:
-        return  # RFC 9110 section 12.5.1 lets a broken header be ignored
-    if not acceptable:
+    accept = request.headers.get("Accept", "").lower()
+    if accept.strip() and not any(_accepts(accept, media) for media in route.produces):
         raise Problem(406, f"this is available as {' or '.join(route.produces)} only")
+
+
+def _accepts(accept: str, media: str) -> bool:
+    """Whether an Accept header has room for a media type: its most specific range decides (RFC 9110, 12.5.1).
+
+    Parameters other than q are left aside: a client that wants version 2 of something is better served with
+    what there is than not at all.
+    """
+    ranges = ["*/*", f"{media.partition('/')[0]}/*", media]
+    best, allowed = -1, False
+    for part in accept.split(","):
+        wanted, *parameters = (piece.strip() for piece in part.split(";"))
+        if wanted in ranges and ranges.index(wanted) >= best:
+            best = ranges.index(wanted)
+            quality = [p.partition("=")[2].strip() for p in parameters if p.startswith("q=")]
+            allowed = not (quality and re.fullmatch(r"0(\.0*)?", quality[0]))
+    return allowed
 
 
 def _query(request: webob.Request, route: Route) -> Any:
     given: dict[str, str] = {}
     try:
         pairs = list(request.GET.items())
-    except UnicodeDecodeError:
+    except UnicodeError:
         raise Problem(400, "the query is not UTF-8") from None
     for name, value in pairs:
         if name in given:
@@ -222,7 +232,7 @@ def _problem_response(problem: Problem, request: webob.Request) -> _Response:
 def _instance(request: webob.Request) -> str:
     try:
         return str(request.path)
-    except UnicodeDecodeError:
+    except UnicodeError:
         return ""
 
 

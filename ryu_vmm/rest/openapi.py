@@ -93,9 +93,8 @@ def _types(route: Route) -> list[tuple[Any, JsonSchemaMode]]:
 
 
 def _operation(route: Route) -> dict[str, Any]:
-    words = re.sub(r"[{}]", "", route.path.removeprefix("/v1").strip("/")).split("/")
     operation: dict[str, Any] = {
-        "operationId": "_".join([route.method.lower(), *filter(None, words)]).replace(".", "_"),
+        "operationId": _operation_id(route),
         "summary": route.summary,
         "tags": [route.tag],
         "parameters": [
@@ -107,6 +106,11 @@ def _operation(route: Route) -> dict[str, Any]:
     if route.query is not NoQuery:
         operation["parameters"] += _parameters(route)
     return operation
+
+
+def _operation_id(route: Route) -> str:
+    words = re.findall(r"\w+", route.path.removeprefix("/v1/"))
+    return "_".join([route.method.lower(), *(words or ["root"])])
 
 
 def _parameters(route: Route) -> list[dict[str, Any]]:

@@ -190,4 +190,6 @@ def post_inventory(call: Call) -> Reply:
 def verify(call: Call) -> Reply:
     """Compare a switch with the desired state. NotFound, Conflict (not connected), TimeoutError."""
     nve = NVES.found(call)
+    if nve.name not in call.state.sessions:
+        raise Conflict(f"NVE {nve.name} is not connected", nve=nve.name)
     return Reply(dict(call.runtime.verify(nve.name, timeout=VERIFY_TIMEOUT)))

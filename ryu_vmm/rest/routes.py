@@ -226,6 +226,7 @@ ROUTES: tuple[Route, ...] = (
         "service",
         {200: doc.ReadyDocument, 503: doc.ReadyDocument},
     ),
+    Route("GET", "/", service.index, "The API's entry", "service", {200: doc.IndexDocument}),
     Route("GET", "/v1", service.index, "The API's entry", "service", {200: doc.IndexDocument}),
     Route("GET", "/v1/openapi.json", _openapi, "This API as OpenAPI 3.1", "service", {200: dict[str, Any]}),
     Route(

@@ -69,6 +69,6 @@ def _obstacles(reported: Mapping[str, Any]) -> list[str]:
     why = []
     if reported.get("store", "ok") != "ok":
         why.append(f"store: {reported['store']}")
-    if not reported.get("ready", True):
+    elif not reported.get("ready", True):
         why.append("still starting")
     return why
