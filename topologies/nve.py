@@ -10,6 +10,7 @@ from typing import Any
 from mininet.node import Switch
 
 from topologies import netns
+from topologies.buffers import widen
 from topologies.errors import TopologyError
 from topologies.node import NamespaceNode
 from topologies.rundir import wait_until
@@ -125,6 +126,7 @@ class NVE(NamespaceNode, Switch):  # type: ignore[misc]
             words += ["--", *self._add_port_words(port, number)]
         self.vsctl(*words)
         self.running = True
+        self._widen()
         self._address()
         self.connect(controllers)
 
@@ -185,7 +187,12 @@ class NVE(NamespaceNode, Switch):  # type: ignore[misc]
         self.ports_wanted[port] = number
         if self.running:
             self.vsctl(*self._add_port_words(port, number))
+            self._widen()
         return number
+
+    def _widen(self) -> None:
+        if self.datapath == "netdev":
+            widen(self._daemons[-1].pid)
 
     def unplug(self, port: str) -> None:
         """Take an interface out of `br-int`."""

@@ -11,7 +11,8 @@ from topologies import netns
 
 QUEUE = 10_000  # frames a tap holds while nobody reads it: 5 s at 2,000 frames/s
 _TUNSETIFF = 0x400454CA
-_IFF_TAP, _IFF_NO_PI, _IFF_UP = 0x0002, 0x1000, 0x1
+_IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
+_IFF_UP, _IFF_PROMISC = 0x1, 0x100
 _SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
 _SIOCSIFMTU, _SIOCSIFHWADDR, _SIOCSIFTXQLEN = 0x8922, 0x8924, 0x8943
 _ARPHRD_ETHER = 1
@@ -21,10 +22,12 @@ def _request(sock: socket.socket, call: int, ifname: str, payload: bytes) -> byt
     return fcntl.ioctl(sock, call, struct.pack("16s24s", ifname.encode(), payload))
 
 
-def open_tap(namespace: str, ifname: str, mac: str, mtu: int, queue: int = QUEUE) -> int:
+def open_tap(
+    namespace: str, ifname: str, mac: str, mtu: int, promiscuous: bool = False, queue: int = QUEUE
+) -> int:
     """Create the tap in the namespace, bring it up and return its non-blocking descriptor.
 
-    One frame per read and write, without packet information and without offloads, so what is written carries
+    `promiscuous` spares a switch port the change when OVS opens it (see `TapLink` for why that matters). One frame per read and write, without packet information and without offloads, so what is written carries
     complete checksums. The device goes when the descriptor is closed. `ifname` has at most 15 characters.
     Raises OSError (busy name, missing namespace) or ValueError (name too long).
     """
@@ -39,8 +42,9 @@ def open_tap(namespace: str, ifname: str, mac: str, mtu: int, queue: int = QUEUE
                 _request(sock, _SIOCSIFHWADDR, ifname, address)
                 _request(sock, _SIOCSIFMTU, ifname, struct.pack("i", mtu))
                 _request(sock, _SIOCSIFTXQLEN, ifname, struct.pack("i", queue))
+                extra = _IFF_PROMISC if promiscuous else 0
                 flags = struct.unpack("16xH22x", _request(sock, _SIOCGIFFLAGS, ifname, b""))[0]
-                _request(sock, _SIOCSIFFLAGS, ifname, struct.pack("H", flags | _IFF_UP))
+                _request(sock, _SIOCSIFFLAGS, ifname, struct.pack("H", flags | extra | _IFF_UP))
         except BaseException:
             os.close(fd)
             raise

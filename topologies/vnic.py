@@ -188,7 +188,7 @@ class Vnic:
         guest = self._guests[vm]
         if nve in guest.taps:
             raise ValueError(f"VM {vm} has a tap at {nve} already")
-        guest.taps[nve] = Tap(nve, open_tap(namespace, ifname, hypervisor_mac(guest.mac), guest.mtu))
+        guest.taps[nve] = Tap(nve, open_tap(namespace, ifname, hypervisor_mac(guest.mac), guest.mtu, True))
         return {"at": time.monotonic()}
 
     def do_pause(self, vm: str) -> dict[str, Any]:
@@ -233,6 +233,14 @@ class Vnic:
         else:
             self._announce(guest, decoded)
         return {"at": time.monotonic()}
+
+    def do_empty(self, vm: str, nve: str) -> dict[str, Any]:
+        """Discard what waits in an idle tap of a VM, and say how many frames that was (`left`)."""
+        guest = self._guests[vm]
+        tap = guest.taps[nve]
+        if guest.active is tap:
+            raise ValueError(f"VM {vm} is running at {nve}")
+        return {"at": time.monotonic(), "left": self._drain(tap.fd, None)}
 
     def do_untap(self, vm: str, nve: str) -> dict[str, Any]:
         """Delete a VM's tap at a hypervisor. `left` frames were waiting there and are lost with it."""
