@@ -49,7 +49,7 @@ from .oxm import decode_instructions, decode_match, encode_actions, encode_instr
 _FLOW_MOD = struct.Struct("!BBHIQQBBHHHIIIHxx")
 _PACKET_OUT = struct.Struct("!BBHIIIH6x")
 _PACKET_IN = struct.Struct("!BBHIIHBBQHHII")
-_PACKET_IN_METADATA = struct.Struct("!IQ")
+_PACKET_IN_VALUE = struct.Struct("!IQ")
 _PACKET_IN_TUNNEL = struct.Struct("!IQI4sI4sIQ")
 _FLOW_STATS = struct.Struct("!HBxIIHHHH4xQQQ")
 _FLOW_REMOVED = struct.Struct("!QHBBIIHHQQ")
@@ -59,8 +59,8 @@ _PORT = struct.Struct("!I4x6s2x16sII24x")
 _ALL_TABLES = 0xFF
 _EMPTY_MATCH = encode_match(())
 _PORT_DOWN = _LINK_DOWN = 1
-_IN_PORT_OXM, _METADATA_OXM = 0x80000004, 0x80000408
-_TUNNEL_OXMS = (0x80004C08, 0x00013E04, 0x00014004, _METADATA_OXM)
+_IN_PORT_OXM, _METADATA_OXM, _TUN_ID_OXM = 0x80000004, 0x80000408, 0x80004C08
+_TUNNEL_OXMS = (_TUN_ID_OXM, 0x00013E04, 0x00014004, _METADATA_OXM)
 
 
 # --- to the switch ------------------------------------------------------------------------------------------
@@ -188,8 +188,9 @@ class PacketIn(NamedTuple):
 def decode_packet_in(buf: bytes) -> PacketIn:
     """An ofp_packet_in (section 7.4.1).
 
-    The shapes that Open vSwitch gives the match of a packet from a port, and of one from a tunnel over IPv4
-    with metadata, are sliced in place; any other is walked.
+    The shapes that Open vSwitch gives the match of a packet from a port, alone or with tunnel key or metadata
+    that the tables have set, and of one from a tunnel over IPv4 with metadata are sliced in place; any other is
+    walked.
     """
     try:
         version, kind, length, _, _, _, reason, table, cookie, match_type, match_len, oxm, in_port = (
@@ -205,9 +206,11 @@ def decode_packet_in(buf: bytes) -> PacketIn:
                 raise DecodeError("packet-in is cut short", "of-truncated")
             return PacketIn(reason, table, cookie, in_port, None, None, buf[42:])
         if match_len == 24 and length >= 50:
-            oxm, metadata = _PACKET_IN_METADATA.unpack_from(buf, 36)
+            oxm, value = _PACKET_IN_VALUE.unpack_from(buf, 36)
+            if oxm == _TUN_ID_OXM:
+                return PacketIn(reason, table, cookie, in_port, value, None, buf[50:])
             if oxm == _METADATA_OXM:
-                return PacketIn(reason, table, cookie, in_port, None, None, buf[50:], metadata)
+                return PacketIn(reason, table, cookie, in_port, None, None, buf[50:], value)
         elif match_len == 52 and length >= 82:
             oxm, tun_id, src_oxm, tun_src, dst_oxm, _, last_oxm, metadata = _PACKET_IN_TUNNEL.unpack_from(buf, 36)
             if (oxm, src_oxm, dst_oxm, last_oxm) == _TUNNEL_OXMS:

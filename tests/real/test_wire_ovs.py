@@ -203,9 +203,7 @@ MASKED: dict[str, Match] = {
     "solicited": match(eth_type=IP6, ipv6_dst=(1, 0xFFFFFF)),
     "arp prefix": match(eth_type=ARP, arp_tpa=(0x0A000000, 0xFFFFFF00)),
     "arp any sha but one bit": match(eth_type=ARP, arp_sha=MULTICAST),
-    "nd prefix": match(
-        **ND, icmpv6_type=135, icmpv6_code=0, nd_target=(V6[:8] + bytes(8), b"\xff" * 8 + bytes(8))
-    ),
+    "nd prefix": match(**ND, icmpv6_type=135, icmpv6_code=0, nd_target=(V6[:8] + bytes(8), b"\xff" * 8 + bytes(8))),
     "vni range": match(tun_id=(0xFFF000, 0xFFFFFFFFFFFFF000)),
     "any vlan": match(vlan_vid=(0x1000, 0x1000)),
     "everything": (),
@@ -329,6 +327,14 @@ def test_packet_in_from_a_port_comes_whole(switch: Switch) -> None:
     switch.send(openflow.encode_packet_out(1, (Output(TABLE),), FRAME))
     found = openflow.decode_packet_in(switch.receive(base.PACKET_IN))
     assert found == openflow.PacketIn(1, 4, 42, 1, None, None, FRAME, 0x77)
+
+
+def test_packet_in_with_a_tunnel_key_set_by_a_flow(switch: Switch) -> None:
+    switch.send(openflow.encode_set_config(1))
+    switch.add(Flow(0, 5, (), (set_field("tun_id", 100),), 1), Flow(1, 5, (), (ToNva(0xFFFF),), cookie=42))
+    switch.send(openflow.encode_packet_out(1, (Output(TABLE),), FRAME))
+    found = openflow.decode_packet_in(switch.receive(base.PACKET_IN))
+    assert found == openflow.PacketIn(1, 1, 42, 1, 100, None, FRAME)
 
 
 @pytest.mark.parametrize("version", [4, 6])

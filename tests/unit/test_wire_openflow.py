@@ -348,6 +348,7 @@ def test_malformed_instructions(raw: bytes) -> None:
 Decoder = Callable[[bytes], object]
 SAMPLES: dict[str, tuple[Decoder, bytes]] = {
     "packet-in": (openflow.decode_packet_in, agent.encode_packet_in(1, b"x" * 60)),
+    "packet-in key": (openflow.decode_packet_in, agent.encode_packet_in(1, b"x" * 60, tun_id=9)),
     "packet-in metadata": (openflow.decode_packet_in, agent.encode_packet_in(1, b"x" * 60, metadata=9)),
     "packet-in tunnel": (
         openflow.decode_packet_in,
