@@ -15,7 +15,7 @@ from ryu.lib import hub
 
 from ..errors import DecodeError
 from ..wire import openflow
-from .outbox import Outbox
+from ..wire.outbox import Outbox
 
 if TYPE_CHECKING:
     from .board import Switchboard

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from ..flows import FlowChange
-from ..wire.openflow import encode_flow_mods
+from .openflow import encode_flow_mods
 
 WRITE_SIZE = 1 << 18
 """Bytes joined for one write, about."""
@@ -83,15 +83,14 @@ class Outbox:
                 break  # its turn is next
             data = item.encode()
             self.size += len(data)
-            parts.append(data)
-            size += len(data)
             if item.done == len(item.changes):
                 waiting.popleft()
-            else:
-                break
+            if data:
+                parts.append(data)
+                size += len(data)
+                if waiting and waiting[0] is item:
+                    break
         taken = parts[0] if len(parts) == 1 else b"".join(parts)
-        if not taken and waiting:
-            return self.take()  # all changes of a piece were refused
         self.size -= len(taken)
         return taken
 
