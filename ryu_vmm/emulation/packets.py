@@ -1,9 +1,9 @@
 """Ethernet frames as match fields and back: what a switch sees in a packet, and how it rewrites one.
 
-``parse`` follows Open vSwitch's flow extraction: a header that is cut short or makes no sense leaves its
-fields at zero and never fails. ``build`` makes a well-formed frame with right checksums from field values,
-for tests and load. ``rewrite`` is the set-field action. Field values are integers here, as masks are
-applied to them.
+``parse`` follows Open vSwitch's flow extraction: a header that is cut short or makes no sense leaves its fields at
+zero and never fails, and the version of an IP header is not looked at. ``build`` makes a well-formed frame with right
+checksums from field values, for tests and load. ``rewrite`` is the set-field action. Field values are integers here,
+as masks are applied to them.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _ipv4(frame: bytes, at: int, fields: dict[str, int]) -> tuple[int, int]:
         return 0, len(frame)
     header = (frame[at] & 15) * 4
     total = int.from_bytes(frame[at + 2 : at + 4], "big")
-    if frame[at] >> 4 != 4 or header < 20 or total < header or len(frame) < at + total:
+    if header < 20 or total < header or len(frame) < at + total:
         return 0, len(frame)
     fields["ip_proto"] = frame[at + 9]
     fields["ipv4_src"] = int.from_bytes(frame[at + 12 : at + 16], "big")
@@ -84,7 +84,7 @@ def _ipv4(frame: bytes, at: int, fields: dict[str, int]) -> tuple[int, int]:
 
 def _ipv6(frame: bytes, at: int, fields: dict[str, int]) -> tuple[int, int]:
     end = at + 40 + int.from_bytes(frame[at + 4 : at + 6], "big")
-    if len(frame) < at + 40 or frame[at] >> 4 != 6 or len(frame) < end:
+    if len(frame) < at + 40 or len(frame) < end:
         return 0, len(frame)
     fields["ipv6_src"] = int.from_bytes(frame[at + 8 : at + 24], "big")
     fields["ipv6_dst"] = int.from_bytes(frame[at + 24 : at + 40], "big")
@@ -154,6 +154,8 @@ def rewrite(frame: bytes, field: str, value: int) -> bytes:
     if field == "vlan_vid":
         return _retag(frame, value)
     if field in _ARP_AT:
+        if fields["eth_type"] != ARP:  # Open vSwitch matches the fields of RARP, but leaves the packet alone
+            return frame
         at = l3 + _ARP_AT[field]
         return frame[:at] + new + frame[at + width :]
     at, checksums = _place(frame, fields, field, l3, l4, end)

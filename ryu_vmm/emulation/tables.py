@@ -388,10 +388,9 @@ class Tables:
                 state.fields.pop(other + "_src", None)
                 state.fields.pop(other + "_dst", None)
             return
+        # what later tables match is the field as set, even where the packet has no room for it
         state.frame = packets.rewrite(state.frame, name, value)
-        pipeline = {k: v for k, v in state.fields.items() if k in ("in_port", "metadata") or k[:4] == "tun_"}
-        state.fields = packets.parse(state.frame)
-        state.fields.update(pipeline)
+        state.fields[name] = value
 
     def _out(self, state: _Packet, port: int) -> Out:
         if self.tunnel is not None and port != self.tunnel:

@@ -76,6 +76,9 @@ def test_a_rewritten_field_is_the_only_change_and_checksums_stay_right(
     top = 255 if name == "arp_op" else (1 << 8 * FIELDS[name].width) - 1
     value = data.draw(st.integers(0, top))
     after = packets.rewrite(frame, name, value)
+    if name.startswith("arp_") and fields["eth_type"] == packets.RARP:
+        assert after == frame  # as Open vSwitch does
+        return
     assert packets.parse(after) == fields | {name: value}
     assert set(checksums_of(after)) <= {0}
     assert packets.rewrite(after, name, fields[name]) == frame

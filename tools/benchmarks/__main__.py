@@ -8,6 +8,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
+
+from ryu_vmm.emulation.client import EmulationError
+
 from . import machine, memory, moves, packet_ins, report
 from .controller import BenchError
 from .report import Part
@@ -44,9 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
     for name in chosen:
         try:
             parts += _PARTS[name](given, say)
-        except BenchError as error:
+        except (BenchError, EmulationError, httpx.HTTPError) as error:
             failed = True
-            say(f"{name} failed: {error}")
+            say("\n".join([f"{name} failed: {error}", *getattr(error, "__notes__", ())]))
     print(report.markdown(parts, facts) if given.markdown else report.text(parts, facts))
     if given.json:
         report.write_json(given.json, parts, facts)

@@ -111,6 +111,8 @@ class Controller:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+        if isinstance(error, Exception):
+            error.add_note(f"the controller's last words:\n{self.tail()}")
 
 
 def _ryu(*arguments: str) -> list[str]:

@@ -75,7 +75,7 @@ def _synced(vmm: Vmm, size: int) -> None:
         after = ""
         while page["next"] is not None:
             page = vmm.get(f"/nves?limit=1000{after}")
-            count += sum(1 for nve in page["items"] if nve.get("synced"))
+            count += sum(1 for nve in page["items"] if nve["in_sync"])
             after = f"&after={page['next']}"
         return count == size
 
