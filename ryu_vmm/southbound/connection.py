@@ -140,6 +140,9 @@ class Connection(Datapath):  # type: ignore[misc]
         except (EOFError, OSError) as error:
             LOG.debug("connection from %s: %s", self.address, error)
             self.close()
+        except Exception as error:
+            LOG.exception("sending to datapath %s", self.name)
+            self.fail("sender", f"nothing can be sent to it: {error!r}")
 
     def _write(self, data: bytes) -> None:
         rest = memoryview(data)

@@ -126,7 +126,7 @@ def start(ryu_manager: Callable[..., Any]) -> Iterator[Callable[..., Board]]:
 def test_a_switch_is_told_with_its_ports(start: Callable[..., Board]) -> None:
     board = start()
     switch = board.switch(0x2A)
-    board.event(f"NveConnected(dpid=42, ports={tuple(PORTS)!r})")
+    board.event(f"NveConnected(dpid=42, ports={tuple(PORTS)!r}")
     switch.sock.close()
     board.event("NveDisconnected(dpid=42)")
     assert board.end() == {}
