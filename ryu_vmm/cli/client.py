@@ -1,0 +1,122 @@
+"""Talking to the NVA, and what its refusals come to as exit codes."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+__all__ = ["CONFLICT", "FAILED", "INVALID", "NOT_FOUND", "UNREACHABLE", "Client", "Refused", "Unreachable", "at"]
+
+FAILED, USAGE, UNREACHABLE, NOT_FOUND, CONFLICT, INVALID = 1, 2, 3, 4, 5, 6
+#: HTTP status to exit code; any other problem is FAILED.
+_EXIT = {400: INVALID, 404: NOT_FOUND, 409: CONFLICT, 413: INVALID, 415: INVALID, 422: INVALID}
+PAGE = 1000
+
+
+def at(*parts: str) -> str:
+    """The path of something below /v1, whatever characters a name has."""
+    return "/v1/" + "/".join(quote(part, safe="") for part in parts)
+
+
+class Unreachable(Exception):
+    """Nobody answers at the URL, or not the NVA."""
+
+
+class Refused(Exception):
+    """The NVA answered with a problem; ``document`` is its RFC 9457 document, ``exit_code`` what it comes to."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        super().__init__(str(document.get("detail")))
+        self.document = document
+        self.exit_code = _EXIT.get(int(document.get("status", 500)), FAILED)
+
+
+class Client:
+    """The REST API at a URL.
+
+    Args:
+        url: e.g. ``http://127.0.0.1:8080``.
+        timeout: seconds to wait for a connection, and for each answer.
+    """
+
+    def __init__(self, url: str, timeout: float) -> None:
+        self.url = url
+        # Loading the certificates of all authorities takes longer than most requests: only where they are needed.
+        verify = True if url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        # Proxies of the environment are for the web, not for a controller on loopback.
+        self._http = httpx.Client(base_url=url, timeout=timeout, trust_env=False, verify=verify)
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._http.close()
+
+    def call(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
+        """The document of the answer, None if there is none. Raises Refused, Unreachable."""
+        wanted = {name: value for name, value in query.items() if value is not None}
+        try:
+            response = self._http.request(method, path, json=body, params=wanted)
+        except httpx.TransportError as e:
+            raise self._unreachable(e) from e
+        return self._document(response)
+
+    def get(self, path: str, **query: Any) -> Any:
+        """GET."""
+        return self.call("GET", path, **query)
+
+    def items(
+        self, path: str, most: int | None = None, after: str | None = None, **query: Any
+    ) -> Iterator[dict[str, Any]]:
+        """All items of a list (or the first ``most``), page by page, from after ``after``."""
+        left = most
+        while left is None or left > 0:
+            limit = PAGE if left is None else min(PAGE, left)
+            page = self.get(path, limit=limit, after=after, **query)
+            yield from page["items"]
+            after = page["next"]
+            if after is None:
+                return
+            if left is not None:
+                left -= len(page["items"])
+
+    def events(self, after: str | None = None, kind: str | None = None) -> Iterator[dict[str, Any]]:
+        """Events as they happen, until the connection ends."""
+        headers = {} if after is None else {"Last-Event-ID": after}
+        query = {} if kind is None else {"kind": kind}
+        # A stream is silent while nothing happens, but for a comment every 15 seconds.
+        patience = httpx.Timeout(self._http.timeout.connect, read=60.0)
+        try:
+            with self._http.stream("GET", "/v1/events", headers=headers, params=query, timeout=patience) as response:
+                if response.status_code != 200:
+                    response.read()
+                    self._document(response)
+                for line in response.iter_lines():
+                    if line.startswith("data: "):
+                        yield json.loads(line.removeprefix("data: "))
+        except httpx.TransportError as e:
+            raise self._unreachable(e) from e
+
+    def _document(self, response: httpx.Response) -> Any:
+        if response.status_code == 204:
+            return None
+        try:
+            document = response.json()
+        except ValueError:
+            document = None
+        if response.headers.get("content-type", "").startswith("application/problem+json") and document:
+            raise Refused(document)
+        # 503 without a problem is what /v1/ready says when the NVA is not.
+        if not isinstance(document, dict) or response.status_code not in (200, 201, 202, 503):
+            raise Unreachable(f"what answers at {self.url} is not the NVA (HTTP {response.status_code})")
+        return document
+
+    def _unreachable(self, error: httpx.TransportError) -> Unreachable:
+        if isinstance(error, httpx.ConnectTimeout | httpx.ConnectError):
+            return Unreachable(f"no NVA at {self.url}: {error}")
+        if isinstance(error, httpx.TimeoutException):
+            return Unreachable(f"the NVA at {self.url} did not answer in time")
+        return Unreachable(f"the connection to {self.url} broke: {error}")

@@ -1,0 +1,90 @@
+"""Watching a move: a live table on a terminal, a line for each state elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import click
+from rich.console import Group
+from rich.live import Live
+
+from . import render
+from .client import FAILED, Unreachable
+from .context import Context, console, print_json
+
+__all__ = ["watch"]
+
+#: Seconds between two looks.
+INTERVAL = 0.1
+#: How long an NVA that does not answer (because it is being restarted, say) is waited for, in seconds.
+PATIENCE = 15.0
+
+Doc = dict[str, Any]
+
+
+def watch(context: Context, document: Doc) -> None:
+    """Show a move until it has ended; exit code FAILED unless it settled."""
+    try:
+        document = _live(context, document) if _is_live(context) else _lines(context, document)
+    except KeyboardInterrupt:
+        click.echo(f"vmm: no longer watching; move {document['id']} goes on", err=True)
+        raise click.exceptions.Exit(130) from None
+    if context.as_json:
+        print_json(document)
+    if document["state"] != "settled":
+        raise click.exceptions.Exit(FAILED)
+
+
+def _is_live(context: Context) -> bool:
+    return not context.as_json and console().is_terminal
+
+
+def _looks(context: Context, document: Doc) -> Iterator[tuple[Doc, str]]:
+    """The move as it is, again and again, until it has ended; and what is the matter, if anything."""
+    yield document, ""
+    silent_since: float | None = None
+    while document["open"]:
+        time.sleep(INTERVAL)
+        try:
+            document = context.client.get(f"/v1/moves/{document['id']}")
+        except Unreachable as e:
+            silent_since = silent_since or time.monotonic()
+            if time.monotonic() - silent_since > PATIENCE:
+                raise
+            yield document, str(e)
+        else:
+            silent_since = None
+            yield document, ""
+
+
+def _lines(context: Context, document: Doc) -> Doc:
+    """A line for each state as it is entered, then the whole account; nothing with --json."""
+    told, trouble = 0, ""
+    for document, why in _looks(context, document):  # noqa: B020 - the last one is the result
+        if context.as_json:
+            continue
+        for step in document["history"][told:]:
+            reason = f" ({step['why']})" if step["why"] else ""
+            click.echo(f"{render.clock(step['time'])} move {document['id']} {step['state']}{reason}")
+        told = len(document["history"])
+        if why and not trouble:
+            click.echo(f"vmm: {why}; waiting", err=True)
+        trouble = why
+    if not context.as_json:
+        for part in render.move(document)[1:]:
+            console().print(part)
+    return document
+
+
+def _live(context: Context, document: Doc) -> Doc:
+    with ExitStack() as stack:
+        live = stack.enter_context(Live(console=console(), refresh_per_second=10, transient=False))
+        for document, why in _looks(context, document):  # noqa: B020 - the last one is the result
+            parts: list[Any] = list(render.move(document, time.time()))
+            if why:
+                parts.append(render.styled(f"{why}; waiting"))
+            live.update(Group(*parts))
+    return document
