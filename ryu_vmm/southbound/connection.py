@@ -24,8 +24,8 @@ LOG = logging.getLogger("ryu_vmm.southbound")
 
 READ_SIZE = 65536
 """Bytes read at a time."""
-MESSAGES_AT_ONCE = 1024
-"""Messages that are taken in before other connections get their turn."""
+READ_AT_ONCE = 65536
+"""Bytes that are taken in before other connections get their turn: some milliseconds' work."""
 _AGAIN = (TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -198,13 +198,13 @@ class Connection(Datapath):  # type: ignore[misc]
                     continue
                 data = bytes(pending)
             try:
-                used, messages, wanted = self.take_in(data)
+                used, _, wanted = self.take_in(data)
             except DecodeError as error:
                 self.board.counters[f"malformed.{error.cause}"] += 1
                 self.fail("framing", error.message)
                 return
             pending = bytearray(data[used:])
-            count += messages
-            if count >= MESSAGES_AT_ONCE:
+            count += used
+            if count >= READ_AT_ONCE:
                 count = 0
                 hub.sleep(0)
