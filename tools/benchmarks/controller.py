@@ -184,6 +184,22 @@ class Vmm(Controller):
             for body in bodies:
                 self.post(f"/{kind}", body)
 
+    def synchronised(self, count: int, seconds: float = 300.0) -> None:
+        """Wait until so many NVEs are connected and have acknowledged all that they were programmed with."""
+
+        def done() -> bool:
+            found, after = 0, ""
+            while True:
+                page = self.get(f"/nves?limit=1000{after}")
+                for nve in page["items"]:
+                    generation = nve["generation"]
+                    found += nve["in_sync"] and generation["programmed"] == generation["realised"]
+                if page["next"] is None:
+                    return found == count
+                after = f"&after={page['next']}"
+
+        self.wait_for(done, seconds, "all NVEs to be programmed", every=0.25)
+
     def close(self) -> None:
         self.http.close()
         super().close()

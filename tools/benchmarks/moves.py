@@ -51,7 +51,7 @@ def emulated(size: int, count: int, say: Callable[[str], None]) -> list[dict[str
             emulation.call("add", switches=[overlay.switch(n, guests) for n in range(1, size + 1)])
             start = time.monotonic()
             emulation.call("ready", timeout=120, answer_within=130)
-            _synced(vmm, size)
+            vmm.synchronised(size)
             emulation.call("quiet", idle=1.0, timeout=300, answer_within=310)
             connect = time.monotonic() - start - 1.0
             say(f"{size} emulated NVEs connected and programmed in {connect:.1f} s")
@@ -64,22 +64,6 @@ def emulated(size: int, count: int, say: Callable[[str], None]) -> list[dict[str
                 where[guest] = destination
                 say(f"{size} emulated NVEs, move {n + 1}: {milliseconds(times[-1]['trigger_to_last_barrier'])} ms")
     return times
-
-
-def _synced(vmm: Vmm, size: int) -> None:
-    """Wait until the NVA has read back and corrected every NVE."""
-
-    def done() -> bool:
-        page: dict[str, Any] = {"next": ""}
-        count = 0
-        after = ""
-        while page["next"] is not None:
-            page = vmm.get(f"/nves?limit=1000{after}")
-            count += sum(1 for nve in page["items"] if nve["in_sync"])
-            after = f"&after={page['next']}"
-        return count == size
-
-    vmm.wait_for(done, 300, "all NVEs to be programmed", every=0.5)
 
 
 def _move(
