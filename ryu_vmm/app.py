@@ -29,7 +29,7 @@ CONF.set_default("wsapi_host", "127.0.0.1")
 CONF.set_default("ofp_listen_host", "127.0.0.1")
 
 
-class _Rest(ControllerBase):  # type: ignore[misc]
+class _Rest(ControllerBase):
     """Hands every request under our paths to the REST application."""
 
     application: Any = None
@@ -38,7 +38,7 @@ class _Rest(ControllerBase):  # type: ignore[misc]
         return req.get_response(type(self).application)
 
 
-class VmmApp(app_manager.RyuApp):  # type: ignore[misc]
+class VmmApp(app_manager.RyuApp):
     """The Network Virtualization Authority as ryu-manager loads it (``ryu-manager ryu_vmm``)."""
 
     OFP_VERSIONS = [ofproto_v1_3.OFP_VERSION]
@@ -62,9 +62,12 @@ class VmmApp(app_manager.RyuApp):  # type: ignore[misc]
         for route in ("/v1", "/v1/{rest:.*}", "/metrics", "/"):
             wsgi.mapper.connect("vmm", route, controller=_Rest, action="any")
         self.switchboard.install()
+        if not CONF.verbose:
+            # Ryu's web server logs every request and every connection at info; errors still come through.
+            logging.getLogger("ryu.lib.hub").setLevel(logging.WARNING)
         LOG.info("store %s: %d VMs, process %d", path, len(self.runtime.state.vms), os.getpid())
 
-    @set_ev_cls(ofp_event.EventOFPHello, HANDSHAKE_DISPATCHER)  # type: ignore[untyped-decorator]
+    @set_ev_cls(ofp_event.EventOFPHello, HANDSHAKE_DISPATCHER)
     def _hello(self, _: Any) -> None:
         """Nothing to do: that this is asked for makes Ryu load its OpenFlow service, which serves the handshake."""
 

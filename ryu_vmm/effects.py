@@ -50,6 +50,14 @@ class ReadFlows:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadMeters:
+    """Ask a switch what all its meters have counted; the answer is MetersRead with ``token``."""
+
+    dpid: int
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """An entry for the event stream, the log and the metrics. ``kind``: dotted, e.g. ``move.state``."""
 
@@ -65,7 +73,7 @@ class Answer:
     value: object
 
 
-Effect = Program | SendPacket | ReadFlows | Report | Answer
+Effect = Program | SendPacket | ReadFlows | ReadMeters | Report | Answer
 
 
 @dataclass(slots=True)

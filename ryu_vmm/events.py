@@ -114,6 +114,7 @@ class NveConnected:
 
     dpid: int
     ports: tuple[PortInfo, ...]
+    meters: int = 0  # highest meter number, 0: none
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +161,15 @@ class FlowsRead:
 
 
 @dataclass(frozen=True, slots=True)
+class MetersRead:
+    """The answer to a ReadMeters effect with the same ``token``: meter -> (packets, bytes)."""
+
+    dpid: int
+    token: str
+    meters: dict[int, tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
 class FlowExpired:
     """A flow with an idle timeout has left the switch: a pulled entry is no longer held there."""
 
@@ -203,6 +213,7 @@ SwitchEvent = (
     | BarrierReplied
     | FlowRefused
     | FlowsRead
+    | MetersRead
     | FlowExpired
     | PacketSeen
 )
@@ -216,6 +227,7 @@ __all__ = [
     "FlowExpired",
     "FlowRefused",
     "FlowsRead",
+    "MetersRead",
     "MoveRequested",
     "NetworkSubmitted",
     "NetworkWithdrawn",

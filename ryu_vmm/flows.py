@@ -84,7 +84,19 @@ class SetField(NamedTuple):
     value: bytes
 
 
-Action = Union[Output, ToNva, SetField]
+class Meter(NamedTuple):
+    """Count exactly, by meter ``id``, what passes; always a flow's first action, and an instruction on the wire.
+
+    A flow's own counter is not exact around a change: Open vSwitch credits the packets that its datapath cache
+    forwarded since it last looked, up to half a second's worth, to the flow that is there when it looks next. A meter
+    is executed, and counts, with each packet. Ours never limit.
+    """
+
+    id: int
+    kind: str = "meter"
+
+
+Action = Union[Output, ToNva, SetField, Meter]
 #: (table, priority, match): what makes two flows the same entry of a switch.
 FlowKey = tuple[int, int, Match]
 

@@ -1,32 +1,39 @@
 """The account of a move, read from the switches' own counters.
 
-The source counts what its redirect sent on, one counter for each correspondent NVE that was still sending to it; the
-destination counts what arrived under the move's mark. The two are different switches' counters for the same packets:
-their difference is what the underlay lost. Counters are read until they have stood still for the quiet time, which is
-also what ends a move.
+The source counts what its redirect sends on, with a meter for each correspondent NVE that still sends to it; the
+destination counts what arrives under the move's mark. The two are different switches' counters for the same packets:
+their difference is what the underlay lost. Both are read until they have stood still for the quiet time, which is also
+what ends a move.
+
+Meters, because they count with each packet. A flow's own counter is credited by Open vSwitch when it next looks at its
+datapath cache, to the flow that is there then: around a change, up to half a second of packets go to the wrong one.
+The flow that counts arrivals is not affected: it is there before the first marked packet. A switch without meters is
+read by its flow counters, and the ledger says that it is not exact.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from .effects import ReadFlows
+from .effects import ReadFlows, ReadMeters
 from .flows import FlowStats
-from .model import Ledger, Move, Place, Stale
-from .pipeline import COOKIE_EXACT, Why, cookie, target
+from .model import METER_SLOTS, Ledger, Leg, Move, Stale
+from .pipeline import COOKIE_EXACT, Why, cookie, gone_meter, redirect_meter, target
 from .work import Work
 
 #: (packets, bytes)
 Count = tuple[int, int]
+_NONE: Count = (0, 0)
 
 
 @dataclass(slots=True)
 class _Account:
-    """Readings of one move. ``expected``: reading name -> (NVE, cookie)."""
+    """Readings of one move: name of the reading -> when, and what was found by sender."""
 
-    expected: dict[str, tuple[str, int]]
     changed: float
     total: tuple[Count, ...] = ()
+    confirmed: int | None = None  # redirected packets when all correspondents had confirmed
+    blurred: bool = False  # a flow counter had to do where a meter should have counted
     read_at: dict[str, float] = field(default_factory=dict)
     values: dict[str, dict[str, Count]] = field(default_factory=dict)
 
@@ -40,47 +47,60 @@ class Accounts:
 
     def start(self, number: int) -> None:
         """Open the account of a move that steers now."""
-        move = self._work.state.moves[number]
-        self._accounts[number] = _Account(self._readings(move), self._work.now)
+        self._accounts[number] = _Account(self._work.now)
 
     def close(self, number: int) -> None:
         """Forget the readings of a closed move; the ledger stays in its record."""
         self._accounts.pop(number, None)
 
-    def _readings(self, move: Move) -> dict[str, tuple[str, int]]:
-        readings = {}
+    # --- asking -------------------------------------------------------------------------------------------------------
+    def _readings(self, move: Move) -> dict[str, tuple[str, int | None]]:
+        """What is to be read: name -> (NVE, cookie of the flows; None: meters)."""
+        readings: dict[str, tuple[str, int | None]] = {}
         for leg in move.legs:
-            readings[f"redirect@{leg.src.nve}"] = (leg.src.nve, cookie(Why.REDIRECT, move.id))
-            goals: set[Place] = {leg.dst, target(self._work.state, self._work.state.interfaces[leg.interface])}
-            for nve in {place.nve for place in goals} - {leg.src.nve}:
+            src = leg.src.nve
+            exact = self._exact(move, leg)
+            readings[f"redirect@{src}"] = (src, None if exact else cookie(Why.REDIRECT, move.id))
+            newest = target(self._work.state, self._work.state.interfaces[leg.interface])
+            for nve in {leg.dst.nve, newest.nve} - {src}:
                 readings[f"arrived@{nve}"] = (nve, cookie(Why.MARK, move.id))
             if move.trigger == "announcement":
-                readings[f"lost@{leg.src.nve}"] = (leg.src.nve, cookie(Why.GONE, leg.vni))
+                readings[f"lost@{src}"] = (src, None if exact else cookie(Why.GONE, leg.vni))
         return readings
+
+    def _exact(self, move: Move, leg: Leg) -> bool:
+        session = self._work.session(leg.src.nve)
+        return session is not None and session.meters >= gone_meter(0) and not self._has_meterless_loss(move, leg)
+
+    def _has_meterless_loss(self, move: Move, leg: Leg) -> bool:
+        return move.trigger == "announcement" and leg.interface not in self._work.state.gone
 
     def poll(self, number: int) -> None:
         """Ask for fresh counters of a draining move, and ask again after the poll interval."""
-        move = self._work.state.moves[number]
-        account = self._accounts.get(number)
-        if account is None:
+        work = self._work
+        move = work.state.moves[number]
+        if number not in self._accounts:
             self.start(number)
-            account = self._accounts[number]
-        account.expected = self._readings(move)
         asked = False
-        for name, (nve, wanted) in account.expected.items():
-            if self._work.session(nve) is not None:
-                asked = True
-                self._work.do(ReadFlows(self._work.dpid(nve), f"ledger:{number}:{name}", wanted, COOKIE_EXACT))
+        for name, (nve, wanted) in self._readings(move).items():
+            if work.session(nve) is None:
+                continue
+            asked = True
+            token = f"ledger:{number}:{name}"
+            if wanted is None:
+                work.do(ReadMeters(work.dpid(nve), token))
+            else:
+                work.do(ReadFlows(work.dpid(nve), token, wanted, COOKIE_EXACT))
         if not asked:
-            self._work.report("move.blind", move=number, nves=sorted({n for n, _ in account.expected.values()}))
-        self._work.state.put("clock", ("poll", number), self._work.now + self._work.settings.poll_interval)
+            work.report("move.blind", move=number, source=move.source, destination=move.destination)
+        work.state.put("clock", ("poll", number), work.now + work.settings.poll_interval)
 
-    def read(self, number: int, name: str, flows: tuple[FlowStats, ...]) -> bool:
-        """Take a reading into the ledger. True once the move has been quiet for the quiet time."""
-        account, move = self._accounts.get(number), self._work.state.moves.get(number)
-        if account is None or move is None or not move.open:
+    # --- taking in ----------------------------------------------------------------------------------------------------
+    def read_flows(self, number: int, name: str, flows: tuple[FlowStats, ...]) -> bool:
+        """Take flow counters into the ledger. True once the move has been quiet for the quiet time."""
+        move = self._work.state.moves.get(number)
+        if move is None:
             return False
-        now = self._work.now
         kind, nve = name.split("@", 1)
         found: dict[str, Count] = {}
         macs = {self._work.state.interfaces[leg.interface].mac for leg in move.legs}
@@ -89,8 +109,43 @@ class Accounts:
             if kind == "lost" and fields.get("eth_dst") not in macs:
                 continue
             sender = self._sender(fields, nve) if kind == "redirect" else ""
-            packets, size = found.get(sender, (0, 0))
+            packets, size = found.get(sender, _NONE)
             found[sender] = (packets + stats.packets, size + stats.bytes)
+        if kind != "arrived" and move.id in self._accounts and any(found.values()):
+            self._accounts[move.id].blurred = True
+        return self._take(move, name, found)
+
+    def read_meters(self, number: int, name: str, meters: dict[int, Count]) -> bool:
+        """Take meters into the ledger. True once the move has been quiet for the quiet time."""
+        move = self._work.state.moves.get(number)
+        if move is None:
+            return False
+        kind, nve = name.split("@", 1)
+        found: dict[str, Count] = {}
+
+        def add(sender: str, meter: int) -> None:
+            packets, size = meters.get(meter, _NONE)
+            before = found.get(sender, _NONE)
+            found[sender] = (before[0] + packets, before[1] + size)
+
+        for leg in move.legs:
+            if leg.src.nve != nve:
+                continue
+            if kind == "lost":
+                slot = self._work.state.gone.get(leg.interface)
+                if slot is not None:
+                    add("", gone_meter(slot))
+                continue
+            for slot, sender in enumerate((nve, *move.peers)):
+                add(sender, redirect_meter(leg, slot))
+            add("others", redirect_meter(leg, METER_SLOTS - 1))
+        return self._take(move, name, found)
+
+    def _take(self, move: Move, name: str, found: dict[str, Count]) -> bool:
+        account = self._accounts.get(move.id)
+        if account is None or not move.open:
+            return False
+        now = self._work.now
         account.values[name] = found
         account.read_at[name] = now
         ledger = self._ledger(move.ledger, account)
@@ -102,31 +157,18 @@ class Accounts:
         if account.total and total != account.total:
             account.changed = now
         account.total = total
+        wanted = [n for n, (nve, _) in self._readings(move).items() if self._work.session(nve) is not None]
+        complete = all(n in account.read_at for n in wanted)
+        if account.confirmed is None and complete:
+            account.confirmed = ledger.redirected_packets
+        if account.confirmed is not None:
+            ledger = replace(ledger, late_packets=ledger.redirected_packets - account.confirmed)
         if ledger != move.ledger:
-            self._work.state.put("moves", number, replace(move, ledger=ledger))
-        pending = [n for n, (where, _) in account.expected.items() if self._work.session(where) and n not in account.read_at]
-        fresh = min(account.read_at.values())
-        return not pending and fresh - account.changed >= self._work.settings.quiet_time
-
-    def corrected(self, number: int, correspondent: str) -> None:
-        """Note that a stale correspondent was found by its packets and is being corrected."""
-        move = self._work.state.moves[number]
-        old = move.ledger.stale.get(correspondent, Stale())
-        stale = {**move.ledger.stale, correspondent: replace(old, corrected=old.corrected + 1, until=self._work.now)}
-        self._work.state.put("moves", number, replace(move, ledger=replace(move.ledger, stale=stale)))
-
-    def held(self, number: int, packets: int, lost: int) -> None:
-        """Note packets that waited in the NVA for the destination's port, and those it had no room for."""
-        move = self._work.state.moves[number]
-        ledger = replace(
-            move.ledger,
-            held_packets=move.ledger.held_packets + packets,
-            held_lost=move.ledger.held_lost + lost,
-        )
-        self._work.state.put("moves", number, replace(move, ledger=ledger))
+            self._work.state.put("moves", move.id, replace(move, ledger=ledger))
+        return complete and min(account.read_at.values()) - account.changed >= self._work.settings.quiet_time
 
     def _ledger(self, old: Ledger, account: _Account) -> Ledger:
-        sums = {"redirect": (0, 0), "arrived": (0, 0), "lost": (0, 0)}
+        sums = {"redirect": _NONE, "arrived": _NONE, "lost": _NONE}
         stale = dict(old.stale)
         for name, found in account.values.items():
             kind = name.split("@", 1)[0]
@@ -146,7 +188,26 @@ class Accounts:
             lost_packets=sums["lost"][0],
             lost_bytes=sums["lost"][1],
             stale=stale,
+            exact=not account.blurred,
         )
+
+    # --- what others note ---------------------------------------------------------------------------------------------
+    def corrected(self, number: int, correspondent: str) -> None:
+        """Note that a stale correspondent was found by its packets and is being corrected."""
+        move = self._work.state.moves[number]
+        old = move.ledger.stale.get(correspondent, Stale())
+        stale = {**move.ledger.stale, correspondent: replace(old, corrected=old.corrected + 1, until=self._work.now)}
+        self._work.state.put("moves", number, replace(move, ledger=replace(move.ledger, stale=stale)))
+
+    def held(self, number: int, packets: int, lost: int) -> None:
+        """Note packets that waited in the NVA for the destination's port, and those it had no room for."""
+        move = self._work.state.moves[number]
+        ledger = replace(
+            move.ledger,
+            held_packets=move.ledger.held_packets + packets,
+            held_lost=move.ledger.held_lost + lost,
+        )
+        self._work.state.put("moves", number, replace(move, ledger=ledger))
 
     def _sender(self, fields: dict[str, bytes], source: str) -> str:
         """Which NVE's packets a redirect flow counts: a peer's, by its underlay address, or the source's own."""

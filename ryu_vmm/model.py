@@ -14,9 +14,12 @@ from typing import NamedTuple
 VNI_RESERVED = 0xFFE000
 #: The VNI that path probes travel under.
 PROBE_VNI = 0xFFEFFF
+#: Each mark has so many meters at the source: slot 0 for the source's own VMs, then one for each correspondent NVE, the
+#: last for all further ones. Behind those come the meters of ports that have gone.
+METER_SLOTS = 64
 #: Redirected packets travel under MARK_BASE + n, one n per open move, so that both ends count exactly them.
 MARK_BASE = 0xFFF000
-MARKS = 0x1000
+MARKS = 0xF00
 
 
 class Distribution(enum.StrEnum):
@@ -128,6 +131,7 @@ class Session:
     nve: str
     tunnel: int | None  # port number of the tunnel port, None while it has none
     synced: bool = False
+    meters: int = 0  # highest meter number of the switch, 0: it has none
 
 
 class Kind(enum.StrEnum):
@@ -203,7 +207,8 @@ class Ledger:
 
     redirected: left the source by the redirect; arrived: of these counted at the destination; lost: reached the
     source while the VM was gone and no destination was known; held/held_lost: waited in the NVA for the destination's
-    port, and what found the waiting room full. ``barriers``: seconds from the trigger to each NVE's barrier reply.
+    port, and what found the waiting room full; late: redirected after every correspondent had confirmed; exact: counted
+    by meters, not by flow counters, which are blurred around changes. ``barriers``: seconds from the trigger to each NVE's barrier reply.
     """
 
     redirected_packets: int = 0
@@ -215,6 +220,7 @@ class Ledger:
     held_packets: int = 0
     held_lost: int = 0
     late_packets: int = 0
+    exact: bool = False
     stale: dict[str, Stale] = field(default_factory=dict)
     barriers: dict[str, float] = field(default_factory=dict)
     probes: dict[str, float] = field(default_factory=dict)
@@ -244,6 +250,7 @@ class Move:
     requested_by: str | None = None
     redirect: Redirect = Redirect.NONE
     sampling: bool = False  # stale packets are sampled to the NVA
+    peers: tuple[str, ...] = ()  # correspondents that have a meter of their own at the source, from slot 1 on
     unconfirmed: tuple[str, ...] = ()
     generation: int = 0
     triggered: float = 0.0

@@ -8,7 +8,7 @@ from .errors import Conflict, InvalidInput, MoveStateConflict, NotFound
 from .events import AbortRequested, ActivationReported, MoveRequested, RedirectRequested
 from .ledger import Accounts
 from .mobility import Do, MoveEvent, step
-from .model import MARK_BASE, MARKS, Interface, Kind, Ledger, Leg, Move, MoveState, Place, Redirect, Step
+from .model import MARK_BASE, MARKS, METER_SLOTS, Interface, Kind, Ledger, Leg, Move, MoveState, Place, Redirect, Step
 from .pipeline import path
 from .probes import Prober
 from .work import Work
@@ -59,7 +59,7 @@ class Moves:
 
     def _legs(self, interfaces: list[Interface], event: MoveRequested) -> list[tuple[Interface, Place]]:
         state = self._work.state
-        legs = []
+        legs: list[tuple[Interface, Place]] = []
         for i in interfaces:
             place = Place(event.to, event.ports.get(i.name, i.location.port))
             holder = state.by_place.get(place)
@@ -177,9 +177,17 @@ class Moves:
                 self._close(number)
 
     def _redirect(self, move: Move, phase: Redirect) -> None:
-        self._work.state.put("moves", move.id, replace(move, redirect=phase, triggered=move.triggered or self._work.now))
+        changed = replace(
+            move, redirect=phase, triggered=move.triggered or self._work.now, peers=move.peers or self._peers(move)
+        )
+        self._work.state.put("moves", move.id, changed)
         self._work.report("move.redirect", move=move.id, phase=phase.value)
         self._await(move)
+
+    def _peers(self, move: Move) -> tuple[str, ...]:
+        """The correspondents that get a meter of their own; fixed when packets may first be redirected."""
+        members = {n for leg in move.legs for n in self._work.state.members(leg.vni)}
+        return tuple(sorted(members - {move.source})[: METER_SLOTS - 2])
 
     def guard_over(self, number: int) -> None:
         """The guard time after the source's barrier is over: the redirect is in force."""
@@ -193,7 +201,8 @@ class Moves:
         state, now = self._work.state, self._work.now
         move = state.moves[number]
         ledger = replace(move.ledger, barriers={})
-        state.put("moves", number, replace(move, triggered=now, activated_by=by, ledger=ledger))
+        peers = move.peers or self._peers(move)
+        state.put("moves", number, replace(move, triggered=now, activated_by=by, ledger=ledger, peers=peers))
         for leg in move.legs:
             interface = state.interfaces[leg.interface]
             placed = replace(interface, location=leg.dst, epoch=interface.epoch + 1, since=now)
@@ -229,6 +238,10 @@ class Moves:
         elif move.state is MoveState.STEERING and not move.unconfirmed:
             self.fire(number, MoveEvent.CONFIRMED, "all correspondents confirmed")
         elif not move.open and not move.ledger.closed:
+            for leg in move.legs:
+                interface = state.interfaces.get(leg.interface)
+                if interface is not None and state.port_at(interface.location) is not None:
+                    state.put("gone", leg.interface, None)
             state.put("moves", number, replace(move, ledger=replace(move.ledger, closed=True)))
             self._accounts.close(number)
             self._work.report("move.closed", move=number, state=move.state.value)
@@ -379,4 +392,8 @@ class Moves:
         state.put("moves", number, move)
         self._deadline(move)
         self._tell(None, move, trigger)
+        excess = len(state.moves) - self._work.settings.keep_moves
+        if excess > 0:
+            for old in [i for i in sorted(state.moves) if not state.moves[i].open][:excess]:
+                state.put("moves", old, None)
         return move

@@ -166,6 +166,7 @@ class Nva:
             ev.PacketSeen: self.packets.seen,
             ev.BarrierReplied: self.switches.barrier,
             ev.FlowsRead: self.switches.flows_read,
+            ev.MetersRead: self.switches.meters_read,
             ev.PortChanged: self.switches.port_changed,
             ev.NveConnected: self.switches.connected,
             ev.NveDisconnected: self.switches.disconnected,

@@ -14,8 +14,8 @@ import enum
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from .flows import IN_PORT, Action, Flow, FlowKey, Match, Output, SetField, ToNva, match, set_field
-from .model import Distribution, Interface, Leg, Move, Place, Redirect
+from .flows import IN_PORT, Action, Flow, FlowKey, Match, Meter, Output, SetField, ToNva, match, set_field
+from .model import MARK_BASE, MARKS, METER_SLOTS, Distribution, Interface, Leg, Move, Place, Redirect
 from .state import State, Unit
 
 
@@ -111,6 +111,21 @@ def why_of(value: int) -> tuple[Why, int] | None:
 def drop(table: int, priority: int, on: Match, cause: Drop) -> Flow:
     """A flow that drops and counts under ``cause``."""
     return Flow(table, priority, on, cookie=cookie(Why.DROP, cause))
+
+
+def redirect_meter(leg: Leg, slot: int) -> int:
+    """The number of a redirect's meter; see model.METER_SLOTS."""
+    return 1 + (leg.mark - MARK_BASE) * METER_SLOTS + slot
+
+
+def gone_meter(slot: int) -> int:
+    """The number of the meter of the ``slot``-th port that has gone."""
+    return 1 + MARKS * METER_SLOTS + slot
+
+
+def metered(state: State, nve: str, meter: int) -> tuple[Action, ...]:
+    """The action that counts by a meter, if the switch has one of that number."""
+    return (Meter(meter),) if meter <= state.sessions[nve].meters else ()
 
 
 # --- the underlay -----------------------------------------------------------------------------------------------------
@@ -281,7 +296,7 @@ def _interface(state: State, nve: str, tunnel: int | None, key: str) -> Iterator
     if interface is None or nve not in state.members(interface.vni):
         return
     mine = cookie(Why.INTERFACE, interface.vni)
-    to = {"tun_id": interface.vni, "eth_dst": interface.mac}
+    to: dict[str, int | bytes] = {"tun_id": interface.vni, "eth_dst": interface.mac}
     active = state.active_move(key)
     if nve == interface.location.nve:
         port = state.port_at(interface.location)
@@ -292,7 +307,7 @@ def _interface(state: State, nve: str, tunnel: int | None, key: str) -> Iterator
         if move is not None:
             yield _hold(to, move)
         else:
-            yield _gone(interface)
+            yield _gone(state, nve, interface)
         return
     if active is not None and nve == active[1].dst.nve:
         move, leg = active
@@ -307,7 +322,7 @@ def _interface(state: State, nve: str, tunnel: int | None, key: str) -> Iterator
             yield _hold(to, move)
         return
     if any(leg.src.nve == nve and move.trigger == "announcement" for move, leg in state.moves_of(key)):
-        yield _gone(interface)  # keeps its counter until the ledger has been read
+        yield _gone(state, nve, interface)  # keeps its counter until the ledger has been read
     yield from _remote(state, nve, tunnel, interface, to)
 
 
@@ -339,9 +354,11 @@ def _hold(to: dict[str, int | bytes], move: Move) -> Flow:
     return Flow(DELIVER, 100, match(**to), (ToNva(0xFFFF),), cookie=cookie(Why.HOLD, move.id))
 
 
-def _gone(interface: Interface) -> Flow:
+def _gone(state: State, nve: str, interface: Interface) -> Flow:
     on = match(tun_id=interface.vni, eth_dst=interface.mac)
-    return Flow(DELIVER, 90, on, cookie=cookie(Why.GONE, interface.vni))
+    slot = state.gone.get(interface.id)
+    counted = () if slot is None else metered(state, nve, gone_meter(slot))
+    return Flow(DELIVER, 90, on, counted, cookie=cookie(Why.GONE, interface.vni))
 
 
 def is_tunnel_to_tunnel(flow: Flow, tunnel: int | None) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .flows import IN_PORT, Action, Flow, Output, ToNva, match, set_field
-from .model import PROBE_VNI, Kind, Leg, Move, MoveState, Redirect
+from .model import METER_SLOTS, PROBE_VNI, Kind, Leg, Move, MoveState, Redirect
 from .pipeline import (
     _LOCAL,
     _REMOTE,
@@ -24,7 +24,9 @@ from .pipeline import (
     Why,
     _from_peer,
     cookie,
+    metered,
     path,
+    redirect_meter,
     target,
     tunnel_to,
 )
@@ -110,12 +112,13 @@ def _redirect(state: State, nve: str, tunnel: int, move: Move, leg: Leg) -> Iter
     way = path(state, nve, goal.nve)
     if goal.nve == nve or way is None:
         return
-    to = {"tun_id": leg.vni, "eth_dst": interface.mac}
+    to: dict[str, int | bytes] = {"tun_id": leg.vni, "eth_dst": interface.mac}
     if move.state.steered and move.redirect is Redirect.NONE and move.kind is Kind.COLD:
         # A cold move needs no redirect; should a packet show up all the same, it is brought and the redirect set up.
         yield Flow(DELIVER, 115, match(metadata=_REMOTE, **to), (ToNva(0xFFFF),), cookie=cookie(Why.STALE, move.id))
         return
     marked = tunnel_to(way, leg.mark, tunnel)
+    slots = {peer: slot for slot, peer in enumerate(move.peers, 1)}
     back: tuple[Action, ...] = (*marked[:-1], Output(IN_PORT))
     if move.sampling:
         back = (ToNva(64), *back)
@@ -126,12 +129,14 @@ def _redirect(state: State, nve: str, tunnel: int, move: Move, leg: Leg) -> Iter
         from_peer = path(state, nve, peer)
         if from_peer is not None:
             on = match(metadata=_REMOTE, **to, **_from_peer(from_peer))
-            yield Flow(DELIVER, 120, on, back, cookie=mine)
+            counted = metered(state, nve, redirect_meter(leg, slots.get(peer, METER_SLOTS - 1)))
+            yield Flow(DELIVER, 120, on, (*counted, *back), cookie=mine)
     if move.redirect is Redirect.NONE:
         return
     # The source's own VMs are redirected too until it is steered like any correspondent. The flow then stays below
     # the one that replaces it, so that its counter can be read when the move closes.
-    yield Flow(DELIVER, 120, match(metadata=_LOCAL, **to), marked, cookie=mine)
+    counted = metered(state, nve, redirect_meter(leg, 0))
+    yield Flow(DELIVER, 120, match(metadata=_LOCAL, **to), (*counted, *marked), cookie=mine)
     if move.state.steered:
         direct = tunnel_to(way, None, tunnel)
         yield Flow(DELIVER, 130, match(metadata=_LOCAL, **to), direct, cookie=cookie(Why.INTERFACE, leg.vni))

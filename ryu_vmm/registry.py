@@ -139,6 +139,7 @@ class Registry:
         state = self._work.state
         for key in [k for k in state.pulled if k[1] == interface]:
             state.put("pulled", key, None)
+        state.put("gone", interface, None)
         state.put("interfaces", interface, None)
 
     def _check(self, interface: Interface, where: str, siblings: list[Interface]) -> None:

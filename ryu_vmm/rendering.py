@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import addresses
-from .flows import IN_PORT, Action, Flow, Output, ToNva
+from .flows import IN_PORT, Action, Flow, Meter, Output, ToNva
 from .pipeline import TABLES, Why, why_of
 
 _NAMES = {table.number: table.name for table in TABLES}
@@ -28,6 +28,8 @@ def action_text(action: Action) -> str:
         return "in_port" if action.port == IN_PORT else f"output:{action.port}"
     if isinstance(action, ToNva):
         return "nva"
+    if isinstance(action, Meter):
+        return f"meter:{action.id}"
     return f"set_field:{value_text(action.field, action.value)}->{action.field}"
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from . import events as ev
-from .effects import Answer, Effect, Outcome, Program, ReadFlows, Record, Report, SendPacket
+from .effects import Answer, Effect, Outcome, Program, ReadFlows, ReadMeters, Record, Report, SendPacket
 from .errors import DecodeError, NotFound, StoreUnavailable, VmmError
 from .flows import FlowStats, Output
 from .nva import Nva, Settings
@@ -101,7 +101,7 @@ class Runtime:
         self._asked = 0
         self._drops: dict[str, dict[str, int]] = {}
         self._prefixes: dict[tuple[int, int], bytes] = {}
-        self._stopping = False
+        self._stopping = threading.Event()
         self.nva.restore(list(store.load()), self.now())
 
     @property
@@ -184,13 +184,14 @@ class Runtime:
                     self._report(kind, fields)
                 case Answer(token, value):
                     self._answered(token, value)
-                case Program() | SendPacket() | ReadFlows():
+                case Program() | SendPacket() | ReadFlows() | ReadMeters():
                     self.execute(effect)
         self._timer.set()
         return outcome.reply
 
     def _report(self, kind: str, fields: dict[str, object]) -> None:
-        LOG.info("%s %s", kind, fields)
+        if LOG.isEnabledFor(logging.INFO):
+            LOG.info("%s %s", kind, " ".join([f"{name}={value}" for name, value in fields.items() if value is not None]))
         self.log.append(self.now(), kind, fields)
 
     # --- questions to switches ----------------------------------------------------------------------------------------
@@ -284,14 +285,14 @@ class Runtime:
     def run_timers(self) -> None:
         """Loop until :meth:`stop`: hand the core its deadlines, retry what the store refused, poll drop counters."""
         next_drops = time.monotonic()
-        while not self._stopping:
+        while not self._stopping.is_set():
             due = self.nva.next_timer()
             pause = 1.0 if due is None else min(1.0, max(0.0, due - self.now()))
             if self._retries:
                 pause = min(pause, 0.1)
             self._timer.wait(pause)
             self._timer.clear()
-            if self._stopping:
+            if self._stopping.is_set():
                 return
             for _ in range(len(self._retries)):
                 self.event(self._retries.popleft())
@@ -304,6 +305,6 @@ class Runtime:
 
     def stop(self) -> None:
         """End :meth:`run_timers` and close the store."""
-        self._stopping = True
+        self._stopping.set()
         self._timer.set()
         self._store.close()

@@ -28,7 +28,7 @@ class State:
 
     Tables (read freely, write with :meth:`put` only): ``nves`` by name, ``networks`` by VNI, ``vms`` by name,
     ``interfaces`` by id, ``moves`` by id, ``ports`` by (NVE, name), ``sessions`` by NVE, ``pulled`` by (NVE,
-    interface id), ``generations`` by NVE: (programmed, realised), ``waits``, ``clock`` and ``probes`` by move id.
+    interface id), ``gone`` by interface id (the slot of the meter that counts what is lost while its port is gone), ``generations`` by NVE: (programmed, realised), ``waits``, ``clock`` and ``probes`` by move id.
     """
 
     def __init__(self) -> None:
@@ -45,6 +45,7 @@ class State:
         self.clock: dict[tuple[str, int], float] = {}
         self.probes: dict[int, Any] = {}
         self.meta: dict[str, int] = {}
+        self.gone: dict[str, int] = {}
 
         self.by_dpid: dict[int, str] = {}
         self.by_mac: dict[tuple[int, bytes], str] = {}
@@ -351,6 +352,11 @@ class State:
 
     def _index_pulled(self, key: tuple[str, str], old: bool | None, new: bool | None) -> None:
         self.touch(key[0], ("if", key[1]))
+
+    def _index_gone(self, key: str, old: int | None, new: int | None) -> None:
+        interface = self.interfaces.get(key)
+        if interface is not None:
+            self._touch_everywhere(interface.vni, ("if", key))
 
     def _member(self, vni: int, nve: str, by: int) -> None:
         """Count a reason for an NVE to hold a network's state; the first and the last one touch the network."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .effects import Answer, Program, ReadFlows
 from .errors import NotFound
 from .events import (
@@ -9,6 +11,7 @@ from .events import (
     FlowExpired,
     FlowRefused,
     FlowsRead,
+    MetersRead,
     NveConnected,
     NveDisconnected,
     PortChanged,
@@ -46,8 +49,8 @@ class Switches:
         self._moves = moves
         self._accounts = accounts
         self._packets = packets
-        #: Switches that connected with a datapath id nobody registered, with their ports.
-        self.strangers: dict[int, tuple[PortInfo, ...]] = {}
+        #: Switches that connected with a datapath id nobody registered, with their ports and meters.
+        self.strangers: dict[int, tuple[tuple[PortInfo, ...], int]] = {}
         self._asked_at: dict[str, int] = {}
 
     # --- coming and going --------------------------------------------------------------------------------------------
@@ -56,7 +59,7 @@ class Switches:
         state = self._work.state
         name = state.by_dpid.get(event.dpid)
         if name is None:
-            self.strangers[event.dpid] = event.ports
+            self.strangers[event.dpid] = (event.ports, event.meters)
             self._work.report("nve.unregistered", dpid=f"{event.dpid:016x}")
             return
         self.strangers.pop(event.dpid, None)
@@ -68,7 +71,7 @@ class Switches:
             state.put("ports", (name, port.name), Port(name, port.name, port.number, port.up))
         programmed = state.generations.get(name, (0, 0))[0]
         state.put("generations", name, (programmed, programmed))
-        state.put("sessions", name, Session(name, self._tunnel(name)))
+        state.put("sessions", name, Session(name, self._tunnel(name), meters=event.meters))
         self._work.report("nve.connected", nve=name, ports=len(event.ports))
         self.resync(name)
 
@@ -77,7 +80,8 @@ class Switches:
         state = self._work.state
         dpid = state.nves[name].dpid
         if dpid in self.strangers:
-            self.connected(NveConnected(dpid, self.strangers[dpid]))
+            ports, meters = self.strangers[dpid]
+            self.connected(NveConnected(dpid, ports, meters))
         elif name in state.sessions:
             self._follow_tunnel(name)
 
@@ -103,16 +107,17 @@ class Switches:
         session = self._work.state.sessions[name]
         tunnel = self._tunnel(name)
         if tunnel != session.tunnel:
-            self._work.state.put("sessions", name, Session(name, tunnel, session.synced))
+            self._work.state.put("sessions", name, replace(session, tunnel=tunnel))
 
     def port_changed(self, event: PortChanged) -> None:
         """A port appeared, changed or went."""
         state, port = self._work.state, event.port
         name = state.by_dpid.get(event.dpid)
         if name is None:
-            known = tuple(p for p in self.strangers.get(event.dpid, ()) if p.name != port.name)
             if event.dpid in self.strangers:
-                self.strangers[event.dpid] = known if event.gone else (*known, port)
+                ports, meters = self.strangers[event.dpid]
+                known = tuple(p for p in ports if p.name != port.name)
+                self.strangers[event.dpid] = (known if event.gone else (*known, port), meters)
             return
         place = Place(name, port.name)
         was_up = state.port_at(place) is not None
@@ -122,12 +127,21 @@ class Switches:
         is_up = state.port_at(place) is not None
         if was_up and not is_up:
             expected = self._moves.departed(place)
-            if place in state.by_place:
-                self._work.report("port.gone", nve=name, port=port.name, interface=state.by_place[place], expected=expected)
+            home = state.by_place.get(place)
+            if home is not None:
+                self._count_losses(home)
+                self._work.report("port.gone", nve=name, port=port.name, interface=home, expected=expected)
         elif is_up and not was_up:
             self._packets.release(place)
             if place in state.by_place:
+                state.put("gone", state.by_place[place], None)
                 self._work.report("port.up", nve=name, port=port.name, interface=state.by_place[place])
+
+    def _count_losses(self, interface: str) -> None:
+        """Give the interface whose port has gone a meter, so that what it loses is known exactly."""
+        state = self._work.state
+        slots = set(state.gone.values())
+        state.put("gone", interface, next(n for n in range(len(slots) + 1) if n not in slots))
 
     # --- acknowledgements ---------------------------------------------------------------------------------------------
     def barrier(self, event: BarrierReplied) -> None:
@@ -153,7 +167,7 @@ class Switches:
         self._moves.refused(name, event.generation, event.type, event.code)
         if self._work.session(name) is not None:
             session = self._work.state.sessions[name]
-            self._work.state.put("sessions", name, Session(name, session.tunnel))
+            self._work.state.put("sessions", name, replace(session, synced=False))
             # Not at once: a switch that keeps refusing would otherwise be asked in a tight loop.
             self._work.state.put("clock", ("resync", name), self._work.now + self._work.settings.resync_pause)
 
@@ -176,7 +190,7 @@ class Switches:
         session = state.sessions.get(name)
         if session is None:
             return
-        state.put("sessions", name, Session(name, session.tunnel))
+        state.put("sessions", name, replace(session, synced=False))
         self._work.do(ReadFlows(self._work.dpid(name), "sync", COOKIE_OURS, COOKIE_MASK))
 
     def verify(self, name: str, token: str) -> None:
@@ -185,6 +199,16 @@ class Switches:
             raise NotFound(f"NVE {name} is not connected and in sync", nve=name)
         self._asked_at[token] = self._work.state.generations.get(name, (0, 0))[0]
         self._work.do(ReadFlows(self._work.dpid(name), token, COOKIE_OURS, COOKIE_MASK))
+
+    def meters_read(self, event: MetersRead) -> None:
+        """The answer to a reading of meters for a ledger."""
+        number, _, reading = event.token.partition(":")[2].partition(":")
+        self._account(int(number), self._accounts.read_meters(int(number), reading, event.meters))
+
+    def _account(self, number: int, quiet: bool) -> None:
+        move = self._work.state.moves.get(number)
+        if quiet and move is not None and not move.unconfirmed:
+            self._moves.fire(number, MoveEvent.QUIET, "redirect quiet")
 
     def flows_read(self, event: FlowsRead) -> None:
         """The answer to any reading of flows."""
@@ -196,10 +220,7 @@ class Switches:
             self._synchronise(name, event.flows)
         elif kind == "ledger":
             number, _, reading = rest.partition(":")
-            if self._accounts.read(int(number), reading, event.flows):
-                move = self._work.state.moves[int(number)]
-                if not move.unconfirmed:
-                    self._moves.fire(move.id, MoveEvent.QUIET, "redirect quiet")
+            self._account(int(number), self._accounts.read_flows(int(number), reading, event.flows))
         elif kind == "verify":
             self._compare(name, event)
         else:
@@ -210,7 +231,7 @@ class Switches:
         session = state.sessions.get(name)
         if session is None:
             return
-        state.put("sessions", name, Session(name, session.tunnel, synced=True))
+        state.put("sessions", name, replace(session, synced=True))
         # The step that turns a session synced computes no difference of its own for this NVE: this is it.
         installed = {s.flow.key: s.flow for s in stats if why_of(s.flow.cookie) is not None}
         self.program(name, difference(installed, desired(state, name)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..flows import Flow, Match, Output, SetField
+from ..flows import Flow, Match, Meter, Output, SetField
 from . import packets
 
 #: OpenFlow error types (ofp_error_type).
@@ -69,6 +69,8 @@ def check(flow: Flow) -> None:
                 raise Refused(f"{action.field} cannot be set", BAD_ACTION, 13)  # OFPBAC_BAD_SET_TYPE
             if lacking := _lacking(action.field, exact):  # OFPBAC_MATCH_INCONSISTENT
                 raise Refused(f"setting {action.field} without matching {lacking}", BAD_ACTION, 10)
+        elif isinstance(action, Meter) and action is not flow.actions[0]:
+            raise Refused("a meter comes first", BAD_INSTRUCTION, 0)  # OFPBIC_UNKNOWN_INST
         elif isinstance(action, Output) and action.port == 0:
             raise Refused("output to port 0", BAD_ACTION, 4)  # OFPBAC_BAD_OUT_PORT
     if not 0 <= flow.table <= LAST_TABLE:

@@ -29,6 +29,7 @@ from ..flows import (
     FlowChange,
     FlowStats,
     Match,
+    Meter,
     Output,
     SetField,
 )
@@ -185,6 +186,8 @@ class Tables:
         self.tunnel = tunnel
         self.ports = ports
         self.strict = strict
+        #: meter -> (packets, bytes) that flows with that meter have passed
+        self.meters: dict[int, tuple[int, int]] = {}
         self._tables: dict[int, _Table] = {}
         for flow in flows:
             self.add(flow)
@@ -354,6 +357,9 @@ class Tables:
         for action in actions:
             if isinstance(action, SetField):
                 self._set(state, action)
+            elif isinstance(action, Meter):
+                packets_, bytes_ = self.meters.get(action.id, (0, 0))
+                self.meters[action.id] = (packets_ + 1, bytes_ + len(state.frame))
             elif isinstance(action, ToNvaAction):
                 missed = flow is not None and not flow.priority and not flow.match
                 state.results.append(

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from ryu.controller import controller
 
-from ..effects import Effect, Program, ReadFlows, SendPacket
+from ..effects import Effect, Program, ReadFlows, ReadMeters, SendPacket
 from ..events import SwitchEvent
 from ..wire import openflow
 from ..wire.openflow import PacketIn
@@ -88,11 +88,11 @@ class Switchboard:
             datapath.close()
 
     def execute(self, effect: Effect) -> None:
-        """Carry out a Program, SendPacket or ReadFlows, in order per switch. Never waits.
+        """Carry out a Program, SendPacket, ReadFlows or ReadMeters, in order per switch. Never waits.
 
         For a switch that is not connected it is counted as ``unsent``: its flows are read when it comes back.
         """
-        if not isinstance(effect, (Program, SendPacket, ReadFlows)):
+        if not isinstance(effect, (Program, SendPacket, ReadFlows, ReadMeters)):
             raise TypeError(f"not an effect on a switch: {effect!r}")
         datapath = self.datapaths.get(effect.dpid)
         if datapath is None:
@@ -101,6 +101,8 @@ class Switchboard:
             datapath.program(effect.changes, effect.generation)
         elif isinstance(effect, SendPacket):
             datapath.send(openflow.encode_packet_out(effect.in_port, effect.actions, effect.frame))
+        elif isinstance(effect, ReadMeters):
+            datapath.read_meters(effect.token)
         else:
             datapath.read_flows(effect.token, effect.cookie, effect.cookie_mask)
 

@@ -18,15 +18,17 @@ from ..events import (
     FlowExpired,
     FlowRefused,
     FlowsRead,
+    MetersRead,
     NveConnected,
     NveDisconnected,
     PortChanged,
     PortInfo,
 )
 from ..flows import FlowChange, FlowStats
-from ..wire import base, openflow
+from ..wire import base, meters, openflow
 from ..wire.openflow import PacketIn
 from .connection import Connection
+from .meters import Meters
 
 LOG = logging.getLogger("ryu_vmm.southbound")
 
@@ -63,6 +65,8 @@ class VmmDatapath(Connection):
         self._batches: dict[int, int] = {}  # xid of flow mods -> generation
         self._barriers: dict[int, tuple[int, int]] = {}  # xid -> (generation, xid of flow mods)
         self._readings: dict[int, _Reading] = {}
+        self._meters: Meters = Meters()
+        self._told = False  # the sink knows of the connection
         self._echoes: dict[int, Any] = {}  # xid -> semaphore of who waits
         self._forward: deque[tuple[int, int, int, int, bytes]] = deque()
         self._forwarding = False
@@ -90,12 +94,20 @@ class VmmDatapath(Connection):
             event = FlowRefused(self.id, generation, _FLOW_MOD_FAILED, _UNKNOWN)
             hub.spawn(self.board.emit, event)  # not from within a call of the sink's own
 
+        before, after = self._meters.around(changes, xid)
+        self.send(before)
         self._outbox.put_changes(changes, xid, refused)
-        self.send(openflow.encode_barrier(barrier))
+        self.send(after + openflow.encode_barrier(barrier))
 
     def read_flows(self, token: str, cookie: int, mask: int) -> None:
         """Ask for flows; the sink hears of the whole answer at once."""
         self._ask(_Reading(token, cookie, mask))
+
+    def read_meters(self, token: str) -> None:
+        """Ask what the meters have counted; the sink hears of the whole answer at once."""
+        xid = self.next_xid()
+        self._meters.readings[xid] = (token, {})
+        self.send(meters.encode_meter_stats_request(xid))
 
     def _ask(self, reading: _Reading) -> None:
         xid = self.next_xid()
@@ -135,7 +147,16 @@ class VmmDatapath(Connection):
             super().set_state(MAIN_DISPATCHER)
             self.send(openflow.encode_set_config(self.next_xid()))
             LOG.info("datapath %s connected from %s", self.name, self.address)
-            self.board.emit(NveConnected(self.id, tuple(self._ports_told)))
+            # What meters it has is asked first; the barrier's reply comes after the answers, or after their lack.
+            self._meters.features, self._meters.config, self._meters.end = (self.next_xid() for _ in range(3))
+            self.send(meters.encode_meter_features_request(self._meters.features))
+            self.send(meters.encode_meter_config_request(self._meters.config))
+            self.send(openflow.encode_barrier(self._meters.end))
+
+    def _tell(self) -> None:
+        """The switch's meters are known as well as its ports: now the sink hears of it."""
+        self._told = True
+        self.board.emit(NveConnected(self.id, tuple(self._ports_told), self._meters.highest))
 
     # --- receiving --------------------------------------------------------------------------------------------
     def take_in(self, data: bytes) -> tuple[int, int, int]:
@@ -208,6 +229,9 @@ class VmmDatapath(Connection):
         return waiting is not None
 
     def _barrier_reply(self, message: bytes, xid: int) -> bool:
+        if xid == self._meters.end and not self._told:
+            self._tell()
+            return True
         barrier = self._barriers.pop(xid, None)
         if barrier is None:
             return False
@@ -218,6 +242,12 @@ class VmmDatapath(Connection):
 
     def _error(self, message: bytes, xid: int) -> bool:
         error = openflow.decode_error(message)
+        if xid in (self._meters.features, self._meters.config):
+            return True  # it has none
+        if xid in self._meters.readings:
+            token, _ = self._meters.readings.pop(xid)
+            self.board.emit(MetersRead(self.id, token, {}))
+            return True
         self.board.counters[f"error.{error.type}.{error.code}"] += 1
         generation = self._batches.get(xid)
         if generation is not None:
@@ -230,6 +260,11 @@ class VmmDatapath(Connection):
         return reading is not None
 
     def _multipart_reply(self, message: bytes, xid: int) -> bool:
+        if self._meters.answered(message, xid):
+            if xid in self._meters.complete:
+                token, found = self._meters.complete.pop(xid)
+                self.board.emit(MetersRead(self.id, token, found))
+            return True
         reading = self._readings.get(xid)
         if reading is None:
             return False
@@ -244,6 +279,7 @@ class VmmDatapath(Connection):
             self.fail("flows", f"it reports more than {self.board.flow_cap} flows")
         elif not more:
             del self._readings[xid]
+            self._meters.adopt(stats.flow for stats in reading.flows)
             self.board.emit(FlowsRead(self.id, reading.token, tuple(reading.flows)))
         return True
 
@@ -262,6 +298,11 @@ class VmmDatapath(Connection):
 
     def _port_status(self, message: bytes, xid: int) -> bool:
         reason, port = openflow.decode_port_status(message)
+        if not self._told:
+            self._ports_told = [known for known in self._ports_told if known.name != port.name]
+            if reason != base.PORT_DELETE:
+                self._ports_told.append(port)
+            return False
         self.board.emit(PortChanged(self.id, port, gone=reason == base.PORT_DELETE))
         return False
 

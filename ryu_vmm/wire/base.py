@@ -34,10 +34,14 @@ BARRIER_REPLY = 21
 ROLE_REQUEST = 24
 ROLE_REPLY = 25
 SET_ASYNC = 28
+METER_MOD = 29
 
 # Multipart types, ofp_multipart_type
 MP_DESC = 0
 MP_FLOW = 1
+MP_METER = 9
+MP_METER_CONFIG = 10
+MP_METER_FEATURES = 11
 MP_PORT_DESC = 13
 
 # Flow mod commands and flags

@@ -20,7 +20,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from ..errors import DecodeError
-from ..flows import FIELDS, Action, Match, MatchItem, Output, SetField, ToNva
+from ..flows import FIELDS, Action, Match, MatchItem, Meter, Output, SetField, ToNva
 from .base import MAX_MESSAGE, PORT_CONTROLLER
 
 _U32 = struct.Struct("!I")
@@ -28,6 +28,8 @@ _TYPE_LEN = struct.Struct("!HH")
 _OUTPUT = struct.Struct("!HHIH6x")
 _GOTO = struct.Struct("!HHB3x")
 _METADATA = struct.Struct("!HH4xQQ")
+_METER = struct.Struct("!HHI")
+_METER_INSTRUCTION = 6
 
 _GOTO_TABLE, _WRITE_METADATA, _APPLY_ACTIONS = 1, 2, 4
 _ACTION_OUTPUT, _ACTION_SET_FIELD = 0, 25
@@ -172,6 +174,8 @@ def _encode_action(action: Action) -> bytes:
         return _OUTPUT.pack(_ACTION_OUTPUT, 16, action.port, 0)
     if isinstance(action, ToNva):
         return _OUTPUT.pack(_ACTION_OUTPUT, 16, PORT_CONTROLLER, action.max_len)
+    if isinstance(action, Meter):
+        raise ValueError("a meter is an instruction of a flow, not an action of a packet-out")
     name, value = action
     if name.startswith("action_"):
         return _TYPE_LEN.pack(int(name[7:], 16), 4 + len(value)) + value
@@ -233,7 +237,9 @@ def encode_instructions(actions: tuple[Action, ...], goto: int | None, write_met
     applied: list[bytes] = []
     extra: list[bytes] = []
     for action in actions:
-        if isinstance(action, SetField) and action.field.startswith("instruction_"):
+        if isinstance(action, Meter):
+            extra.append(_METER.pack(_METER_INSTRUCTION, 8, action.id))
+        elif isinstance(action, SetField) and action.field.startswith("instruction_"):
             kind = int(action.field[12:], 16)
             extra.append(_TYPE_LEN.pack(kind, 4 + len(action.value)) + action.value)
         else:
@@ -256,6 +262,7 @@ def encode_instructions(actions: tuple[Action, ...], goto: int | None, write_met
 def decode_instructions(buf: bytes) -> Instructions:
     """The instructions that ``buf`` consists of. Raises DecodeError (``of-instruction``, ``of-action``)."""
     actions: tuple[Action, ...] = ()
+    meter: tuple[Action, ...] = ()
     foreign: list[Action] = []
     goto: int | None = None
     write_metadata = 0
@@ -275,6 +282,8 @@ def decode_instructions(buf: bytes) -> Instructions:
             actions = decode_actions(buf[position + 8 : after])
         elif kind == _GOTO_TABLE and size == 8:
             goto = buf[position + 4]
+        elif kind == _METER_INSTRUCTION and size == 8:
+            meter = (Meter(int.from_bytes(buf[position + 4 : after], "big")),)
         elif (
             kind == _WRITE_METADATA
             and size == 24
@@ -289,4 +298,4 @@ def decode_instructions(buf: bytes) -> Instructions:
         else:
             foreign.append(SetField(f"instruction_{kind:04x}", buf[position + 4 : after]))
         position = after
-    return Instructions((*actions, *foreign), goto, write_metadata)
+    return Instructions((*meter, *actions, *foreign), goto, write_metadata)

@@ -185,7 +185,7 @@ def test_restart_restores_the_same_flows() -> None:
     assert {m.id for m in again.state.open_moves()} == {m.id for m in w.nva.state.open_moves()}
     for name, box in w.boxes.items():
         ports = tuple(ev.PortInfo(number, port, True) for port, number in box.ports.items())
-        again.handle(ev.NveConnected(box.nve.dpid, ports), w.now)
+        again.handle(ev.NveConnected(box.nve.dpid, ports, meters=262144), w.now)
     for name, box in w.boxes.items():
         stats = tuple(e.stats(w.now) for e in box.tables.select())
         outcome = again.handle(ev.FlowsRead(box.nve.dpid, "sync", stats), w.now)

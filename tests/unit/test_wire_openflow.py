@@ -19,6 +19,7 @@ from ryu_vmm.flows import (
     FlowChange,
     FlowStats,
     Match,
+    Meter,
     Output,
     SetField,
     ToNva,
@@ -279,8 +280,8 @@ def test_unknown_actions_and_instructions_are_comparable_and_encode_back() -> No
     raw = struct.pack("!HH4x", 4, 8 + len(unknown)) + unknown + meter + partial
     found = oxm.decode_instructions(raw)
     assert found.actions == (
+        Meter(5),
         SetField("action_ffff", unknown[4:]),
-        SetField("instruction_0006", b"\0\0\0\5"),
         SetField("instruction_0002", partial[4:]),
     )
     assert found.write_metadata == 0

@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from ryu_vmm import events as ev
-from ryu_vmm.effects import Answer, Effect, Program, ReadFlows, Report, SendPacket
+from ryu_vmm.effects import Answer, Effect, Program, ReadFlows, ReadMeters, Report, SendPacket
 from ryu_vmm.emulation.tables import Out, Tables
 from ryu_vmm.emulation.tables import ToNva as Handed
 from ryu_vmm.flows import Flow
@@ -51,8 +51,9 @@ class World:
         hold_barriers: NVEs whose barrier replies wait until ``release`` is called.
     """
 
-    def __init__(self, nves: int = 3, family: int = 4, settings: Settings | None = None) -> None:
+    def __init__(self, nves: int = 3, family: int = 4, settings: Settings | None = None, meters: bool = True) -> None:
         self.now = 1000.0
+        self.meters = meters
         self.nva = Nva(settings)
         self.store = MemoryStore()
         self.boxes: dict[str, Box] = {}
@@ -80,7 +81,7 @@ class World:
         box = self.boxes[name]
         box.connected = True
         ports = tuple(ev.PortInfo(number, port, True) for port, number in box.ports.items())
-        self.handle(ev.NveConnected(box.nve.dpid, ports))
+        self.handle(ev.NveConnected(box.nve.dpid, ports, meters=262144 if self.meters else 0))
 
     def disconnect(self, name: str) -> None:
         self.boxes[name].connected = False
@@ -164,6 +165,10 @@ class World:
                 found = tuple(e.stats(self.now) for e in box.tables.select(cookie=cookie, cookie_mask=mask))
                 if box.connected:
                     self._events.append(ev.FlowsRead(dpid, token, found))
+            case ReadMeters(dpid, token):
+                box = self._box(dpid)
+                if box.connected:
+                    self._events.append(ev.MetersRead(dpid, token, dict(box.tables.meters)))
             case SendPacket(dpid, actions, frame, in_port):
                 box = self._box(dpid)
                 self._emit(box, box.tables.execute(actions, frame, in_port=in_port, now=self.now))
