@@ -40,9 +40,9 @@ def test_starts_anywhere_and_ends_cleanly(
     assert (ROOT / "ryu_vmm").is_dir()  # what stock Ryu stumbles over
     cwd = ROOT if where == "root" else tmp_path
     manager = ryu_manager("--config-file", configuration, "ryu_vmm", cwd=cwd)
-    manager.wait_for("wsgi starting up")
+    for port in (manager.ofp, manager.rest):
+        manager.connect(port).close()
     assert health(manager.rest)
-    manager.connect(manager.ofp).close()
     assert (tmp_path / "vmm.sqlite").exists()
     assert manager.end(number) == 0
     assert not NOISE.search(manager.text)
@@ -50,8 +50,8 @@ def test_starts_anywhere_and_ends_cleanly(
 
 def test_a_second_one_is_refused(ryu_manager: Start, configuration: str, tmp_path: Path) -> None:
     first = ryu_manager("--config-file", configuration, "ryu_vmm")
-    first.wait_for("wsgi starting up")
-    first.connect(first.ofp).close()
+    for port in (first.ofp, first.rest):
+        first.connect(port).close()
     other = tmp_path / "other.conf"
     other.write_text("[vmm]\nstore = :memory:\n")
     for option, port in (("--ofp-tcp-listen-port", first.ofp), ("--wsapi-port", first.rest)):
