@@ -4,26 +4,31 @@ A .pth file in site-packages calls `install` at interpreter start, so that plain
 before it imports anything. All that does is put a finder on ``sys.meta_path``: no import of ryu or eventlet,
 a fraction of a millisecond. Programs that use neither never notice.
 
-=================  ===========================================================================================
-module             what stock does, and what is mended
-=================  ===========================================================================================
-eventlet           warns of its deprecation on stderr at every start: that one warning is not shown
-eventlet.patcher   ryu-manager patches twice, and the second time eventlet takes the locks it has just made
-                   green for locks it missed, and says so on stderr: they are converted without that count
-eventlet.wsgi      no longer has ALREADY_HANDLED, which ryu.app.wsgi imports: it is an empty list again
-                   (``None`` would break websockets: the server iterates over it)
-ryu.utils          ``ryu-manager ryu_vmm`` beside a folder ``./ryu_vmm`` dies with IsADirectoryError: a folder
-                   is not a file to execute, so the name is imported as a module
-ryu.lib.hub        StreamServer listens with SO_REUSEPORT, so that two controllers share a port unnoticed: it
-                   does not, and the second one ends with one clear line. The TLS listener serves the first
-                   switch only: one context, made at start, serves all. A failed or stalled TLS handshake
-                   is logged in one line. A listener out of file descriptors waits instead of dying
-ryu.base.app_manager  one application that fails or hangs while closing keeps the others from closing: each
-                   is stopped and closed, whatever the others do, within CLOSE_DEADLINE
-ryu.cmd.manager    SIGTERM kills without closing, SIGINT may be swallowed by whichever handler runs: both end
-                   it by closing all applications, exit status 0. An address that cannot be listened on (in
-                   a greenlet, where stock loses the error) ends it with one line and exit status 1
-=================  ===========================================================================================
+Stock behaviour and its mend, by module:
+
+eventlet
+    Warns of its deprecation on stderr at every start: that one warning is not shown.
+eventlet.patcher
+    ryu-manager patches twice, and the second time eventlet takes the locks it has just made green for locks
+    it missed, and complains on stderr: they are converted without that count.
+eventlet.wsgi
+    No longer has ALREADY_HANDLED, which ryu.app.wsgi imports: it is there again, an empty list (``None``
+    would break websockets, since the server iterates over it).
+ryu.utils
+    ``ryu-manager ryu_vmm`` beside a folder ``./ryu_vmm`` dies with IsADirectoryError: a folder is no file to
+    execute, so the name is imported as a module.
+ryu.lib.hub
+    StreamServer listens with SO_REUSEPORT, so that two controllers share a port unnoticed: it does not, and
+    the second one ends with one clear line. Its TLS listener serves only the first switch: one context, made
+    at start, serves all, and a handshake that fails or stalls is one line in the log. A listener that runs
+    out of file descriptors waits instead of dying.
+ryu.base.app_manager
+    An application that fails or hangs while closing keeps the others from closing: each is stopped and
+    closed, whatever the others do, within CLOSE_DEADLINE.
+ryu.cmd.manager
+    SIGTERM kills without closing anything, and SIGINT may be swallowed by whichever handler is running: both
+    close all applications and end with exit status 0. What cannot be listened on, which stock only logs and
+    then goes on without, ends it with one line and exit status 1.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
 import re
 import resource
@@ -11,8 +10,6 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -358,46 +355,3 @@ def test_a_websocket_talks_and_leaves(ryu_manager: Start, toy: str) -> None:
     assert get(manager.rest, "/hello").endswith("hello")
     assert manager.end() == 0
     assert not NOISE.search(manager.text)
-
-
-def python(code: str) -> Any:
-    """What `code` prints as JSON, run by this environment's Python."""
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    assert done.stderr == ""
-    return json.loads(done.stdout)
-
-
-def test_the_start_of_python_loads_the_hook_and_nothing_else() -> None:
-    loaded = set(python("import sys, json; mods = list(sys.modules); print(json.dumps(mods))"))
-    assert "ryu_vmm.compat" in loaded
-    assert not loaded & {"ryu", "eventlet", "greenlet", "webob", "ssl", "socket", "logging", "asyncio"}
-
-
-def test_what_eventlet_lacked_is_there() -> None:
-    assert python("import json, eventlet.wsgi as w; print(json.dumps(w.ALREADY_HANDLED))") == []
-
-
-def test_outside_ryu_manager_the_error_is_raised() -> None:
-    code = (
-        "import json, socket\n"
-        "from ryu.lib import hub\n"
-        "with socket.create_server(('127.0.0.1', 0)) as s:\n"
-        "    try:\n"
-        "        hub.StreamServer(s.getsockname(), print)\n"
-        "    except Exception as e:\n"
-        "        print(json.dumps([type(e).__name__, type(e.__cause__).__name__]))\n"
-    )
-    assert python(code) == ["StartupError", "OSError"]
-
-
-def test_the_hook_costs_little() -> None:
-    code = (
-        "import json, sys, time\n"
-        "for name in ('ryu_vmm', 'ryu_vmm.compat'): sys.modules.pop(name)\n"
-        "start = time.process_time()\n"
-        "import ryu_vmm.compat; ryu_vmm.compat.install()\n"
-        "print(json.dumps(time.process_time() - start))\n"
-    )
-    assert min(python(code) for _ in range(3)) < 0.02  # seconds, even where it has to be compiled first
-    assert time.get_clock_info("process_time").resolution < 0.001
