@@ -194,11 +194,14 @@ class _Response:
 
     def send(self, request: webob.Request, start_response: StartResponse) -> Iterable[bytes]:
         start_response(f"{self.status} {HTTPStatus(self.status).phrase}", self.headers)
-        if request.method != "HEAD":
-            return self.body
-        if isinstance(self.body, Iterator):
+        if not isinstance(self.body, Iterator):
+            return [] if request.method == "HEAD" else self.body
+        if request.method == "HEAD":
             _close(self.body)
-        return []
+            return []
+        # eventlet's server saves small chunks up until told not to; WSGI (PEP 3333) would have each sent at once.
+        request.environ["eventlet.minimum_write_chunk_size"] = 0
+        return self.body
 
 
 def _close(stream: Iterator[bytes]) -> None:
