@@ -108,7 +108,8 @@ def _vm_names(call: Call) -> Iterable[str]:
         within = state.in_network(vni) if query.nve is None else state.located(vni, query.nve)
         return {state.interfaces[i].vm for i in within}
     if query.nve is not None:
-        return {i.vm for i in state.interfaces.values() if i.location.nve == query.nve}
+        here = (i for vni in state.networks_of(query.nve) for i in state.located(vni, query.nve))
+        return {state.interfaces[i].vm for i in here}
     return state.vms
 
 

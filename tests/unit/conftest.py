@@ -1,4 +1,4 @@
-"""A runtime without switches or store: what the layers above the core are tested against."""
+"""What unit tests share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 @pytest.fixture
 def runtime():
-    """An empty fake runtime; see rest_fake.py."""
-    from rest_fake import FakeRuntime
+    """An empty runtime on emulated switches; see live.py."""
+    from live import LiveRuntime
 
-    return FakeRuntime()
+    return LiveRuntime()
