@@ -17,6 +17,7 @@ from ..events import PortInfo
 from ..flows import TABLE, FlowStats, Output
 from ..wire import agent
 from ..wire import base as of
+from .meters import Meters
 from .rules import BAD_REQUEST, FLOW_MOD_FAILED, Refused
 from .tables import Entry, Out, Result, Tables, ToNva
 
@@ -78,6 +79,7 @@ class Session:
             of.GET_CONFIG_REQUEST: lambda _, xid, now: self._reply(of.GET_CONFIG_REPLY, xid, now, self._config),
             of.SET_CONFIG: self._set_config,
             of.FLOW_MOD: self._flow_mod,
+            of.METER_MOD: self._meter_mod,
             of.PACKET_OUT: self._packet_out,
             of.MULTIPART_REQUEST: self._multipart,
             of.BARRIER_REQUEST: self._barrier,
@@ -194,6 +196,10 @@ class Session:
             raise Refused("on order", *faults.error)
         self.switch.flow_mod(message, now)
 
+    def _meter_mod(self, message: bytes, _: int, now: float) -> None:
+        self._master()
+        self.switch.meter_mod(message, now)
+
     def _packet_out(self, message: bytes, _: int, now: float) -> None:
         self._master()
         packet = agent.decode_packet_out(message)
@@ -220,6 +226,8 @@ class Session:
         elif kind == of.MP_DESC:
             serial = f"{self.switch.dpid:016x}"
             self.send(agent.encode_desc_reply(xid, _MADE_BY, _MADE_BY, "1", serial, _MADE_BY), now)
+        elif kind in (of.MP_METER, of.MP_METER_CONFIG, of.MP_METER_FEATURES) and self.switch.meters:
+            self.send(self.switch.meters.reply(kind, message, now), now)
         else:
             raise Refused("multipart", BAD_REQUEST, 2)  # OFPBRC_BAD_MULTIPART
 
@@ -238,6 +246,7 @@ class Switch:
         addresses: underlay addresses, 4 or 16 bytes each.
         eager: look into each flow mod when it comes, so that a bad one is answered at once. Otherwise when a
             packet or a statistics request first needs the tables, which a thousand switches do faster.
+        meters: it has meters.
     """
 
     def __init__(
@@ -247,6 +256,7 @@ class Switch:
         tunnel: str = "vxlan",
         addresses: tuple[bytes, ...] = (),
         eager: bool = True,
+        meters: bool = True,
     ) -> None:
         self.dpid = dpid
         self.addresses = addresses
@@ -261,6 +271,7 @@ class Switch:
         self.emit: Callable[[Switch, list[Out], float], None] = lambda switch, outs, now: None
         self.wake: Callable[[Session], None] = lambda session: None
         self._tables = Tables(tunnel=self.tunnel, ports=self.ports)
+        self.meters = Meters(self._tables) if meters else None
         self._kept: list[tuple[bytes, float]] = []  # flow mods not yet looked into
         self._next_port = len(self.ports) + 1
 
@@ -299,6 +310,8 @@ class Switch:
         mod = agent.decode_flow_mod(message)
         flow = mod.flow
         tables = self._tables
+        if self.meters is not None and mod.command not in (of.FC_DELETE, of.FC_DELETE_STRICT):
+            self.meters.needs(flow.actions)
         if mod.command == of.FC_ADD:
             tables.add(flow, now, mod.hard_timeout, mod.flags)
         elif mod.command in (of.FC_MODIFY, of.FC_MODIFY_STRICT):
@@ -310,6 +323,13 @@ class Switch:
                 self._removed(entry, of.REMOVED_DELETE, now)
         else:
             raise Refused("no such command", FLOW_MOD_FAILED, 6)  # OFPFMFC_BAD_COMMAND
+
+    def meter_mod(self, message: bytes, now: float) -> None:
+        """Carry out an ofp_meter_mod. Raises Refused."""
+        if self.meters is None:
+            raise Refused("no meters", BAD_REQUEST, 1)
+        _ = self.tables  # flow mods that came before are about the meters as they were
+        self.meters.modify(message, now)
 
     def _removed(self, entry: Entry, reason: int, now: float) -> None:
         if not entry.flags & of.FF_SEND_FLOW_REM:
@@ -402,7 +422,7 @@ class Switch:
 
 
 def packet_in(result: ToNva) -> bytes:
-    """The ofp_packet_in by which a switch reports ``result``."""
+    """The ofp_packet_in by which a switch reports ``result``: the whole packet, as Open vSwitch minds no max_len."""
     context = result.context
     src, dst = (
         context[v4].to_bytes(4, "big") if v4 in context else context[v6].to_bytes(16, "big") if v6 in context else None
@@ -410,7 +430,7 @@ def packet_in(result: ToNva) -> bytes:
     )
     return agent.encode_packet_in(
         result.in_port,
-        result.frame[: result.max_len],
+        result.frame,
         (1 << 64) - 1 if result.cookie is None else result.cookie,
         result.table,
         result.reason,

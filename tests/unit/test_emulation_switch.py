@@ -105,7 +105,7 @@ def test_packet_ins_come_from_the_tables_with_what_the_packet_carried() -> None:
     local, tunnel = map(nva.decode_packet_in, taken(session))
     assert (local.in_port, local.cookie, local.tun_id, local.tun_src, local.frame) == (2, 8, 7, None, FRAME)
     assert (tunnel.in_port, tunnel.cookie, tunnel.tun_id, tunnel.tun_src) == (1, 9, 5, b"\x0a\0\0\x02")
-    assert tunnel.frame == FRAME[:20]
+    assert tunnel.frame == FRAME  # Open vSwitch does not mind max_len
 
 
 def test_port_changes_are_told() -> None:
