@@ -5,70 +5,22 @@ from __future__ import annotations
 import json
 import re
 import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
-from click.testing import CliRunner, Result
-from live import LiveRuntime, serving, ticking
+from cli_lab import Nva, lab, nva
+from click.testing import CliRunner
+from live import serving
 from test_inventory import GOOD
 
-from ryu_vmm import inventory
-from ryu_vmm.cli import client, registry, watch
+from ryu_vmm.cli import client, registry
 from ryu_vmm.cli.root import vmm as command
 from ryu_vmm.errors import StoreUnavailable
-from ryu_vmm.model import MoveState
-from ryu_vmm.rest import make_app
 
-LAB = """
-nves:
-- {name: nve1, dpid: 0000000000000001, ipv4: 192.168.100.1}
-- {name: nve2, dpid: 0000000000000002, ipv4: 192.168.100.2}
-- {name: nve3, dpid: 0000000000000003, ipv4: 192.168.100.3}
-networks:
-- {name: blue, vni: 100, policy: {mtu: 1400}}
-vms:
-- name: web-1
-  interfaces:
-  - {name: eth0, network: blue, mac: 02:00:00:00:00:01, ipv4: [10.0.0.1], ipv6: [2001:db8::1], nve: nve1,
-     port: tap-1, attachments: [{nve: nve2, port: tap-1}]}
-- name: web-2
-  interfaces:
-  - {name: eth0, network: blue, mac: 02:00:00:00:00:02, ipv4: [10.0.0.2], nve: nve2, port: tap-2}
-"""
-
-
-class Nva:
-    """A served runtime, and ``vmm`` against it."""
-
-    def __init__(self, runtime: LiveRuntime, url: str) -> None:
-        self.runtime, self.url = runtime, url
-
-    def run(self, line: str, code: int = 0) -> Result:
-        result = CliRunner(env={"VMM_URL": self.url}).invoke(command, line.split(), catch_exceptions=False)
-        assert result.exit_code == code, (line, result.exit_code, result.output)
-        return result
-
-    def json(self, line: str, code: int = 0) -> Any:
-        return json.loads(self.run(f"{line} --json", code).stdout)
-
-
-@pytest.fixture
-def nva(runtime: LiveRuntime) -> Iterator[Nva]:
-    with serving(make_app(runtime)) as url:
-        yield Nva(runtime, url)
-
-
-@pytest.fixture
-def lab(nva: Nva) -> Nva:
-    """Three connected NVEs, network blue, web-1 on nve1 and web-2 on nve2."""
-    inventory.apply(nva.runtime, inventory.parse(LAB))
-    for n in (1, 2, 3):
-        nva.runtime.connect(f"nve{n}", f"tap-{n}")
-    return nva
+__all__ = ["lab", "nva"]
 
 
 # --- registering ----------------------------------------------------------------------------------------------
@@ -262,116 +214,6 @@ def test_verify_that_finds_a_difference(lab: Nva) -> None:
     assert "1 differences" in text
     assert lab.json("nve verify nve1", client.FAILED)["in_sync"] is False
     lab.run("nve verify nve2 nve3")
-
-
-# --- moves ----------------------------------------------------------------------------------------------------
-def hypervisor(runtime: LiveRuntime, ok: bool = True) -> threading.Thread:
-    """Does its part of move 1 in the background: redirect, pause, activate; or gives up."""
-
-    def work() -> None:
-        from ryu_vmm import events as ev
-
-        runtime.until(lambda: 1 in runtime.state.moves and runtime.the(1).state is MoveState.PREPARED)
-        if not ok:
-            runtime.handle(ev.AbortRequested(1, "no room"))
-            return
-        runtime.plug("nve2", "tap-1")
-        runtime.handle(ev.RedirectRequested(1))
-        runtime.until(lambda: runtime.the(1).redirect == "in-force")
-        runtime.handle(ev.ActivationReported(1))
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    return thread
-
-
-def test_watching_a_move_to_its_end(lab: Nva) -> None:
-    helper = hypervisor(lab.runtime)
-    with ticking(lab.runtime):
-        text = lab.run("move start web-1 --to nve2 --watch").stdout
-    helper.join(5)
-    states = re.findall(r"^[\d:.]+ move 1 (\w+)", text, re.MULTILINE)
-    assert states == ["preparing", "prepared", "redirecting", "steering", "draining", "settled"]
-    assert "LEDGER" in text
-    assert re.search(r"not accounted for +0", text)
-    for nve, role in (("nve1", "source"), ("nve2", "destination")):
-        assert re.search(rf"{nve} +{role} +yes", text)
-    shown = lab.run("move show 1").stdout
-    assert "move 1: web-1 nve1 -> nve2" in shown
-    assert "1" in lab.run("move list").stdout
-    assert lab.json("move list --limit 1")["items"][0]["id"] == 1
-
-
-def test_watching_a_move_that_is_aborted(lab: Nva) -> None:
-    helper = hypervisor(lab.runtime, ok=False)
-    with ticking(lab.runtime):
-        text = lab.run("move start web-1 --to nve2 --watch", client.FAILED).stdout
-    helper.join(5)
-    assert "move 1 aborted (no room)" in text
-    assert lab.json("move watch 1", client.FAILED)["state"] == "aborted"
-
-
-def test_watching_on_a_terminal(lab: Nva, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "100")
-    helper = hypervisor(lab.runtime)
-    with ticking(lab.runtime):
-        text = lab.run("move start web-1 --to nve2 --watch").stdout
-    helper.join(5)
-    assert "\x1b[" in text
-    assert "settled" in text
-    assert "LEDGER" in text
-
-
-def test_watching_outlives_a_restart(lab: Nva, monkeypatch: pytest.MonkeyPatch) -> None:
-    lab.run("move start web-1 --to nve2")
-    real, broken = client.Client.get, []
-
-    def get(self: client.Client, path: str, **query: Any) -> Any:
-        if path == "/v1/moves/1" and 0 < len(broken) < 4:
-            broken.append(path)
-            raise client.Unreachable("no NVA: connection refused")
-        if not broken:
-            broken.append(path)
-        elif lab.runtime.the(1).open:
-            lab.run("move abort 1")
-        return real(self, path, **query)
-
-    monkeypatch.setattr(client.Client, "get", get)
-    monkeypatch.setattr(watch, "INTERVAL", 0.001)
-    result = lab.run("move watch 1", client.FAILED)
-    assert result.stderr.count("connection refused; waiting") == 1
-    assert "move 1 aborted" in result.stdout
-
-
-def test_watching_gives_up_in_the_end(lab: Nva, monkeypatch: pytest.MonkeyPatch) -> None:
-    lab.run("move start web-1 --to nve2")
-    real = client.Client.get
-    calls: list[str] = []
-
-    def get(self: client.Client, path: str, **query: Any) -> Any:
-        calls.append(path)
-        if len(calls) > 1:
-            raise client.Unreachable("no NVA: connection refused")
-        return real(self, path, **query)
-
-    monkeypatch.setattr(client.Client, "get", get)
-    monkeypatch.setattr(watch, "INTERVAL", 0.001)
-    monkeypatch.setattr(watch, "PATIENCE", 0.02)
-    lab.run("move watch 1", client.UNREACHABLE)
-
-
-def test_hooks_by_hand(lab: Nva) -> None:
-    started = lab.json("move start web-1 --to nve2 --request-id r1 --requested-by me --port eth0=tap-x")
-    assert (started["requested_by"], started["legs"][0]["destination"]["port"]) == ("me", "tap-x")
-    assert lab.json("move start web-1 --to nve2 --request-id r1")["id"] == started["id"]
-    lab.runtime.until(lambda: lab.runtime.the(1).state is MoveState.PREPARED)
-    lab.runtime.plug("nve2", "tap-x")
-    assert "move 1 is redirecting" in lab.run("move redirect 1").stdout
-    assert "move 1 is " in lab.run("move activate 1").stdout
-    lab.run("move abort 1", client.CONFLICT)
-    lab.run("move start web-2 --to nve3 --kind cold")
-    assert lab.json("move abort 2 --why changed")["history"][-1]["why"] == "changed"
 
 
 # --- files ----------------------------------------------------------------------------------------------------

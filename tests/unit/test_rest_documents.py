@@ -14,7 +14,7 @@ import httpx
 from live import LiveRuntime
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import TypeAdapter
-from test_rest import client, lab
+from rest_lab import client, lab
 from test_rest_moves import start, state_of
 
 from ryu_vmm import model

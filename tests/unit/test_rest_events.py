@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from live import LiveRuntime, serving
-from test_rest import client, lab, problem
+from rest_lab import client, lab, problem
 
 from ryu_vmm.rest import make_app, stream
 from ryu_vmm.runtime import EventLog

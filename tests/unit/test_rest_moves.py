@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from live import LiveRuntime
-from test_rest import client, lab, problem, vm
+from rest_lab import client, lab, problem, vm
 from world import mac, unicast
 
 from ryu_vmm import events as ev
