@@ -59,7 +59,8 @@ OPTIONS: list[Any] = [
     cfg.FloatOpt("flap_window", default=Settings().flap_window, min=1, help="Seconds; see flap_moves."),
     cfg.IntOpt("hold_packets", default=Settings().hold_packets, min=0,
                help="Packets that wait in the NVA, for each move, until the destination's port is there."),
-    cfg.IntOpt("keep_moves", default=Settings().keep_moves, min=1, help="Closed moves that are kept with their ledgers."),
+    cfg.IntOpt("keep_moves", default=Settings().keep_moves, min=1,
+               help="Closed moves that are kept with their ledgers."),
     cfg.FloatOpt("resync_pause", default=Settings().resync_pause, min=0.1,
                  help="Seconds before an NVE that refused a flow is read back and corrected."),
 ]  # fmt: skip
@@ -88,10 +89,9 @@ def sample() -> str:
     ]
     for option in OPTIONS:
         lines += [f"# {line}" for line in textwrap.wrap(option.help, 100)]
-        limits = [f"{word} {value}" for word, value in (("at least", option.type.min if hasattr(option.type, "min") else None),)
-                  if value is not None]  # fmt: skip
-        if limits:
-            lines.append(f"# ({', '.join(limits)})")
+        least = getattr(option.type, "min", None)
+        if least is not None:
+            lines.append(f"# (at least {least})")
         lines += [f"#{option.name} = {'' if option.default is None else option.default}", ""]
     return "\n".join(lines)
 

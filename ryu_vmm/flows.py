@@ -96,7 +96,7 @@ class Meter(NamedTuple):
     kind: str = "meter"
 
 
-Action = Union[Output, ToNva, SetField, Meter]
+Action = Output | ToNva | SetField | Meter
 #: (table, priority, match): what makes two flows the same entry of a switch.
 FlowKey = tuple[int, int, Match]
 

@@ -206,9 +206,10 @@ class Ledger:
     """The account of a move, from switch counters.
 
     redirected: left the source by the redirect; arrived: of these counted at the destination; lost: reached the
-    source while the VM was gone and no destination was known; held/held_lost: waited in the NVA for the destination's
-    port, and what found the waiting room full; late: redirected after every correspondent had confirmed; exact: counted
-    by meters, not by flow counters, which are blurred around changes. ``barriers``: seconds from the trigger to each NVE's barrier reply.
+    source while the VM was gone and no destination was known; held, held_lost: waited in the NVA for the
+    destination's port, and what found the waiting room full; late: redirected after every correspondent had
+    confirmed; exact: counted by meters, not by flow counters, which are blurred around changes. ``barriers``: seconds
+    from the trigger to each NVE's barrier reply. ``probes``: seconds until a probe had crossed, by path.
     """
 
     redirected_packets: int = 0

@@ -50,7 +50,7 @@ class Nva:
         self._registry = Registry(self._work)
         self.moves = Moves(self._work, self._prober, self._accounts)
         self.packets = Packets(self._work, self.moves, self._prober, self._accounts)
-        self.switches = Switches(self._work, self.moves, self._accounts, self.packets)
+        self.switches = Switches(self._work, self.moves, self._accounts, self.packets, self._prober)
         self._handlers = self._table()
 
     @property
@@ -124,11 +124,20 @@ class Nva:
             self._program(mark)
             mark = self.state.mark()
             if not self._work.awaiting:
-                return
+                break
             awaiting, self._work.awaiting = self._work.awaiting, []
             for number, concerned in awaiting:
                 if number in self.state.moves:
                     self.moves.waiting_for(number, concerned)
+        self._warm()
+
+    def _warm(self) -> None:
+        """Resolve the underlay paths of NVEs that have joined a network in this step."""
+        joined: dict[str, list[int]] = {}
+        for vni, nve in self.state.joined:
+            joined.setdefault(nve, []).append(vni)
+        for nve, networks in joined.items():
+            self._prober.warm(nve, networks)
 
     def _program(self, mark: int) -> None:
         """Compare the touched units' flows before and after the journal since ``mark``, and send the difference."""

@@ -49,7 +49,8 @@ class Packets:
         state = self._work.state
         name, purpose = state.by_dpid.get(event.dpid), why_of(event.cookie)
         if name is None or purpose is None:
-            return self._work.count("drop.foreign-packet-in")
+            self._work.count("drop.foreign-packet-in")
+            return
         why, about = purpose
         self._work.count(f"packet_in.{why.name.lower()}")
         try:
@@ -107,15 +108,17 @@ class Packets:
         answered = self.answer(nve, event.in_port, event.frame)
         if answered is not None:
             self._work.send(nve, (Output(event.in_port),), answered[0])
-            return None
+            return
         asker = self._interface_at(nve, event.in_port)
         if asker is None:
-            return self._work.count("drop.unknown-port")
+            self._work.count("drop.unknown-port")
+            return
         network = self._work.state.networks[asker.vni]
         kind = frames.classify(event.frame)
         known = kind in (Kind.GARP, Kind.DAD, Kind.ARP_PROBE)
         if not known and network.policy.unknown is Unknown.DROP:
-            return self._work.count("drop.unknown-target")
+            self._work.count("drop.unknown-target")
+            return
         self._work.count("resolve.flooded")
         self._flood(nve, asker.vni, event.in_port, event.frame)
 
@@ -149,7 +152,8 @@ class Packets:
         state = self._work.state
         port = state.by_number.get((nve, event.in_port))
         if port is None:
-            return self._work.count("drop.unknown-port")
+            self._work.count("drop.unknown-port")
+            return
         place = Place(nve, port)
         kind = frames.classify(event.frame)
         bound = role(state, nve, port)
@@ -158,11 +162,12 @@ class Packets:
             self._answer_rarp(nve, event, interface)
         if interface is None:
             self._stranger(place, event.frame, kind)
-            return None
+            return
         if bound.role is Role.HOME:
             return None  # the same epoch again changes nothing
         if why is Why.LIFE and about != heard_about(interface):
-            return self._work.count("announcement.late")
+            self._work.count("announcement.late")
+            return
         by = kind.name.lower().replace("_", "-") if kind is not Kind.OTHER else "data"
         if bound.role is Role.EXPECTED:
             active = state.active_move(interface.id)
@@ -178,7 +183,8 @@ class Packets:
         asked = frames.parse_rarp(event.frame).tha
         owner = self._work.state.by_mac.get((interface.vni, asked))
         if owner is None or not self._work.state.interfaces[owner].ipv4:
-            return self._work.count("drop.rarp-unknown")
+            self._work.count("drop.rarp-unknown")
+            return
         ip = self._work.state.interfaces[owner].ipv4[0]
         reply = frames.build_rarp_reply(interface.mac, _NO_IPV4, asked, ip)
         self._work.send(nve, (Output(event.in_port),), reply)
@@ -187,7 +193,8 @@ class Packets:
         """An announcement from a port of nobody: believed where the network of the one VM it fits says so."""
         state = self._work.state
         if kind not in _ANNOUNCEMENTS:
-            return self._work.count("drop.unbound-port")
+            self._work.count("drop.unbound-port")
+            return
         mac = frame[6:12]
         trusting: list[Network] = [n for n in state.networks.values() if n.policy.announcements is Trust.ANY]
         owners = [state.by_mac[(n.vni, mac)] for n in trusting if (n.vni, mac) in state.by_mac]
@@ -196,7 +203,7 @@ class Packets:
             self._believe(state.interfaces[fitting[0]], place, kind.name.lower().replace("_", "-"))
             if kind is Kind.RARP_REQUEST:
                 self.announce(state.interfaces[fitting[0]])
-            return None
+            return
         self._work.count("announcement.refused")
         self._work.report(
             "announcement.refused",
@@ -226,7 +233,8 @@ class Packets:
         ]
         if len(recent) >= settings.flap_moves:
             self._work.count("announcement.flapping")
-            self._work.report("interface.frozen", interface=interface.id, nve=place.nve, port=place.port, moves=len(recent))
+            frozen = {"interface": interface.id, "nve": place.nve, "port": place.port, "moves": len(recent)}
+            self._work.report("interface.frozen", **frozen)
             return
         self._moves.announced(interface, place, by)
 
@@ -237,7 +245,8 @@ class Packets:
         key = state.by_mac.get((vni, frame[0:6]))
         session = self._work.session(nve)
         if key is None or session is None or session.tunnel is None:
-            return self._work.count("drop.unknown-destination")
+            self._work.count("drop.unknown-destination")
+            return
         state.put("pulled", (nve, key), True)
         way = path(state, nve, target(state, state.interfaces[key]).nve)
         if way is not None:
@@ -247,13 +256,14 @@ class Packets:
         """A packet came to the destination before the VM's port did."""
         move = self._work.state.moves.get(number)
         if move is None:
-            return self._work.count("drop.hold-closed")
+            self._work.count("drop.hold-closed")
+            return
         for leg in move.legs:
             if self._work.state.interfaces[leg.interface].mac == frame[0:6]:
                 port = self._work.state.port_at(leg.dst)
                 if port is not None:
                     self._work.send(port.nve, (Output(port.number),), frame)
-                    return None
+                    return
         waiting = self._held.setdefault(number, deque())
         full = len(waiting) >= self._work.settings.hold_packets
         if not full:
@@ -286,15 +296,16 @@ class Packets:
         state = self._work.state
         move = state.moves.get(number)
         if move is None or not move.open:
-            return None
+            return
         if why is Why.STALE:
             self._bring(nve, event.frame, number)
             if move.redirect is Redirect.NONE:
                 self._moves.late_redirect(number)
-            return None
+            return
         sender = next((n.name for n in state.nves.values() if event.tun_src in (n.ipv4, n.ipv6)), None)
         if event.tun_src is None or sender is None:
-            return self._work.count("drop.unknown-tunnel-source")
+            self._work.count("drop.unknown-tunnel-source")
+            return
         self._accounts.corrected(number, sender)
         self._moves.sample(number, False)
         self._work.report("correspondent.stale", move=number, nve=sender, source=nve)

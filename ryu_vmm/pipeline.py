@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from .flows import IN_PORT, Action, Flow, FlowKey, Match, Meter, Output, SetField, ToNva, match, set_field
-from .model import MARK_BASE, MARKS, METER_SLOTS, Distribution, Interface, Leg, Move, Place, Redirect
+from .model import MARK_BASE, MARKS, METER_SLOTS, PROBE_VNI, Distribution, Interface, Leg, Move, Place, Redirect
 from .state import State, Unit
 
 
@@ -251,6 +251,9 @@ def _base(tunnel: int | None) -> Iterator[Flow]:
     yield drop(CLASSIFY, 0, (), Drop.UNKNOWN_PORT)
     if tunnel is not None:
         yield drop(CLASSIFY, 10, match(in_port=tunnel), Drop.UNKNOWN_VNI)
+        # Frames that only resolve the underlay's neighbors end here, and are no drops.
+        on = match(in_port=tunnel, eth_type=ETH_PROBE, tun_id=PROBE_VNI)
+        yield Flow(CLASSIFY, 15, on, cookie=cookie(Why.BASE))
     yield drop(ADMIT, 220, match(vlan_vid=(0x1000, 0x1000)), Drop.VLAN_TAGGED)
     yield drop(ADMIT, 210, match(eth_dst=(b"\x01\x80\xc2\0\0\0", b"\xff" * 5 + b"\xf0")), Drop.LINK_LOCAL_CONTROL)
     yield drop(ADMIT, 0, (), Drop.SPOOFED_MAC)
@@ -326,7 +329,9 @@ def _interface(state: State, nve: str, tunnel: int | None, key: str) -> Iterator
     yield from _remote(state, nve, tunnel, interface, to)
 
 
-def _remote(state: State, nve: str, tunnel: int | None, interface: Interface, to: dict[str, int | bytes]) -> Iterator[Flow]:
+def _remote(
+    state: State, nve: str, tunnel: int | None, interface: Interface, to: dict[str, int | bytes]
+) -> Iterator[Flow]:
     way = path(state, nve, interface.location.nve)
     if way is None or tunnel is None:
         return

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from .model import PROBE_VNI, Move
@@ -18,6 +19,8 @@ from .wire import frames
 from .work import Work
 
 Pair = tuple[str, str]
+#: NVEs with more peers than that are left to resolve their underlay neighbors by themselves.
+WARM_PEERS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,7 @@ class Prober:
         self._work = work
         self._secret = secrets.token_bytes(16)
         self._nonces: dict[bytes, tuple[int, Pair]] = {}
+        self._warmed: dict[str, set[str]] = {}
 
     def start(self, move: Move) -> bool:
         """Send the first probes of a move; True if there is nothing to prove."""
@@ -63,6 +67,35 @@ class Prober:
             self._nonces[nonce] = (move.id, pair)
             self._work.send(here, tunnel_to(way, PROBE_VNI, session.tunnel), frames.build_probe(nonce, mtu))
         state.put("clock", ("probe", move.id), self._work.now + settings.probe_interval)
+
+    def warm(self, nve: str, networks: Iterable[int]) -> None:
+        """Have the underlay resolve the paths between an NVE and its peers in some networks, both ways.
+
+        A userspace datapath drops the packet that has to wait for an underlay neighbor; better a frame of ours than a
+        guest's first. Nothing waits for these frames: the receiver drops them.
+        """
+        state = self._work.state
+        peers: set[str] = set()
+        for vni in networks:
+            peers.update(state.members(vni))
+        peers -= {nve} | self._warmed.get(nve, set())
+        session = self._work.session(nve)
+        if session is None or session.tunnel is None or len(peers) > WARM_PEERS:
+            return
+        frame = frames.build_probe(bytes(16), 64)
+        for peer in sorted(peers):
+            other, there, back = self._work.session(peer), path(state, nve, peer), path(state, peer, nve)
+            if other is None or other.tunnel is None or there is None or back is None:
+                continue
+            self._warmed.setdefault(nve, set()).add(peer)
+            self._warmed.setdefault(peer, set()).add(nve)
+            self._work.send(nve, tunnel_to(there, PROBE_VNI, session.tunnel), frame)
+            self._work.send(peer, tunnel_to(back, PROBE_VNI, other.tunnel), frame)
+
+    def cool(self, nve: str) -> None:
+        """An NVE's connection is new: what it had resolved is not known."""
+        for peer in self._warmed.pop(nve, set()):
+            self._warmed[peer].discard(nve)
 
     def returned(self, nve: str, nonce: bytes) -> int | None:
         """A probe arrived at ``nve``. The move whose last missing path that was, or None."""

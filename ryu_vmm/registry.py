@@ -53,7 +53,8 @@ class Registry:
             raise NotFound(f"there is no NVE {name}", nve=name)
         homes = sorted({i.vm for i in state.interfaces.values() if i.location.nve == name})
         if homes:
-            raise Conflict(f"{len(homes)} VMs are located on NVE {name}, {homes[0]} among them", nve=name, vms=homes[:20])
+            message = f"{len(homes)} VMs are located on NVE {name}, {homes[0]} among them"
+            raise Conflict(message, nve=name, vms=homes[:20])
         for move in state.open_moves():
             if name in (move.source, move.destination):
                 raise Conflict(f"move {move.id} involves NVE {name}", nve=name, move=move.id)
@@ -157,10 +158,11 @@ class Registry:
             (self._at(interface.location), f"port {interface.location.port} on {interface.location.nve}", "port"),
         ]
         for ip in (*interface.ipv4, *interface.ipv6):
-            rivals.append((state.by_ip.get((interface.vni, ip)), addresses.format_ip(ip), "address"))
+            rivals += [(state.by_ip.get((interface.vni, ip)), addresses.format_ip(ip), "address")]
         for holder, what, field in rivals:
             if holder is not None and holder != interface.id:
-                raise Conflict(f"{what} in network {network} belongs to {holder}", interface=holder, field=f"{where}.{field}")
+                message = f"{what} in network {network} belongs to {holder}"
+                raise Conflict(message, interface=holder, field=f"{where}.{field}")
         for other in siblings:
             same = other.vni == interface.vni
             if other.location == interface.location:

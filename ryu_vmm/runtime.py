@@ -191,7 +191,8 @@ class Runtime:
 
     def _report(self, kind: str, fields: dict[str, object]) -> None:
         if LOG.isEnabledFor(logging.INFO):
-            LOG.info("%s %s", kind, " ".join([f"{name}={value}" for name, value in fields.items() if value is not None]))
+            text = " ".join([f"{name}={value}" for name, value in fields.items() if value is not None])
+            LOG.info("%s %s", kind, text)
         self.log.append(self.now(), kind, fields)
 
     # --- questions to switches ----------------------------------------------------------------------------------------

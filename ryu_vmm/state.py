@@ -28,7 +28,8 @@ class State:
 
     Tables (read freely, write with :meth:`put` only): ``nves`` by name, ``networks`` by VNI, ``vms`` by name,
     ``interfaces`` by id, ``moves`` by id, ``ports`` by (NVE, name), ``sessions`` by NVE, ``pulled`` by (NVE,
-    interface id), ``gone`` by interface id (the slot of the meter that counts what is lost while its port is gone), ``generations`` by NVE: (programmed, realised), ``waits``, ``clock`` and ``probes`` by move id.
+    interface id), ``gone`` by interface id (the slot of the meter that counts what is lost while its port is gone),
+    ``generations`` by NVE: (programmed, realised), ``waits`` and ``probes`` by move id, ``clock`` by (kind, key).
     """
 
     def __init__(self) -> None:
@@ -68,6 +69,8 @@ class State:
         self._journal: list[tuple[str, Any, Any, Any]] = []
         self._quiet = False
         self.touched: dict[str, set[Unit]] = defaultdict(set)
+        #: (VNI, NVE) that joined in this step
+        self.joined: list[tuple[int, str]] = []
 
     # --- reading ----------------------------------------------------------------------------------------------------
     @property
@@ -142,6 +145,7 @@ class State:
         """Start a step: forget the previous journal and what it touched."""
         self._journal.clear()
         self.touched.clear()
+        self.joined.clear()
 
     def mark(self) -> int:
         """A position in the journal, for :meth:`rewind`."""
@@ -377,6 +381,8 @@ class State:
             self._networks_of[nve].discard(vni)
         if self._quiet:
             return
+        if after:
+            self.joined.append((vni, nve))
         moves = [("move", m.id) for m in self.open_moves() if any(leg.vni == vni for leg in m.legs)]
         self._touch_everywhere(vni, ("vn", vni), *moves)
         self.touch(nve, ("vn", vni), *moves, *(("if", i) for i in self.in_network(vni)))

@@ -119,7 +119,8 @@ class SqliteStore:
         if version == 0:
             if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 raise StoreUnavailable(f"{self.path} is some other program's database", path=str(self.path))
-            self._db.execute("CREATE TABLE record (kind TEXT, key TEXT, doc TEXT, PRIMARY KEY (kind, key)) WITHOUT ROWID")
+            columns = "kind TEXT, key TEXT, doc TEXT, PRIMARY KEY (kind, key)"
+            self._db.execute(f"CREATE TABLE record ({columns}) WITHOUT ROWID")
             self._db.execute(f"PRAGMA user_version={_VERSION}")
 
     def load(self) -> Iterator[Row]:

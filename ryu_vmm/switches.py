@@ -24,6 +24,7 @@ from .model import Place, Port, Session
 from .moves import Moves
 from .packets import Packets
 from .pipeline import COOKIE_MASK, COOKIE_OURS, desired, is_tunnel_to_tunnel, why_of
+from .probes import Prober
 from .rendering import describe
 from .work import Work
 
@@ -44,11 +45,14 @@ def difference(installed: dict[FlowKey, Flow], wanted: dict[FlowKey, Flow]) -> t
 class Switches:
     """Handlers of switch events other than packets."""
 
-    def __init__(self, work: Work, moves: Moves, accounts: Accounts, packets: Packets) -> None:
+    def __init__(
+        self, work: Work, moves: Moves, accounts: Accounts, packets: Packets, prober: Prober
+    ) -> None:
         self._work = work
         self._moves = moves
         self._accounts = accounts
         self._packets = packets
+        self._prober = prober
         #: Switches that connected with a datapath id nobody registered, with their ports and meters.
         self.strangers: dict[int, tuple[tuple[PortInfo, ...], int]] = {}
         self._asked_at: dict[str, int] = {}
@@ -236,6 +240,8 @@ class Switches:
         installed = {s.flow.key: s.flow for s in stats if why_of(s.flow.cookie) is not None}
         self.program(name, difference(installed, desired(state, name)))
         state.touched.pop(name, None)
+        self._prober.cool(name)
+        self._prober.warm(name, tuple(state.networks_of(name)))
         self._work.report("nve.synchronised", nve=name, flows=len(installed))
 
     def program(self, name: str, changes: tuple[FlowChange, ...], generation: int | None = None) -> None:

@@ -95,7 +95,8 @@ class VmmDatapath(Connection):
             hub.spawn(self.board.emit, event)  # not from within a call of the sink's own
 
         before, after = self._meters.around(changes, xid)
-        self.send(before)
+        if before:
+            self.send(before)
         self._outbox.put_changes(changes, xid, refused)
         self.send(after + openflow.encode_barrier(barrier))
 

@@ -40,7 +40,7 @@ class Meters:
             return True
         if xid not in self.readings:
             return False
-        token, found = self.readings[xid]
+        _, found = self.readings[xid]
         part, more = wire.decode_meter_stats(message)
         found.update(part)
         if not more:

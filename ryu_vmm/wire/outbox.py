@@ -54,6 +54,8 @@ class Outbox:
 
     def put(self, data: bytes) -> None:
         """Append bytes."""
+        if not data:
+            return  # an empty write would look like nothing left to write
         self._waiting.append(data)
         self.size += len(data)
 
