@@ -54,6 +54,10 @@ class AttachLink(Link):  # type: ignore[misc]
         """Stop the VM's traffic. Returns `at` and how many queued frames were still delivered (`drained`)."""
         raise NotImplementedError
 
+    def await_quiet(self, quiet: float, deadline: float) -> None:
+        """Let the VM run on until nothing has reached it for `quiet` seconds, or until `deadline` seconds are over."""
+        time.sleep(quiet)
+
     def leave(self) -> dict[str, Any]:
         """Remove the source's port. Returns `at` and how many frames were lost with it (`left`)."""
         raise NotImplementedError
@@ -115,6 +119,16 @@ class TapLink(AttachLink):
 
     def pause(self) -> dict[str, Any]:
         return self.vm.lab.vnic.ask("pause", vm=self.vm.name)
+
+    def await_quiet(self, quiet: float, deadline: float) -> None:
+        started = changed = now = time.monotonic()
+        before = -1
+        while now - changed < quiet and now - started < deadline:
+            received = self.vm.lab.vnic.ask("counts")["vms"][self.vm.name]["to_guest"]
+            now = time.monotonic()
+            if received != before:
+                before, changed = received, now
+            time.sleep(min(0.002, quiet))
 
     def leave(self) -> dict[str, Any]:
         self.nve.unplug(self.port)

@@ -52,7 +52,7 @@ class MoveReport:
 
 def move(
     net: OverlayNet, vm: VM, to: NVE | str, *, announce: str = "garp-request", planned: bool | None = None,
-    pause: float = 0.05, kind: str = "hot", drain: float = 0.02, tap_first: bool = False, deadline: float = 15.0,
+    pause: float = 0.05, kind: str = "hot", quiet: float = 0.02, tap_first: bool = False, deadline: float = 15.0,
     settle: float | None = None, **request: Any,
 ) -> MoveReport:
     """Move a VM to another NVE and say what happened when.
@@ -61,8 +61,10 @@ def move(
     activated over REST instead, as an orchestrator does it.
     planned: the NVA is asked first, tells when the destination is prepared, and is told of the pause before it
     happens; otherwise the port goes, comes up elsewhere, and announces itself. Default: whether the net has a `rest`.
-    pause: least time in seconds between pause and resume. drain: how long the guest runs on at the source after the
-    redirect is in force, before it is paused: packets that were under way to the source still reach it.
+    pause: least time in seconds between pause and resume.
+    quiet: once the redirect is in force the guest runs on at the source until nothing has reached it for so many
+    seconds (1 s at most), so that what was under way to the source is not lost. Open vSwitch may go on forwarding
+    the old way for some milliseconds after it has confirmed a change.
     kind: hot or cold; a cold VM is off between the NVEs, with a port nowhere.
     tap_first: the destination's tap is there before the move is asked for, else after; in an unplanned move,
     before the source's port goes, else after.
@@ -84,7 +86,8 @@ def move(
         if rest is not None:
             _ask(rest, report, vm, dst, tap_first, deadline, request, undo)
             if kind == "hot":
-                time.sleep(drain)  # part of the protocol modelled here, not a wait for a condition
+                vm.attachment.await_quiet(quiet, deadline=1.0)
+                report.mark("quiet")
         elif kind == "hot" and tap_first:
             _prepare(report, vm, dst, undo)
         undo.pop_all()  # past this line there is no way back to the source

@@ -215,3 +215,88 @@ def _tag(pair: Pair) -> int:
         if vn.name == pair.source.spec.vn:
             return int(vn.vni)
     raise TopologyError(f"{pair.source.name}: no VN {pair.source.spec.vn}")
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A TCP connection from one VM to another: `stream` (records both ways, `rate` per second) or `idle`."""
+
+    client: VM
+    server: VM
+    kind: Literal["stream", "idle"] = "stream"
+    family: Family = 4
+    rate: float = 200.0
+    interval: float = 0.5
+
+    @property
+    def name(self) -> str:
+        """For people: vm1 to vm2, IPv4, idle."""
+        return f"{self.client.name} to {self.server.name}, IPv{self.family}, {self.kind}"
+
+
+@dataclass(frozen=True)
+class StreamResult:
+    """What came of one connection: what each end saw (see `tcpstream.Seen`), and the worst of both."""
+
+    name: str
+    client: dict[str, Any]
+    server: dict[str, Any]
+
+    @property
+    def errors(self) -> list[str]:
+        """Everything that went wrong: wrong or missing records, resets, ends."""
+        return [*self.client["errors"], *self.server["errors"]]
+
+    @property
+    def records(self) -> int:
+        """Records that arrived intact and in order, both directions together."""
+        return int(self.client["records"] + self.server["records"])
+
+    @property
+    def stall(self) -> float:
+        """The longest time, in seconds, that either end waited for data."""
+        return float(max(self.client["stall"], self.server["stall"]))
+
+
+class TcpSession:
+    """TCP connections that are opened once and kept; `start()`, whatever is to be survived, `stop()`."""
+
+    def __init__(self, streams: Sequence[Stream], port: int = PORT + 1) -> None:
+        self.streams, self.port = list(streams), port
+        self._temporary = tempfile.TemporaryDirectory(prefix="ryu_vmm-tcp-")
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> TcpSession:
+        """Open all connections. Raises TopologyError."""
+        specs = []
+        for number, stream in enumerate(self.streams):
+            to = stream.server.spec.ip if stream.family == 4 else stream.server.spec.ip6
+            specs.append({
+                "name": f"{number}", "kind": stream.kind, "to": to, "port": self.port + number,
+                "server": stream.server.namespace, "client": stream.client.namespace, "rate": stream.rate,
+                "interval": stream.interval,
+            })
+        self._process = start_process("tcpstream", {"streams": specs}, self._temporary.name)
+        return self
+
+    def stop(self) -> list[StreamResult]:
+        """Count. Raises TopologyError."""
+        assert self._process is not None
+        process, self._process = self._process, None
+        got = finish(process, "tcpstream", self._temporary.name)
+        self._temporary.cleanup()
+        return [
+            StreamResult(stream.name, got[f"{number}"]["client"], got[f"{number}"]["server"])
+            for number, stream in enumerate(self.streams)
+        ]
+
+    def __enter__(self) -> TcpSession:
+        return self.start()
+
+    def __exit__(self, *_exc: object) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            if self._process.stdout is not None:
+                self._process.stdout.close()
+        self._temporary.cleanup()

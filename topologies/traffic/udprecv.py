@@ -13,18 +13,17 @@ from __future__ import annotations
 import gc
 import json
 import select
-import signal
 import socket
 import struct
 import sys
 import time
 from array import array
 from contextlib import nullcontext
-from types import FrameType
 from typing import Any
 
 from topologies import netns
 from topologies.traffic.packet import HEADER, MAGIC, PORT
+from topologies.traffic.stopping import Stopping
 
 _BUFFER = 16 << 20  # bytes; a resumed VM gets its whole queue at once
 _SO_MEMINFO, _MEMINFO_DROPS = 55, 8
@@ -99,40 +98,34 @@ class Listener:
         return int(struct.unpack(f"{len(info) // 4}I", info)[_MEMINFO_DROPS])
 
 
-class Stopped(Exception):
-    """SIGTERM arrived."""
-
-
-def _stop(_number: int, _frame: FrameType | None) -> None:
-    raise Stopped
-
-
-def _receive(poll: select.epoll, listeners: dict[int, Listener], until_quiet: float | None) -> None:
-    """Receive for ever, or until nothing came for `until_quiet` seconds."""
-    started = time.monotonic()
-    while True:
-        ready = poll.poll(-1 if until_quiet is None else until_quiet)
-        if until_quiet is not None and (not ready or time.monotonic() - started > _LONGEST_WAIT):
+def _receive(poll: select.epoll, listeners: dict[int, Listener], stopping: Stopping, quiet: float) -> None:
+    """Receive until stopped, and then until nothing came for `quiet` seconds."""
+    while not stopping.requested:
+        for fd, _ in poll.poll():
+            if fd in listeners:
+                listeners[fd].read()
+    poll.unregister(stopping.fileno())
+    stopped = time.monotonic()
+    while time.monotonic() - stopped < _LONGEST_WAIT:
+        ready = poll.poll(quiet)
+        if not ready:
             return
         for fd, _ in ready:
             listeners[fd].read()
 
 
-def run(config: dict[str, Any]) -> dict[str, Any]:
+def run(config: dict[str, Any], stopping: Stopping) -> dict[str, Any]:
     """Receive until SIGTERM and then until it is quiet; returns the counts and where the files are."""
     listeners = {}
     poll = select.epoll()
+    poll.register(stopping.fileno(), select.EPOLLIN)
     for spec in config["listeners"]:
         listener = Listener(spec)
         listeners[listener.sock.fileno()] = listener
         poll.register(listener.sock.fileno(), select.EPOLLIN)
     gc.disable()
     print(json.dumps({"ready": True}), flush=True)
-    try:
-        _receive(poll, listeners, None)
-    except Stopped:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    _receive(poll, listeners, config.get("quiet", 1.0))
+    _receive(poll, listeners, stopping, config.get("quiet", 1.0))
     cpu = time.process_time()
     flows = [flow for listener in listeners.values() for flow in listener.flows.values()]
     return {
@@ -150,8 +143,7 @@ def main() -> None:
     """The command line; see the module's text."""
     with open(sys.argv[1], encoding="utf-8") as file:
         config = json.load(file)
-    signal.signal(signal.SIGTERM, _stop)
-    print(json.dumps(run(config)), flush=True)
+    print(json.dumps(run(config, Stopping())), flush=True)
 
 
 if __name__ == "__main__":

@@ -14,16 +14,15 @@ from __future__ import annotations
 import ctypes
 import gc
 import json
-import signal
 import socket
 import sys
 import time
 from contextlib import nullcontext
-from types import FrameType
 from typing import Any
 
 from topologies import netns
 from topologies.traffic.packet import HEADER, MAGIC, PORT
+from topologies.traffic.stopping import Stopping
 
 _CATCH_UP = 2  # datagrams of one flow in one turn
 _PR_SET_TIMERSLACK = 29
@@ -72,19 +71,7 @@ class Sender:
             self.due += self.period
 
 
-class _Stop:
-    """Set by SIGTERM and looked at between turns: an exception could fall between a datagram and its count."""
-
-    asked = False
-
-    def __call__(self, _number: int, _frame: FrameType | None) -> None:
-        self.asked = True
-
-
-stop = _Stop()
-
-
-def run(config: dict[str, Any]) -> dict[str, Any]:
+def run(config: dict[str, Any], stopping: Stopping) -> dict[str, Any]:
     """Send until stopped or until the duration is over; returns what was sent."""
     senders = [Sender(**flow) for flow in config["flows"]]
     ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1000, 0, 0, 0)
@@ -95,7 +82,7 @@ def run(config: dict[str, Any]) -> dict[str, Any]:
         sender.due = start
     worst = 0
     gc.disable()
-    while not stop.asked:
+    while not stopping.requested:
         due = min(sender.due for sender in senders)
         now = time.monotonic_ns()
         if due > now:
@@ -118,9 +105,9 @@ def main() -> None:
     """The command line; see the module's text."""
     with open(sys.argv[1], encoding="utf-8") as file:
         config = json.load(file)
-    signal.signal(signal.SIGTERM, stop)
+    stopping = Stopping()
     print(json.dumps({"ready": True}), flush=True)
-    print(json.dumps(run(config)), flush=True)
+    print(json.dumps(run(config, stopping)), flush=True)
 
 
 if __name__ == "__main__":
