@@ -1,9 +1,9 @@
 """Larger receive buffers for the packet sockets of a vswitchd with the userspace datapath.
 
-Its main thread forwards and also reconfigures, so now and then it does not read for some tens of milliseconds. What
-arrives meanwhile waits in the kernel's packet sockets, 256 small frames each by default: 64 ms at 4,000 frames/s.
-OVS has no setting for it, and the system-wide default is not ours to change; so the sockets themselves are borrowed
-for a moment (`pidfd_getfd`, Linux 5.6) and widened.
+Its main thread forwards and also reconfigures, so now and then it does not read for some tens of
+milliseconds. What arrives meanwhile waits in the kernel's packet sockets, 256 small frames each by default:
+64 ms at 4,000 frames/s. OVS has no setting for it, and the system-wide default is not ours to change; so the
+sockets themselves are borrowed for a moment (`pidfd_getfd`, Linux 5.6) and widened.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python -m topologies.cleanup            remove what dead topologies left
     python -m topologies.cleanup --list     only say what there is
 
-A process is ended only if its pid, its start time and its command line are the recorded ones; a namespace is removed
-only if its name is recorded. Run directories whose owner is alive are left alone.
+A process is ended only if its pid, its start time and its command line are the recorded ones; a namespace is
+removed only if its name is recorded. Run directories whose owner is alive are left alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
 """The NVA as a Mininet controller: `--controller nva`, or `OverlayNet(controller=NVA)`."""
+# ruff: noqa: N802 (Mininet's names)
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ class ControllerAddress:
     def __init__(self, name: str, ip: str = "127.0.0.1", port: int = 6653) -> None:
         self.name, self._ip, self.port = name, ip, port
 
-    def IP(self) -> str:  # noqa: N802 (Mininet's name)
+    def IP(self) -> str:
         """The address."""
         return self._ip
 
@@ -49,9 +50,11 @@ def ryu_manager() -> str:
 
 
 class NVA(ControllerAddress):
-    """Runs `ryu-manager ryu_vmm` on loopback with a store and a log of its own, and ends it with the topology.
+    """Runs `ryu-manager ryu_vmm` on loopback with a store and a log of its own, and ends it with the
+    topology.
 
-    port: OpenFlow. rest_port: REST. options: more lines for the [vmm] section of its configuration, as a dict.
+    port: OpenFlow. rest_port: REST. options: more lines for the [vmm] section of its configuration, as a
+    dict.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """The frames with which a VM announces itself at its new place.
 
-ARP: RFC 826, announcements as in RFC 5227 section 3; neighbor advertisement: RFC 4861 section 7.2.6; RARP: RFC 903,
-sent by hypervisors that know the MAC address only. Kept apart from the NVA's own codecs on purpose: the test bed
-must not inherit their mistakes.
+ARP: RFC 826, announcements as in RFC 5227 section 3; neighbor advertisement: RFC 4861 section 7.2.6; RARP:
+RFC 903, sent by hypervisors that know the MAC address only. Kept apart from the NVA's own codecs on purpose:
+the test bed must not inherit their mistakes.
 """
 
 from __future__ import annotations
@@ -43,14 +43,16 @@ def rarp(mac: str) -> bytes:
 
 def checksum(data: bytes) -> int:
     """The Internet checksum (RFC 1071)."""
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data if len(data) % 2 == 0 else data + b"\0"))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data if len(data) % 2 == 0 else data + b"\0"))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
 
 
 def unsolicited_na(mac: str, ip: str) -> bytes:
-    """An unsolicited neighbor advertisement to all nodes, with the override flag and the target's link address."""
+    """An unsolicited neighbor advertisement to all nodes, with the override flag and the target's link
+    address.
+    """
     own, source = _mac(mac), socket.inet_pton(socket.AF_INET6, ip)
     body = struct.pack("!BBHI", 136, 0, 0, 0x20000000) + source + b"\x02\x01" + own
     pseudo = source + _ALL_NODES + struct.pack("!II", len(body), 58)

@@ -1,7 +1,7 @@
 """Talking to a helper process: JSON lines over a socket pair, one answer per request.
 
-The topology's Python process stays free while the helpers (vnic, relay) move frames and bytes. A helper ends by
-itself when its parent does: the socket closes.
+The topology's Python process stays free while the helpers (vnic, relay) move frames and bytes. A helper ends
+by itself when its parent does: the socket closes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class Helper:
         self._run = run
         self._lock = threading.Lock()
         ours, theirs = socket.socketpair()
-        # -S and no user site: the helpers need the standard library only, and start three times faster without
+        # -S and no user site: the helpers need the standard library only, and start three times faster
+        # without
         self.process = run.spawn(
             [sys.executable, "-S", "-m", f"topologies.{module}", str(theirs.fileno())],
             env={"PYTHONPATH": ROOT}, pass_fds=[theirs.fileno()], log=f"{module}.log",

@@ -43,7 +43,9 @@ class AttachLink(Link):  # type: ignore[misc]
         raise NotImplementedError
 
     def prepare(self, nve: NVE) -> float:
-        """Make the port at the destination, where that is possible before the VM is there; the time it was up."""
+        """Make the port at the destination, where that is possible before the VM is there; the time it was
+        up.
+        """
         raise NotImplementedError
 
     def unprepare(self, nve: NVE) -> None:
@@ -55,7 +57,9 @@ class AttachLink(Link):  # type: ignore[misc]
         raise NotImplementedError
 
     def await_quiet(self, quiet: float, deadline: float) -> None:
-        """Let the VM run on until nothing has reached it for `quiet` seconds, or until `deadline` seconds are over."""
+        """Let the VM run on until nothing has reached it for `quiet` seconds, or until `deadline` seconds are
+        over.
+        """
         time.sleep(quiet)
 
     def leave(self) -> dict[str, Any]:
@@ -91,12 +95,14 @@ class AttachLink(Link):  # type: ignore[misc]
 
 
 class TapLink(AttachLink):
-    """A VM's NIC as QEMU makes it: a tap at the hypervisor, whose queue holds what comes while the VM is paused.
+    """A VM's NIC as QEMU makes it: a tap at the hypervisor, whose queue holds what comes while the VM is
+    paused.
 
-    The VM's tap exists at every NVE from the start, up and promiscuous, and is plugged into `br-int` where the VM is.
-    A hypervisor would make it when the VM comes and delete it when the VM has gone; but each such link event makes
-    OVS (3.1, userspace datapath) read its routes anew, and a revalidation in that moment finds none and turns tunnel
-    flows into drops for some milliseconds, also those of VMs that do not move. What OpenFlow shows is the same.
+    The VM's tap exists at every NVE from the start, up and promiscuous, and is plugged into `br-int` where
+    the VM is. A hypervisor would make it when the VM comes and delete it when the VM has gone; but each such
+    link event makes OVS (3.1, userspace datapath) read its routes anew, and a revalidation in that moment
+    finds none and turns tunnel flows into drops for some milliseconds, also those of VMs that do not move.
+    What OpenFlow shows is the same.
     """
 
     def _attach(self) -> None:
@@ -148,7 +154,9 @@ class TapLink(AttachLink):
 
 
 class VethLink(AttachLink):
-    """A container's veth pair. Its hypervisor end itself moves: the carrier is lost in between, sockets live on."""
+    """A container's veth pair. Its hypervisor end itself moves: the carrier is lost in between, sockets live
+    on.
+    """
 
     def _attach(self) -> None:
         spec = self.vm.spec

@@ -57,22 +57,21 @@ def move(
 ) -> MoveReport:
     """Move a VM to another NVE and say what happened when.
 
-    announce: garp-request, garp-reply, na, rarp, both (garp-request and na) or none; with `none` a planned move is
-    activated over REST instead, as an orchestrator does it.
-    planned: the NVA is asked first, tells when the destination is prepared, and is told of the pause before it
-    happens; otherwise the port goes, comes up elsewhere, and announces itself. Default: whether the net has a `rest`.
-    pause: least time in seconds between pause and resume.
-    quiet: once the redirect is in force the guest runs on at the source until nothing has reached it for so many
-    seconds (1 s at most), so that what was under way to the source is not lost. Open vSwitch may go on forwarding
-    the old way for some milliseconds after it has confirmed a change.
-    kind: hot or cold; a cold VM is off between the NVEs, with a port nowhere.
-    tap_first: the destination's tap is there before the move is asked for, else after; in an unplanned move,
-    before the source's port goes, else after.
-    deadline: for each answer of the NVA, in seconds. settle: also wait so long for `settled`.
-    Whatever else is given goes into the request for the move (request_id, requested_by).
+    announce: garp-request, garp-reply, na, rarp, both (garp-request and na) or none; with `none` a planned
+    move is activated over REST instead, as an orchestrator does it. planned: the NVA is asked first, tells
+    when the destination is prepared, and is told of the pause before it happens; otherwise the port goes,
+    comes up elsewhere, and announces itself. Default: whether the net has a `rest`. pause: least time in
+    seconds between pause and resume. quiet: once the redirect is in force the guest runs on at the source
+    until nothing has reached it for so many seconds (1 s at most), so that what was under way to the source
+    is not lost. Open vSwitch may go on forwarding the old way for some milliseconds after it has confirmed a
+    change. kind: hot or cold; a cold VM is off between the NVEs, with a port nowhere. tap_first: the
+    destination's tap is there before the move is asked for, else after; in an unplanned move, before the
+    source's port goes, else after. deadline: for each answer of the NVA, in seconds. settle: also wait so
+    long for `settled`. Whatever else is given goes into the request for the move (request_id, requested_by).
 
-    Raises TopologyError where the move makes no sense, ApiError where the NVA refuses, NotReady when it is late. The
-    VM runs afterwards in any case: at the source if the pause had not come yet, else at the destination.
+    Raises TopologyError where the move makes no sense, ApiError where the NVA refuses, NotReady when it is
+    late. The VM runs afterwards in any case: at the source if the pause had not come yet, else at the
+    destination.
     """
     dst = net.nve(to)
     src = vm.nve

@@ -1,4 +1,5 @@
 """The overlay network: Mininet with namespaces, daemons and helpers of its own, and moving VMs."""
+# ruff: noqa: N802 (Mininet's names)
 
 from __future__ import annotations
 
@@ -48,7 +49,8 @@ class OverlayNet(Mininet):  # type: ignore[misc]
         datapath: str | None = None, **params: Any,
     ) -> None:
         ensureRoot()
-        # Mininet would now set system-wide limits and sysctls, and later end X terminals by name: not ours to do
+        # Mininet would now set system-wide limits and sysctls, and later end X terminals by name: not ours to
+        # do
         Mininet.inited = True
         if topo is None:
             topo = OverlayTopo(
@@ -77,20 +79,20 @@ class OverlayNet(Mininet):  # type: ignore[misc]
 
     # --- building -------------------------------------------------------------------------------------
 
-    def addHost(self, name: str, cls: Any = None, **params: Any) -> Any:  # noqa: N802 (Mininet's name)
+    def addHost(self, name: str, cls: Any = None, **params: Any) -> Any:
         vm = super().addHost(name, cls=cls or VM, lab=self.lab, **params)
         if isinstance(vm, VM):
             vm.net = self
             self.vms.append(vm)
         return vm
 
-    def addSwitch(self, name: str, cls: Any = None, **params: Any) -> Any:  # noqa: N802 (Mininet's name)
+    def addSwitch(self, name: str, cls: Any = None, **params: Any) -> Any:
         node = super().addSwitch(name, cls=cls or NVE, lab=self.lab, **params)
         if isinstance(node, NVE):
             self.nves.append(node)
         return node
 
-    def addController(self, name: Any = "c0", controller: Any = None, **params: Any) -> Any:  # noqa: N802
+    def addController(self, name: Any = "c0", controller: Any = None, **params: Any) -> Any:
         if isinstance(controller, type) and issubclass(controller, NVA):
             params["lab"] = self.lab
         added = super().addController(name, controller, **params)
@@ -98,10 +100,10 @@ class OverlayNet(Mininet):  # type: ignore[misc]
             self.rest = Rest(added.rest)
         return added
 
-    def startTerms(self) -> None:  # noqa: N802 (Mininet's name)
+    def startTerms(self) -> None:
         raise TopologyError("terminals are not supported; use: ip netns exec <namespace> <command>")
 
-    def stopXterms(self) -> None:  # noqa: N802 (Mininet's name)
+    def stopXterms(self) -> None:
         """Mininet ends X tunnels by name here; there are none."""
 
     # --- life -----------------------------------------------------------------------------------------

@@ -1,4 +1,7 @@
-"""What the topology's Mininet nodes have in common: a named network namespace and a place in the run directory."""
+"""What the topology's Mininet nodes have in common: a named network namespace and a place in the run
+directory.
+"""
+# ruff: noqa: N802 (Mininet's names)
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ if TYPE_CHECKING:
 class NamespaceNode(Node):  # type: ignore[misc]
     """A Mininet node whose namespace has a name: `ip netns exec <node.namespace> ...` works from any shell.
 
-    Needs the `lab` that `OverlayNet` hands to every node it adds; other Mininet classes cannot build these nodes.
+    Needs the `lab` that `OverlayNet` hands to every node it adds; other Mininet classes cannot build these
+    nodes.
     """
 
     def __init__(self, name: str, lab: Lab | None = None, **params: Any) -> None:
@@ -27,7 +31,7 @@ class NamespaceNode(Node):  # type: ignore[misc]
         params["inNamespace"] = True
         super().__init__(name, **params)
 
-    def startShell(self, mnopts: str | None = None) -> None:  # noqa: N802 (Mininet's name)
+    def startShell(self, mnopts: str | None = None) -> None:
         super().startShell(mnopts)
         self.lab.run.note(pid=self.pid, started=None, command=f"mininet:{self.name}")
         self.lab.run.name_namespace(self.name, self.pid)

@@ -1,4 +1,5 @@
 """The NVE: one hypervisor's edge, with Open vSwitch daemons of its own in a namespace of its own."""
+# ruff: noqa: N803 (Mininet's names)
 
 from __future__ import annotations
 
@@ -36,8 +37,8 @@ def kernel_datapath() -> bool:
 class NVE(NamespaceNode, Switch):  # type: ignore[misc]
     """A hypervisor: `br-ext` carries the underlay link and address, `br-int` is the overlay edge.
 
-    `ipv4` and `ipv6` are the underlay addresses with prefix length (either may be None); `datapath` is "system",
-    "netdev" or None for what the machine has.
+    `ipv4` and `ipv6` are the underlay addresses with prefix length (either may be None); `datapath` is
+    "system", "netdev" or None for what the machine has.
     """
 
     def __init__(
@@ -162,7 +163,8 @@ class NVE(NamespaceNode, Switch):  # type: ignore[misc]
     def connected(self) -> bool:
         """Is `br-int` connected, and has it answered the NVA's first questions?
 
-        Mininet's --wait and --test ask this. It is read from the relay: OVS's own `is_connected` lags by up to 5 s.
+        Mininet's --wait and --test ask this. It is read from the relay: OVS's own `is_connected` lags by up
+        to 5 s.
         """
         counts = self.lab.relay.ask("counts").get(self.name)
         return counts is not None and counts["greeted"] > 0 and not counts["cut"]
@@ -212,7 +214,7 @@ class NVE(NamespaceNode, Switch):  # type: ignore[misc]
         text = self.ofctl("dump-flows", "--no-stats")
         return sorted(line.strip() for line in text.splitlines() if "actions=" in line)
 
-    def stop(self, deleteIntfs: bool = True) -> None:  # noqa: N803 (Mininet's name)
+    def stop(self, deleteIntfs: bool = True) -> None:
         """End the daemons; what they kept is in the run directory and goes with it."""
         self.running = False
         for daemon in reversed(self._daemons):

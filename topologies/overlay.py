@@ -1,11 +1,12 @@
 """The overlay topology, for `mn` and for Python.
 
     mn --custom topologies/overlay.py --topo overlay,nves=3,vms=3 --controller remote,ip=127.0.0.1,port=6653
-    mn --custom topologies/overlay.py --topo overlay,nves=3,vms=6,vns=2,overlap=1,underlay=ipv6 --controller nva
+    mn --custom topologies/overlay.py --topo overlay,nves=3,vms=6,vns=2,overlap=1,underlay=ipv6 --controller
+    nva
 
-`--topo overlay` takes the parameters of `topologies.topo.OverlayTopo`; `--controller nva` starts the NVA as well and
-ends it with the topology. In both cases the topology is registered with the NVA's REST interface. In the CLI,
-`move vm1 nve2` moves a VM and `where` says where they are.
+`--topo overlay` takes the parameters of `topologies.topo.OverlayTopo`; `--controller nva` starts the NVA as
+well and ends it with the topology. In both cases the topology is registered with the NVA's REST interface. In
+the CLI, `move vm1 nve2` moves a VM and `where` says where they are.
 """
 
 from __future__ import annotations
@@ -44,8 +45,9 @@ links = {"tap": TapLink, "veth": VethLink}
 controllers = {"nva": NVA}
 
 if "__file__" not in globals():
-    # Executed by `mn`, which takes over every name of this file: it builds its net with `Mininet`, talks through
-    # `CLI`, and on an error or Ctrl-C calls `cleanup`, which in Mininet ends processes by name, everybody's.
+    # Executed by `mn`, which takes over every name of this file: it builds its net with `Mininet`, talks
+    # through `CLI`, and on an error or Ctrl-C calls `cleanup`, which in Mininet ends processes by name,
+    # everybody's.
     Mininet = runner.mininet
     CLI = runner.OverlayCLI
     cleanup = runner.cleanup

@@ -1,9 +1,9 @@
 """The control channel: one process that carries OpenFlow between the NVEs' namespaces and the NVA's address.
 
-The NVA listens in the root namespace; an NVE reaches nothing but its underlay and its own loopback. So this process
-listens on 127.0.0.1 inside each NVE's namespace and connects each accepted connection to the NVA in the root
-namespace. No interface of the topology ever appears in the root namespace. Closes are passed on in both directions,
-and a channel can be cut and restored, which is how tests make an NVE lose its NVA.
+The NVA listens in the root namespace; an NVE reaches nothing but its underlay and its own loopback. So this
+process listens on 127.0.0.1 inside each NVE's namespace and connects each accepted connection to the NVA in
+the root namespace. No interface of the topology ever appears in the root namespace. Closes are passed on in
+both directions, and a channel can be cut and restored, which is how tests make an NVE lose its NVA.
 
 Run by `topologies.helper.Helper`; all requests are `do_*` methods.
 """
@@ -247,7 +247,8 @@ class Relay:
         """Disturb a channel.
 
         `close`: reset what is connected and refuse new connections. `stall`: everything stays connected and
-        nothing arrives any more; `stall-switch` and `stall-nva` do so in one direction only, towards the one named.
+        nothing arrives any more; `stall-switch` and `stall-nva` do so in one direction only, towards the one
+        named.
         """
         channel = self._channels[nve]
         if how == "close":
@@ -283,7 +284,9 @@ class Relay:
         return {}
 
     def do_counts(self) -> dict[str, Any]:
-        """Per channel: connections now, of these past the OpenFlow handshake, is it cut, connections ever, bytes."""
+        """Per channel: connections now, of these past the OpenFlow handshake, is it cut, connections ever,
+        bytes.
+        """
         return {
             name: {
                 "connected": len(channel.ends) // 2,

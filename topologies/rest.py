@@ -1,4 +1,6 @@
-"""The few calls of the NVA's REST interface that an orchestrator makes, over the standard library's HTTP client."""
+"""The few calls of the NVA's REST interface that an orchestrator makes, over the standard library's HTTP
+client.
+"""
 
 from __future__ import annotations
 
@@ -104,7 +106,9 @@ class Rest:
         return document
 
     def await_move(self, move: str, done: Any, seconds: float, what: str) -> dict[str, Any]:
-        """Poll a move until `done(document)`; raises NotReady after `seconds`, ApiError if the move ends otherwise."""
+        """Poll a move until `done(document)`; raises NotReady after `seconds`, ApiError if the move ends
+        otherwise.
+        """
         deadline = time.monotonic() + seconds
         while True:
             document = self.move(move)

@@ -1,8 +1,8 @@
 """The run directory: what one topology owns outside its own Python process, written down before it is used.
 
-/run/ryu_vmm-<pid>[-<n>]/ holds one folder per NVE (OVS sockets, databases, logs), the helpers' logs, and the file
-`owned`: one JSON line per process started and per namespace named. After a crash `python -m topologies.cleanup`
-reads it and ends exactly that, nothing else.
+/run/ryu_vmm-<pid>[-<n>]/ holds one folder per NVE (OVS sockets, databases, logs), the helpers' logs, and the
+file `owned`: one JSON line per process started and per namespace named. After a crash `python -m
+topologies.cleanup` reads it and ends exactly that, nothing else.
 """
 
 from __future__ import annotations
@@ -120,7 +120,8 @@ class RunDir:
         finally:
             if not isinstance(target, int):
                 target.close()
-        # nsenter replaces itself by the program: record the program's own words, they are what /proc will show
+        # nsenter replaces itself by the program: record the program's own words, they are what /proc will
+        # show
         self.note(pid=child.pid, started=start_time(child.pid), command=" ".join(argv))
         self._children[child.pid] = child
         return child

@@ -77,8 +77,8 @@ def default_vms(
 ) -> list[VMSpec]:
     """`count` VMs vm1, vm2, ...: dealt out to the VNs in turn, and inside each VN to the NVEs in turn.
 
-    The i-th VM of the k-th VN is 10.0.(k-1).i, 2001:db8:0:(k-1)::i and 02:00:00:00:(k-1):i. With `overlap` every
-    VN counts as the first: two VNs use the same addresses, MAC addresses included.
+    The i-th VM of the k-th VN is 10.0.(k-1).i, 2001:db8:0:(k-1)::i and 02:00:00:00:(k-1):i. With `overlap`
+    every VN counts as the first: two VNs use the same addresses, MAC addresses included.
     """
     specs = []
     for number in range(count):

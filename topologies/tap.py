@@ -27,7 +27,8 @@ def open_tap(
 ) -> int:
     """Create the tap in the namespace, bring it up and return its non-blocking descriptor.
 
-    `promiscuous` spares a switch port the change when OVS opens it (see `TapLink` for why that matters). One frame per read and write, without packet information and without offloads, so what is written carries
+    `promiscuous` spares a switch port the change when OVS opens it (see `TapLink` for why that matters). One
+    frame per read and write, without packet information and without offloads, so what is written carries
     complete checksums. The device goes when the descriptor is closed. `ifname` has at most 15 characters.
     Raises OSError (busy name, missing namespace) or ValueError (name too long).
     """

@@ -26,9 +26,10 @@ class OverlayTopo(Topo):  # type: ignore[misc]
     """N NVEs on one underlay and M VMs in one or more VNs.
 
     nves: how many (nve1, nve2, ...). vms: how many in all, dealt out to VNs and NVEs in turn (see
-    `specs.default_vms`), or a list of VMSpec. vns: how many, or a list of VNSpec. underlay: ipv4, ipv6 or both.
-    overlap: all VNs use the same addresses. attach: tap (VMs) or veth (containers). datapath: system or netdev
-    (default: what the machine has). rest: where the NVA's REST interface is, for `mn`; `none` for do not register.
+    `specs.default_vms`), or a list of VMSpec. vns: how many, or a list of VNSpec. underlay: ipv4, ipv6 or
+    both. overlap: all VNs use the same addresses. attach: tap (VMs) or veth (containers). datapath: system or
+    netdev (default: what the machine has). rest: where the NVA's REST interface is, for `mn`; `none` for do
+    not register.
     """
 
     def build(

@@ -1,4 +1,5 @@
 """The underlay: one Linux bridge in a namespace of its own, and its links to the NVEs."""
+# ruff: noqa: N802, N803 (Mininet's names)
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ class Underlay(NamespaceNode, Switch):  # type: ignore[misc]
     def start(self, _controllers: list[Any]) -> None:
         """Nothing to start: the bridge forwards from the moment a link is in it."""
 
-    def stop(self, deleteIntfs: bool = True) -> None:  # noqa: N803 (Mininet's name)
+    def stop(self, deleteIntfs: bool = True) -> None:
         """Nothing to stop; the interfaces go with the namespace."""
 
 
@@ -42,21 +43,21 @@ class QuietIntf(Intf):  # type: ignore[misc]
     def config(self, **_params: Any) -> dict[str, Any]:
         return {}
 
-    def updateIP(self) -> Any:  # noqa: N802 (Mininet's name)
+    def updateIP(self) -> Any:
         return self.ip
 
-    def updateMAC(self) -> Any:  # noqa: N802 (Mininet's name)
+    def updateMAC(self) -> Any:
         return self.mac
 
-    def updateAddr(self) -> Any:  # noqa: N802 (Mininet's name)
+    def updateAddr(self) -> Any:
         return self.ip, self.mac
 
 
 class UnderlayLink(Link):  # type: ignore[misc]
     """A veth pair from an NVE's `und0` to the underlay's bridge.
 
-    Both ends are born in their namespaces, with transmit checksum offload off: the userspace datapath forwards
-    what it reads, and would send half-made checksums on.
+    Both ends are born in their namespaces, with transmit checksum offload off: the userspace datapath
+    forwards what it reads, and would send half-made checksums on.
     """
 
     def __init__(self, node1: Any, node2: Any, **_params: Any) -> None:

@@ -1,12 +1,13 @@
 """The VMs' network cards: one process that carries frames between each guest's tap and its hypervisor's tap.
 
 This is QEMU's part. A guest's `eth0` is a tap in the guest's namespace; the port `tap-<vm>` is a tap in the
-hypervisor's namespace; this process reads one and writes the other. A paused VM is a VM whose frames are not carried:
-they wait in the taps' queues, in both directions, and are delivered in order on resume. A VM may have taps at
-several NVEs at once (the destination of a move prepares its own early); at most one of them is active.
+hypervisor's namespace; this process reads one and writes the other. A paused VM is a VM whose frames are not
+carried: they wait in the taps' queues, in both directions, and are delivered in order on resume. A VM may
+have taps at several NVEs at once (the destination of a move prepares its own early); at most one of them is
+active.
 
-Run by `topologies.helper.Helper`; all requests are `do_*` methods. Times are CLOCK_MONOTONIC seconds, which all
-processes of one machine share.
+Run by `topologies.helper.Helper`; all requests are `do_*` methods. Times are CLOCK_MONOTONIC seconds, which
+all processes of one machine share.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ class Guest:
 
 
 class Resuming:
-    """A resume in progress: the queue of the destination tap goes first, then the announcement, then the guest."""
+    """A resume in progress: the queue of the destination tap goes first, then the announcement, then the
+    guest.
+    """
 
     def __init__(self, guest: Guest, frames: list[tuple[float, bytes]], started: float) -> None:
         self.guest, self.frames, self.started = guest, frames, started
@@ -209,7 +212,8 @@ class Vnic:
     def do_resume(self, vm: str, nve: str, frames: list[tuple[float, str]]) -> None:
         """Run a VM at an NVE; answered when the tap's queue is delivered and the announcement is out.
 
-        `frames` are (delay in seconds after the resume, frame in hex); they go out as if the guest had sent them.
+        `frames` are (delay in seconds after the resume, frame in hex); they go out as if the guest had sent
+        them.
         """
         guest = self._guests[vm]
         if guest.active is not None:

@@ -6,6 +6,7 @@ import json
 import sys
 from array import array
 from dataclasses import dataclass
+from itertools import pairwise
 
 
 @dataclass
@@ -42,9 +43,9 @@ def read(path: str) -> Arrivals:
 class Count:
     """The account of one flow. Times in seconds.
 
-    reordered: arrivals with a number below one that arrived earlier (RFC 4737's type-P-reordered). lost_runs: the
-    longest runs of missing numbers, as (first number, how many), at most ten. stall: the longest time without an
-    arrival, and when it began.
+    reordered: arrivals with a number below one that arrived earlier (RFC 4737's type-P-reordered). lost_runs:
+    the longest runs of missing numbers, as (first number, how many), at most ten. stall: the longest time
+    without an arrival, and when it began.
     """
 
     sent: int
@@ -77,7 +78,7 @@ def count(arrivals: Arrivals, sent: int) -> Count:
             highest = number
     stall = stall_at = 0
     times = arrivals.arrived_ns
-    for before, after in zip(times, times[1:], strict=False):
+    for before, after in pairwise(times):
         if after - before > stall:
             stall, stall_at = after - before, before
     delays = sorted(there - here for here, there in zip(arrivals.sent_ns, times, strict=True))

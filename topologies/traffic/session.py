@@ -95,7 +95,9 @@ class FlowResult:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a session. `foreign` datagrams were nobody's; `dropped` ones a receiver's full buffer lost."""
+    """What came of a session. `foreign` datagrams were nobody's; `dropped` ones a receiver's full buffer
+    lost.
+    """
 
     flows: list[FlowResult]
     foreign: int
@@ -133,8 +135,8 @@ def both_ways(one: VM, other: VM, family: Family = 4, rate: float = 2000.0, size
 class UdpSession:
     """Numbered datagrams for any number of directions: one sending and one receiving process for all of them.
 
-    Their sockets are opened inside the VMs' namespaces. `start()`, then whatever is to be measured, then `stop()`.
-    As a context manager it is stopped, results thrown away, if the block fails.
+    Their sockets are opened inside the VMs' namespaces. `start()`, then whatever is to be measured, then
+    `stop()`. As a context manager it is stopped, results thrown away, if the block fails.
     """
 
     def __init__(self, pairs: Sequence[Pair], folder: str | None = None, port: int = PORT, quiet: float = 1.0) -> None:

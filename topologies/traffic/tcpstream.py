@@ -1,11 +1,12 @@
-"""TCP connections that must survive: a checksummed stream in both directions, and an idle one in the manner of SSH.
+"""TCP connections that must survive: a checksummed stream in both directions, and an idle one in the manner
+of SSH.
 
-Run as `python -m topologies.traffic.tcpstream CONFIG.json`; prints one line `{"ready": true}` when all connections
-are up, and on SIGTERM one line of JSON with what each of them saw. Every connection is opened once and never again:
-an error or an end ends its account, and is reported.
+Run as `python -m topologies.traffic.tcpstream CONFIG.json`; prints one line `{"ready": true}` when all
+connections are up, and on SIGTERM one line of JSON with what each of them saw. Every connection is opened
+once and never again: an error or an end ends its account, and is reported.
 
-A stream sends numbered records at a fixed rate from both ends; each end checks number and CRC-32 of every record. An
-idle connection sends a few bytes now and then and waits for the echo.
+A stream sends numbered records at a fixed rate from both ends; each end checks number and CRC-32 of every
+record. An idle connection sends a few bytes now and then and waits for the echo.
 """
 
 from __future__ import annotations
@@ -71,7 +72,9 @@ class End:
         self._out += _RECORD.pack(self.size, number, zlib.crc32(payload)) + payload
 
     def turn(self, now: float) -> None:
-        """Send what is due: records by the clock; on an idle connection the client's only, the rest are echoes."""
+        """Send what is due: records by the clock; on an idle connection the client's only, the rest are
+        echoes.
+        """
         if not self.open:
             return
         if self.client or not self.idle:

@@ -1,11 +1,12 @@
 """The receiving half: sockets in one or more namespaces, every datagram's number and time kept.
 
-Run as `python -m topologies.traffic.udprecv CONFIG.json`; prints one line `{"ready": true}` when its sockets are
-bound. On SIGTERM it waits until nothing has arrived for `quiet` seconds (1 by default, 10 at most in all), writes one
-file per flow into `folder` and prints one line of JSON with the counts.
+Run as `python -m topologies.traffic.udprecv CONFIG.json`; prints one line `{"ready": true}` when its sockets
+are bound. On SIGTERM it waits until nothing has arrived for `quiet` seconds (1 by default, 10 at most in
+all), writes one file per flow into `folder` and prints one line of JSON with the counts.
 
-A flow's file: one line of JSON (`{"flow": 1, "count": 2000, "fields": ["seq", "sent_ns", "arrived_ns"]}`), then
-`count` little-endian unsigned 64-bit numbers for each field in turn. `topologies.traffic.arrivals` reads it.
+A flow's file: one line of JSON (`{"flow": 1, "count": 2000, "fields": ["seq", "sent_ns", "arrived_ns"]}`),
+then `count` little-endian unsigned 64-bit numbers for each field in turn. `topologies.traffic.arrivals` reads
+it.
 """
 
 from __future__ import annotations

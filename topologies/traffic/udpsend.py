@@ -1,12 +1,12 @@
 """The sending half: many flows of numbered datagrams, each at its own fixed rate, from one process.
 
-Run as `python -m topologies.traffic.udpsend CONFIG.json`; prints one line `{"ready": true}`, sends from then on (or
-for `duration` seconds from `start`, in monotonic seconds, if given), and ends on SIGTERM with one line of JSON that
-says how many datagrams of each flow were handed to the kernel.
+Run as `python -m topologies.traffic.udpsend CONFIG.json`; prints one line `{"ready": true}`, sends from then
+on (or for `duration` seconds from `start`, in monotonic seconds, if given), and ends on SIGTERM with one line
+of JSON that says how many datagrams of each flow were handed to the kernel.
 
-Each flow keeps an absolute schedule: the n-th datagram is due at start + n / rate. When the process itself was late,
-it catches up by at most `_CATCH_UP` datagrams each time, so that it never makes a burst that the network must take
-for congestion.
+Each flow keeps an absolute schedule: the n-th datagram is due at start + n / rate. When the process itself
+was late, it catches up by at most `_CATCH_UP` datagrams each time, so that it never makes a burst that the
+network must take for congestion.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ _PR_SET_TIMERSLACK = 29
 class Sender:
     """One flow: where it goes, how fast, and how far it is.
 
-    flow: number. vn: tag. to: address. port: UDP port. rate: datagrams per second. size: payload bytes, 28 or more.
-    namespace: where the socket is opened (None: here). source: address to send from (None: the kernel's choice).
+    flow: number. vn: tag. to: address. port: UDP port. rate: datagrams per second. size: payload bytes, 28 or
+    more. namespace: where the socket is opened (None: here). source: address to send from (None: the kernel's
+    choice).
     """
 
     def __init__(
