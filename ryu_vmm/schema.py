@@ -197,9 +197,7 @@ class PolicyInput(Input):
         default=_POLICY.unknown, description="what becomes of ARP and ND for addresses nobody registered"
     )
     admit: model.Admit = Field(default=_POLICY.admit, description="what a port's frames are checked against")
-    mtu: Whole = Field(
-        default=_POLICY.mtu, ge=576, le=9000, description="bytes of IP packet inside the network"
-    )
+    mtu: Whole = Field(default=_POLICY.mtu, ge=576, le=9000, description="bytes of IP packet inside the network")
     idle_timeout: Whole = Field(
         default=_POLICY.idle_timeout,
         ge=1,
@@ -316,19 +314,14 @@ class MoveInput(Input):
     ports: dict[Name, PortName] = Field(
         default={},
         max_length=32,
-        description="interface name to port name at the destination; default: its attachment there, else the "
-        "port name it has at the source",
+        description="interface name to port name at the destination; default: the name it has at the source",
     )
-    request_id: Token | None = Field(
-        default=None, description="the same id again is answered with the same move"
-    )
+    request_id: Token | None = Field(default=None, description="the same id again is answered with the same move")
     requested_by: Words | None = None
 
     def value(self) -> events.MoveRequested:
         """The core's event."""
-        return events.MoveRequested(
-            self.vm, self.to, self.kind, dict(self.ports), self.request_id, self.requested_by
-        )
+        return events.MoveRequested(self.vm, self.to, self.kind, dict(self.ports), self.request_id, self.requested_by)
 
 
 class AbortInput(Input):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -235,6 +236,10 @@ def move(document: Doc, now: float | None = None) -> list[Table | Text]:
         parts.append(Text(document["error"], style="red"))
     parts.append(_history(document, now))
     parts += _progress(document)
+    probes: dict[str, float] = document["ledger"]["probes"]
+    if probes:
+        slowest = max(probes, key=lambda path: probes[path])
+        parts.append(Text(f"{len(probes)} paths proven, {slowest} last, after {duration(probes[slowest])}"))
     parts.append(_ledger(document["ledger"]))
     return parts
 
@@ -356,7 +361,11 @@ def status(document: Doc) -> Table:
 
 def event(document: Doc) -> Text:
     """An event in a line."""
-    fields = " ".join(f"{name}={value}" for name, value in document["fields"].items())
+    fields = " ".join(
+        f"{name}={json.dumps(value) if isinstance(value, str) and ' ' in value else value}"
+        for name, value in document["fields"].items()
+        if value not in (None, "")
+    )
     return Text.assemble((clock(document["time"]), "dim"), " ", (document["kind"], "cyan"), " ", fields)
 
 

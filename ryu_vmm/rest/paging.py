@@ -15,7 +15,7 @@ __all__ = ["by_name", "listed"]
 def by_name(call: Call, names: Iterable[str], view: Callable[[str], Any]) -> Reply:
     """The page of ``names`` that the query asks for, in order, each as its ``view``."""
     limit, after = call.query.limit, call.query.after
-    rest = names if after is None else (name for name in names if name > after)
+    rest = names if after is None else [name for name in names if name > after]
     # Sorting all names for every page would cost more than the page.
     found = heapq.nsmallest(limit + 1, rest)
     following = found[limit - 1] if len(found) > limit else None

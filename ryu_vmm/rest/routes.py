@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .. import schema
+from .. import __version__, schema
 from . import documents as doc
 from . import locating, metering, moving, queries, registering, service, stream
 from .contract import Call, Reply
@@ -126,7 +126,15 @@ def _hook(name: str, summary: str, body: type[schema.Input] | None = None) -> Ro
     )
 
 
+def _index(call: Call) -> Reply:
+    """Where to begin: every path without parameters."""
+    paths = dict.fromkeys(route.path for route in ROUTES if "{" not in route.path)
+    links = {path.rpartition("/")[2].partition(".")[0]: path for path in paths if path not in ("/", "/v1")}
+    return Reply({"name": "ryu_vmm", "version": __version__, "links": links})
+
+
 def _openapi(call: Call) -> Reply:
+    """The document about this table."""
     from .openapi import document  # is made of this module's table
 
     return Reply(document())
@@ -226,8 +234,8 @@ ROUTES: tuple[Route, ...] = (
         "service",
         {200: doc.ReadyDocument, 503: doc.ReadyDocument},
     ),
-    Route("GET", "/", service.index, "The API's entry", "service", {200: doc.IndexDocument}),
-    Route("GET", "/v1", service.index, "The API's entry", "service", {200: doc.IndexDocument}),
+    Route("GET", "/", _index, "The API's entry", "service", {200: doc.IndexDocument}),
+    Route("GET", "/v1", _index, "The API's entry", "service", {200: doc.IndexDocument}),
     Route("GET", "/v1/openapi.json", _openapi, "This API as OpenAPI 3.1", "service", {200: dict[str, Any]}),
     Route(
         "GET",

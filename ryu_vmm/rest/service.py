@@ -10,26 +10,7 @@ from .. import __version__
 from . import views
 from .contract import Call, Reply
 
-__all__ = ["health", "index", "ready"]
-
-LINKS = {
-    "nves": "/v1/nves",
-    "networks": "/v1/networks",
-    "vms": "/v1/vms",
-    "moves": "/v1/moves",
-    "directory": "/v1/directory",
-    "inventory": "/v1/inventory",
-    "events": "/v1/events",
-    "health": "/v1/health",
-    "ready": "/v1/ready",
-    "openapi": "/v1/openapi.json",
-    "metrics": "/metrics",
-}
-
-
-def index(call: Call) -> Reply:
-    """What there is."""
-    return Reply({"name": "ryu_vmm", "version": __version__, "links": LINKS})
+__all__ = ["health", "ready"]
 
 
 def health(call: Call) -> Reply:

