@@ -18,16 +18,15 @@ from .pipeline import (
     ETH_IPV4,
     ETH_IPV6,
     ETH_RARP,
+    HEAD,
     RESOLVE,
     Drop,
     Why,
+    announcements,
     cookie,
     drop,
 )
 from .state import State
-
-#: Enough of a frame for the NVA to understand any announcement (VLAN tag, IPv6 and option included).
-HEAD = 128
 
 
 class Role(enum.Enum):
@@ -73,7 +72,7 @@ def flows(state: State, nve: str, name: str, tunnel: int | None) -> Iterator[Flo
     on = match(in_port=port.number)
     if interface is None:
         if state.trusting:
-            yield from _strangers(port.number)
+            yield from announcements(CLASSIFY, 90, in_port=port.number)
         return
     vni = interface.vni
     mine = cookie(Why.INTERFACE, vni)
@@ -114,17 +113,6 @@ def flows(state: State, nve: str, name: str, tunnel: int | None) -> Iterator[Flo
         yield drop(ADMIT, 110, match(in_port=p, icmpv6_type=kind_of_nd, **nd), Drop.SPOOFED_ND)
     for eth_type in (ETH_ARP, ETH_IPV4, ETH_IPV6):
         yield drop(ADMIT, 60, match(in_port=p, eth_type=eth_type), Drop.SPOOFED_ADDRESS)
-
-
-def _strangers(port: int) -> Iterator[Flow]:
-    """Announcements from a port of nobody, where some network believes them: to the NVA and nowhere else."""
-    tag = cookie(Why.ANNOUNCE)
-    for fields in (
-        {"eth_type": ETH_ARP},
-        {"eth_type": ETH_RARP},
-        {"eth_type": ETH_IPV6, "ip_proto": 58, "icmpv6_type": 136, "icmpv6_code": 0},
-    ):
-        yield Flow(CLASSIFY, 90, match(in_port=port, **fields), (ToNva(HEAD),), cookie=tag)
 
 
 def heard_about(interface: Interface) -> int:

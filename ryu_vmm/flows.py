@@ -7,7 +7,7 @@ what a switch reports with what we want needs no conversion.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Union
+from typing import NamedTuple
 
 
 class FieldSpec(NamedTuple):

@@ -160,7 +160,10 @@ class Nva:
                 before[nve] = desired(state, nve) if ("all",) in units else flows_of(state, nve, units)
         state.replay(mark)
         generation = state.generation + 1
-        programs = [(nve, difference(before[nve], after[nve])) for nve in before]
+        # Destinations first: where all is sent at once, what is redirected should not arrive before its flow.
+        destinations = {move.destination for move in state.open_moves()}
+        order = sorted(before, key=lambda nve: nve not in destinations)
+        programs = [(nve, difference(before[nve], after[nve])) for nve in order]
         for nve, changes in programs:
             if changes:
                 self.switches.program(nve, changes, generation)

@@ -164,16 +164,17 @@ class Packets:
             self._stranger(place, event.frame, kind)
             return
         if bound.role is Role.HOME:
-            return None  # the same epoch again changes nothing
+            return  # the same epoch again changes nothing
         if why is Why.LIFE and about != heard_about(interface):
             self._work.count("announcement.late")
             return
         by = kind.name.lower().replace("_", "-") if kind is not Kind.OTHER else "data"
+        homeless = state.port_at(interface.location) is None
         if bound.role is Role.EXPECTED:
             active = state.active_move(interface.id)
             if active is not None:
                 self._moves.fire(active[0].id, MoveEvent.ALIVE, by)
-        elif kind in _ANNOUNCEMENTS or state.port_at(interface.location) is None:
+        elif homeless or (kind in _ANNOUNCEMENTS and why is Why.LIFE):  # else its epoch is not known
             self._believe(interface, place, by)
         if kind is Kind.RARP_REQUEST and state.interfaces[interface.id].location == place:
             self.announce(state.interfaces[interface.id])
@@ -192,13 +193,15 @@ class Packets:
     def _stranger(self, place: Place, frame: bytes, kind: Kind) -> None:
         """An announcement from a port of nobody: believed where the network of the one VM it fits says so."""
         state = self._work.state
-        if kind not in _ANNOUNCEMENTS:
-            self._work.count("drop.unbound-port")
-            return
         mac = frame[6:12]
         trusting: list[Network] = [n for n in state.networks.values() if n.policy.announcements is Trust.ANY]
         owners = [state.by_mac[(n.vni, mac)] for n in trusting if (n.vni, mac) in state.by_mac]
         fitting = [i for i in owners if self._claims_own(state.interfaces[i], frame, kind)]
+        if kind not in _ANNOUNCEMENTS:  # any ARP will do for a VM that is nowhere
+            fitting = [i for i in fitting if state.port_at(state.interfaces[i].location) is None]
+            if not fitting:
+                self._work.count("drop.unbound-port")
+                return
         if len(fitting) == 1:
             self._believe(state.interfaces[fitting[0]], place, kind.name.lower().replace("_", "-"))
             if kind is Kind.RARP_REQUEST:
@@ -214,12 +217,12 @@ class Packets:
         )
 
     def _claims_own(self, interface: Interface, frame: bytes, kind: Kind) -> bool:
-        if kind is Kind.GARP:
+        if kind in (Kind.GARP, Kind.ARP_REQUEST, Kind.ARP_REPLY):
             arp = frames.parse_arp(frame)
             return arp.sha == interface.mac and arp.spa in interface.ipv4
-        if kind is Kind.NA_UNSOLICITED:
+        if kind in (Kind.NA_UNSOLICITED, Kind.NA):
             return frames.parse_nd(frame).target in interface.ipv6
-        return frames.parse_rarp(frame).sha == interface.mac
+        return kind is Kind.RARP_REQUEST and frames.parse_rarp(frame).sha == interface.mac
 
     def _believe(self, interface: Interface, place: Place, by: str) -> None:
         """Move an interface to where it announced itself, unless it flaps (RFC 7432 section 15.1)."""

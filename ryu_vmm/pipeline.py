@@ -80,6 +80,9 @@ COOKIE_MASK = 0xFFFF << 48
 COOKIE_EXACT = (1 << 64) - 1
 COOKIE_WHY_MASK = 0xFFFFFF << 40
 
+#: Bytes of a frame that are enough for any announcement (VLAN tag, IPv6 and option included).
+HEAD = 128
+
 FROM_TUNNEL = 1
 REDIRECTED = 2
 _LOCAL = (0, FROM_TUNNEL)
@@ -226,7 +229,7 @@ def flows_of(state: State, nve: str, units: Iterable[Unit]) -> dict[FlowKey, Flo
     for unit in units:
         match unit:
             case ("base",):
-                found = _base(session.tunnel)
+                found = _base(session.tunnel, state.expecting(nve))
             case ("vn", vni):
                 found = _network(state, nve, session.tunnel, vni)
             case ("if", i):
@@ -247,8 +250,21 @@ def desired(state: State, nve: str) -> dict[FlowKey, Flow]:
     return flows_of(state, nve, units_of(state, nve))
 
 
-def _base(tunnel: int | None) -> Iterator[Flow]:
+def announcements(table: int, priority: int, **fields: int) -> Iterator[Flow]:
+    """Flows that hand announcements, of whatever form, to the NVA and nowhere else."""
+    for kind in (
+        {"eth_type": ETH_ARP},
+        {"eth_type": ETH_RARP},
+        {"eth_type": ETH_IPV6, "ip_proto": 58, "icmpv6_type": 136, "icmpv6_code": 0},
+    ):
+        yield Flow(table, priority, match(**fields, **kind), (ToNva(HEAD),), cookie=cookie(Why.ANNOUNCE))
+
+
+def _base(tunnel: int | None, expecting: bool) -> Iterator[Flow]:
     yield drop(CLASSIFY, 0, (), Drop.UNKNOWN_PORT)
+    if expecting:
+        # A VM may announce itself, once, before the flows of its brand-new port are there.
+        yield from announcements(CLASSIFY, 5)
     if tunnel is not None:
         yield drop(CLASSIFY, 10, match(in_port=tunnel), Drop.UNKNOWN_VNI)
         # Frames that only resolve the underlay's neighbors end here, and are no drops.

@@ -65,6 +65,7 @@ class State:
         self._moves_of: dict[str, tuple[int, ...]] = {}
         self._moves_of_vm: dict[str, set[int]] = defaultdict(set)
         self._trusting = 0
+        self._expecting: Counter[str] = Counter()
 
         self._journal: list[tuple[str, Any, Any, Any]] = []
         self._quiet = False
@@ -134,6 +135,18 @@ class State:
         """The port at an attachment point, if it is there and up."""
         port = self.ports.get(place)
         return port if port is not None and port.up else None
+
+    def expecting(self, nve: str) -> bool:
+        """Whether a VM may show up at a port of an NVE that is not there yet."""
+        return self._trusting > 0 or self._expecting[nve] > 0
+
+    def _expect(self, nve: str, by: int) -> None:
+        before = self._expecting[nve]
+        self._expecting[nve] = before + by
+        if not self._expecting[nve]:
+            del self._expecting[nve]
+        if not before or not before + by:
+            self.touch(nve, ("base",))
 
     @property
     def trusting(self) -> bool:
@@ -231,7 +244,7 @@ class State:
         self._touch_network(vni)
         if bool(before) != bool(self._trusting):
             for nve, names in self._ports_of.items():
-                self.touch(nve, *(("port", name) for name in names))
+                self.touch(nve, ("base",), *(("port", name) for name in names))
 
     def _touch_network(self, vni: int) -> None:
         """Everything about a network, on every NVE that has it: for rare changes."""
@@ -274,6 +287,7 @@ class State:
                 continue
             self._member(interface.vni, interface.location.nve, by)
             for place in interface.attachments:
+                self._expect(place.nve, by)
                 if place in self.ports:
                     self._member(interface.vni, place.nve, by)
         for interface in (old, new):
@@ -311,6 +325,7 @@ class State:
             for leg in move.legs:
                 self._member(leg.vni, leg.src.nve, by)
                 self._member(leg.vni, leg.dst.nve, by)
+                self._expect(leg.dst.nve, by)
         if new is not None and new.open:
             self._open[key] = None
             for leg in new.legs:

@@ -44,9 +44,9 @@ def tables() -> str:
 
 def reasons() -> str:
     """What flows are for."""
-    rows = []
-    for why in pipeline.Why:
-        rows.append(f"| {why.name.lower()} | {'yes' if why.name in TO_NVA else ''} | {REASONS[why.name]} |")
+    rows = [
+        f"| {why.name.lower()} | {'yes' if why.name in TO_NVA else ''} | {REASONS[why.name]} |" for why in pipeline.Why
+    ]
     return "\n".join(["| reason | to NVA | what it is |", "|---|---|---|", *rows])
 
 

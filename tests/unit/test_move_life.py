@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from world import TUNNEL, World, arp, broadcast, ip, mac, unicast
 
 from ryu_vmm import events as ev
 from ryu_vmm.errors import Conflict, MoveStateConflict
 from ryu_vmm.model import Kind, MoveState, Place, Policy, Redirect, Trust
 from ryu_vmm.pipeline import is_tunnel_to_tunnel
 from ryu_vmm.wire import frames
-
-from world import TUNNEL, World, arp, broadcast, ip, mac, unicast
 
 
 @pytest.fixture(params=[4, 6], ids=["underlay-ipv4", "underlay-ipv6"])
@@ -114,7 +113,7 @@ def test_unplanned_move_from_an_attachment(world: World) -> None:
     assert world.send("n2", "tap-vm2", unicast(2, 4)) == []  # lost, and counted
     world.plug("n3", "tap-vm4")
     world.send("n3", "tap-vm4", frames.build_unsolicited_na(mac(4), ip("2001:db8::4")))
-    move = list(world.nva.state.open_moves())[0]
+    move = next(world.nva.state.open_moves())
     assert (move.trigger, move.state, move.activated_by) == ("announcement", MoveState.DRAINING, "na-unsolicited")
     assert world.send("n2", "tap-vm2", unicast(2, 4)) == [("n3", "tap-vm4")]
     world.advance(3)
@@ -276,3 +275,18 @@ def test_cold_move_installs_no_redirect_until_a_packet_shows_up(world: World) ->
     assert not no_hairpin(world)
     world.advance(4)
     assert world.current(move).state is MoveState.SETTLED and no_hairpin(world)
+
+
+def test_an_announcement_before_the_flows_of_its_port(world: World) -> None:
+    """The NVA may hear of a port and, at once, of the VM behind it: before it could program anything."""
+    world.vm(4, "n1", attachments=(Place("n3", "tap-vm4"),))
+    world.unplug("n1", "tap-vm4")
+    box = world.boxes["n3"]
+    box.ports["tap-vm4"] = 77
+    results = box.tables.run(frames.build_garp(mac(4), ip("10.0.0.4")), in_port=77)
+    world.handle(ev.PortChanged(3, ev.PortInfo(77, "tap-vm4", True)))
+    world._emit(box, results, 77)
+    while world._events:
+        world.handle(world._events.popleft())
+    assert world.nva.state.interfaces["vm4/eth0"].location == Place("n3", "tap-vm4")
+    assert world.send("n2", "tap-vm2", unicast(2, 4)) == [("n3", "tap-vm4")]
