@@ -41,7 +41,9 @@ class Application(app_manager.RyuApp):
         out = []
         for packet in batch:
             if packet.frame[12:14] == COMMAND:
-                self.obey(dpid, json.loads(packet.frame[14:]))
+                told = json.loads(packet.frame[14:])
+                self.obey(dpid, told)
+                self.logger.info("obeyed %d %s", dpid, told["do"])
             else:
                 asked = frames.parse_arp(packet.frame)
                 reply = frames.build_arp_reply(OUR_MAC, asked.tpa, asked.sha, asked.spa)

@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import ssl
+import struct
 import subprocess
 import threading
 import time
@@ -50,17 +51,25 @@ class Client:
             if not kinds or header.type in kinds:
                 return header.type, header.xid, message
 
-    def shake_hands(self) -> Client:
-        """Until the controller has set its configuration, which is when it has taken us in."""
+    def shake_hands(self, meters: bytes | None = None) -> Client:
+        """Until the controller's first barrier, whose reply has it take us in. ``meters``: features, if any."""
         self.send(openflow.encode_hello(1))
         while True:
-            kind, xid, _ = self.receive()
+            kind, xid, message = self.receive()
             if kind == base.FEATURES_REQUEST:
                 self.send(agent.encode_features_reply(xid, self.dpid))
-            elif kind == base.MULTIPART_REQUEST:
-                self.send(agent.encode_port_desc_reply(xid, PORTS))
-            elif kind == base.SET_CONFIG:
+            elif kind == base.BARRIER_REQUEST:
+                self.send(agent.encode_barrier_reply(xid))
                 return self
+            elif kind == base.MULTIPART_REQUEST:
+                asked, _ = agent.decode_multipart_request(message)
+                if asked == base.MP_PORT_DESC:
+                    self.send(agent.encode_port_desc_reply(xid, PORTS))
+                elif asked == base.MP_METER_FEATURES and meters is not None:
+                    head = struct.pack("!HH4x", asked, 0)
+                    self.send(base.message(base.MULTIPART_REPLY, xid, head + meters))
+                else:
+                    self.send(agent.encode_error(xid, 1, 2, message[:64]))
 
     def tell(self, do: str, **arguments: Any) -> None:
         """Have the application do something."""
@@ -123,10 +132,20 @@ def start(ryu_manager: Callable[..., Any]) -> Iterator[Callable[..., Board]]:
             client.sock.close()
 
 
-def test_a_switch_is_told_with_its_ports(start: Callable[..., Board]) -> None:
+@pytest.mark.parametrize(
+    ("features", "highest"),
+    [
+        (None, 0),
+        (struct.pack("!IIIxxxx", 300, 0b110, 0b1011), 300),
+        (struct.pack("!IIIxxxx", 300, 0b110, 0b0001), 0),  # no statistics
+    ],
+)
+def test_a_switch_is_told_with_its_ports_and_meters(
+    start: Callable[..., Board], features: bytes | None, highest: int
+) -> None:
     board = start()
-    switch = board.switch(0x2A)
-    board.event(f"NveConnected(dpid=42, ports={tuple(PORTS)!r}")
+    switch = board.connect().shake_hands(features)
+    board.event(f"NveConnected(dpid=42, ports={tuple(PORTS)!r}, meters={highest})")
     switch.sock.close()
     board.event("NveDisconnected(dpid=42)")
     assert board.end() == {}
@@ -417,9 +436,9 @@ def test_a_switch_that_does_not_read_delays_no_other(start: Callable[..., Board]
     board = start(send_cap=8_000_000)
     slow, swift = board.switch(1), board.switch(2)
     slow.tell("send", size=60_000, times=100)
-    board.manager.wait_for("batch 0000000000000001 1")
+    board.manager.wait_for("obeyed 1 send")
     slow.tell("program", n=100_000, generation=1)
-    board.manager.wait_for("batch 0000000000000001 1 [1]\nbatch 0000000000000001 1")
+    board.manager.wait_for("obeyed 1 program")
     for _ in range(100):
         began = time.monotonic()
         swift.send(agent.encode_packet_in(1, ARP))
@@ -439,7 +458,7 @@ def test_a_slow_switch_gets_all_in_the_end(start: Callable[..., Board]) -> None:
     switch = board.switch()
     switch.tell("send", size=60_000, times=200)
     switch.tell("program", n=20_000, generation=1)
-    board.manager.wait_for("batch 000000000000002a 1 [1]\nbatch 000000000000002a 1")
+    board.manager.wait_for("obeyed 42 program")
     for _ in range(200):
         assert len(switch.receive()[2]) == 24 + 16 + 60_000
     for n in range(20_000):
