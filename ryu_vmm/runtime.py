@@ -24,6 +24,9 @@ from .state import State
 from .wire.openflow import PacketIn, packet_out_prefix
 
 LOG = logging.getLogger("ryu_vmm")
+#: Answers kept for each switch; more begin anew.
+ANSWERS_KEPT = 4096
+_QUESTION = cookie(Why.RESOLVE)
 
 
 class Store(Protocol):
@@ -100,7 +103,8 @@ class Runtime:
         self._answers: dict[str, list[Any]] = {}
         self._asked = 0
         self._drops: dict[str, dict[str, int]] = {}
-        self._prefixes: dict[tuple[int, int], bytes] = {}
+        self._given: dict[int, dict[tuple[int, bytes], bytes]] = {}
+        self._answers_version = -1
         self._stopping = threading.Event()
         self.nva.restore(list(store.load()), self.now())
 
@@ -143,33 +147,52 @@ class Runtime:
         change nothing. All else becomes an event.
         """
         out: list[bytes] = []
-        name = self.state.by_dpid.get(dpid)
-        packets, counters = self.nva.packets, self.nva.counters
+        answers = self._answers_for(dpid)
+        answered = 0
         for packet in batch:
-            purpose = why_of(packet.cookie)
-            if name is not None and purpose is not None and purpose[0] is Why.RESOLVE:
-                try:
-                    answered = packets.answer(name, packet.in_port, packet.frame)
-                except DecodeError as error:
-                    counters[f"drop.{error.cause}"] = counters.get(f"drop.{error.cause}", 0) + 1
-                    continue
-                if answered is not None:
-                    counters["packet_in.resolve"] = counters.get("packet_in.resolve", 0) + 1
-                    out.append(self._packet_out(packet.in_port, answered[0]))
+            if packet.cookie == _QUESTION:
+                key = (packet.in_port, packet.frame)
+                reply = answers.get(key)
+                if reply is None:
+                    reply = self._answer(dpid, packet)
+                    if reply:
+                        answers[key] = reply
+                if reply:
+                    out.append(reply)
+                    answered += 1
                     continue
             self.event(
                 ev.PacketSeen(dpid, packet.in_port, packet.cookie, packet.frame, packet.tun_src, packet.tun_id)
             )
+        if answered:
+            counters = self.nva.counters
+            counters["packet_in.resolve"] = counters.get("packet_in.resolve", 0) + answered
         return out
 
-    def _packet_out(self, port: int, frame: bytes) -> bytes:
-        prefix = self._prefixes.get((port, len(frame)))
-        if prefix is None:
-            if len(self._prefixes) > 65536:
-                self._prefixes.clear()
-            prefix = packet_out_prefix(0xFFFFFFFD, (Output(port),), len(frame))
-            self._prefixes[(port, len(frame))] = prefix
-        return prefix + frame
+    def _answers_for(self, dpid: int) -> dict[tuple[int, bytes], bytes]:
+        """Answers given to a switch's questions since the directory last changed: a guest asks the same in the same
+        bytes, again and again."""
+        if self._answers_version != self.state.version:
+            self._answers_version = self.state.version
+            self._given.clear()
+        answers = self._given.setdefault(dpid, {})
+        if len(answers) > ANSWERS_KEPT:
+            answers.clear()
+        return answers
+
+    def _answer(self, dpid: int, packet: PacketIn) -> bytes:
+        """The packet-out that answers a question; empty if the directory cannot answer it."""
+        name = self.state.by_dpid.get(dpid)
+        if name is None:
+            return b""
+        try:
+            answered = self.nva.packets.answer(name, packet.in_port, packet.frame)
+        except DecodeError:
+            return b""  # counted by whoever looks closer
+        if answered is None:
+            return b""
+        prefix = packet_out_prefix(0xFFFFFFFD, (Output(packet.in_port),), len(answered[0]))
+        return prefix + answered[0]
 
     # --- effects out --------------------------------------------------------------------------------------------------
     def _run(self, outcome: Outcome) -> Any:

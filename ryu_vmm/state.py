@@ -19,6 +19,8 @@ from .model import Interface, Leg, Move, Network, Nve, Place, Port, Session, Tru
 #: Tables that survive a restart.
 PERSISTENT = ("nves", "networks", "vms", "interfaces", "moves")
 
+_ANSWERED_FROM = ("nves", "interfaces", "ports")
+
 #: A part of an NVE's flows that is computed as one: ("base",), ("vn", vni), ("if", id), ("port", name), ("move", id).
 Unit = tuple[Any, ...]
 
@@ -67,6 +69,8 @@ class State:
         self._trusting = 0
         self._expecting: Counter[str] = Counter()
 
+        #: Counts changes of what questions about addresses are answered from.
+        self.version = 0
         self._journal: list[tuple[str, Any, Any, Any]] = []
         self._quiet = False
         self.touched: dict[str, set[Unit]] = defaultdict(set)
@@ -196,6 +200,8 @@ class State:
         self._apply(table, key, old, value)
 
     def _apply(self, table: str, key: Any, old: Any, new: Any) -> None:
+        if table in _ANSWERED_FROM:
+            self.version += 1
         hook = getattr(self, "_index_" + table, None)
         content = getattr(self, table)
         if new is None:
