@@ -73,8 +73,8 @@ class Connection(Datapath):  # type: ignore[misc]
         LOG.error("connection from %s (datapath %s) closed: %s", self.address, self.name, text)
         self.close()
 
-    def take_in(self, data: bytes) -> tuple[int, int, int]:
-        """Handle all whole messages: (bytes they were, how many, bytes that the next one needs).
+    def take_in(self, data: bytes) -> tuple[int, int]:
+        """Handle all whole messages: (bytes they were, bytes that the next one needs).
 
         Raises:
             DecodeError: it cannot be told where the next message begins.
@@ -198,7 +198,7 @@ class Connection(Datapath):  # type: ignore[misc]
                     continue
                 data = bytes(pending)
             try:
-                used, _, wanted = self.take_in(data)
+                used, wanted = self.take_in(data)
             except DecodeError as error:
                 self.board.counters[f"malformed.{error.cause}"] += 1
                 self.fail("framing", error.message)

@@ -134,7 +134,7 @@ class VmmDatapath(Connection):
             self._enter()
             return
         super().set_state(state)
-        if state == DEAD_DISPATCHER and self.board.dismiss(self):
+        if state == DEAD_DISPATCHER and self.board.dismiss(self) and self._told:
             LOG.info("datapath %s disconnected from %s", self.name, self.address)
             self.board.emit(NveDisconnected(self.id))
 
@@ -160,9 +160,9 @@ class VmmDatapath(Connection):
         self.board.emit(NveConnected(self.id, tuple(self._ports_told), self._meters.highest))
 
     # --- receiving --------------------------------------------------------------------------------------------
-    def take_in(self, data: bytes) -> tuple[int, int, int]:
+    def take_in(self, data: bytes) -> tuple[int, int]:
         """See Connection. All packet-ins in a row go to the sink together, and all answers out in one write."""
-        position, end, messages, wanted = 0, len(data), 0, 8
+        position, end, wanted = 0, len(data), 8
         batch: list[PacketIn] = []
         unpack, decode = base.HEADER.unpack_from, openflow.decode_packet_in
         observed = self._observed(base.PACKET_IN)
@@ -176,7 +176,6 @@ class VmmDatapath(Connection):
                 break
             message = data[position:stop]
             position = stop
-            messages += 1
             if self.state != MAIN_DISPATCHER or self.ofproto.OFP_VERSION != base.VERSION:
                 self._shake_hands(version, kind, length, xid, message)
                 continue
@@ -199,7 +198,7 @@ class VmmDatapath(Connection):
             self._deliver(batch)
         if self._outbox:
             self.flush()
-        return position, messages, wanted
+        return position, wanted
 
     def _malformed(self, error: DecodeError) -> None:
         counter = f"malformed.{error.cause}"
@@ -245,9 +244,7 @@ class VmmDatapath(Connection):
         error = openflow.decode_error(message)
         if xid in (self._meters.features, self._meters.config):
             return True  # it has none
-        if xid in self._meters.readings:
-            token, _ = self._meters.readings.pop(xid)
-            self.board.emit(MetersRead(self.id, token, {}))
+        if self._meters_unread(xid):
             return True
         self.board.counters[f"error.{error.type}.{error.code}"] += 1
         generation = self._batches.get(xid)
@@ -261,7 +258,12 @@ class VmmDatapath(Connection):
         return reading is not None
 
     def _multipart_reply(self, message: bytes, xid: int) -> bool:
-        if self._meters.answered(message, xid):
+        try:
+            ours = self._meters.answered(message, xid)
+        except DecodeError:
+            self._meters_unread(xid)
+            raise
+        if ours:
             if xid in self._meters.complete:
                 token, found = self._meters.complete.pop(xid)
                 self.board.emit(MetersRead(self.id, token, found))
@@ -282,6 +284,14 @@ class VmmDatapath(Connection):
             del self._readings[xid]
             self._meters.adopt(stats.flow for stats in reading.flows)
             self.board.emit(FlowsRead(self.id, reading.token, tuple(reading.flows)))
+        return True
+
+    def _meters_unread(self, xid: int) -> bool:
+        """Whether this was a reading of meters, which has failed now: they have counted nothing known."""
+        token, _ = self._meters.readings.pop(xid, (None, {}))
+        if token is None:
+            return False
+        self.board.emit(MetersRead(self.id, token, {}))
         return True
 
     def _read_again(self, reading: _Reading, why: str) -> None:

@@ -267,6 +267,25 @@ def test_a_failed_reading_is_repeated_once(start: Callable[..., Board], failure:
         assert board.end() == {"error.1.2": 2, "closed.unreadable": 1}
 
 
+def test_meters_are_read_and_count_nothing_when_that_fails(start: Callable[..., Board]) -> None:
+    board = start()
+    switch = board.switch()
+    stats = struct.pack("!IH6xIQQII", 5, 56, 1, 70, 8000, 1, 0) + bytes(16)
+    replies = {
+        "good": struct.pack("!HH4x", base.MP_METER, 0) + stats,
+        "malformed": struct.pack("!HH4x", base.MP_METER, 0) + stats[:-1],
+    }
+    for token, reply in replies.items():
+        switch.tell("meters", token=token)
+        switch.send(base.message(base.MULTIPART_REPLY, switch.receive(base.MULTIPART_REQUEST)[1], reply))
+    switch.tell("meters", token="refused")
+    switch.send(agent.encode_error(switch.receive(base.MULTIPART_REQUEST)[1], 1, 2))
+    board.event("MetersRead(dpid=42, token='good', meters={5: (70, 8000)})")
+    board.event("MetersRead(dpid=42, token='malformed', meters={})")
+    board.event("MetersRead(dpid=42, token='refused', meters={})")
+    assert board.end() == {"malformed.of-length": 1}
+
+
 def test_a_switch_with_more_flows_than_can_be_is_closed(start: Callable[..., Board]) -> None:
     board = start(flow_cap=2000)
     switch = board.switch()

@@ -26,7 +26,7 @@ from ryu_vmm.flows import (
     set_field,
 )
 from ryu_vmm.flows import match as make_match
-from ryu_vmm.wire import agent, base, openflow, oxm
+from ryu_vmm.wire import agent, base, meters, openflow, oxm
 
 # What Ryu 4.34 serialises for the same content (xid 7): an implementation that is not ours.
 KNOWN_ADD = bytes.fromhex(
@@ -346,6 +346,21 @@ def test_malformed_instructions(raw: bytes) -> None:
     assert caught.value.cause in ("of-instruction", "of-action", "of-match")
 
 
+def multipart(kind: int, body: bytes) -> bytes:
+    return base.message(base.MULTIPART_REPLY, 1, struct.pack("!HH4x", kind, 0) + body)
+
+
+METER_CONFIG = struct.pack("!HHIHHII4x", 24, 15, 5, 1, 16, 9, 9)
+METER_STATS = struct.pack("!IH6xIQQII", 5, 56, 1, 70, 8000, 1, 0) + bytes(16)
+
+
+def test_meters() -> None:
+    features = struct.pack("!IIIxxxx", 300, 0b110, 0b1011)
+    assert meters.decode_meter_features(multipart(base.MP_METER_FEATURES, features)) == 300
+    assert meters.decode_meter_config(multipart(base.MP_METER_CONFIG, METER_CONFIG)) == ({5}, False)
+    assert meters.decode_meter_stats(multipart(base.MP_METER, METER_STATS)) == ({5: (70, 8000)}, False)
+
+
 Decoder = Callable[[bytes], object]
 SAMPLES: dict[str, tuple[Decoder, bytes]] = {
     "packet-in": (openflow.decode_packet_in, agent.encode_packet_in(1, b"x" * 60)),
@@ -364,6 +379,12 @@ SAMPLES: dict[str, tuple[Decoder, bytes]] = {
     "error": (openflow.decode_error, agent.encode_error(1, 4, 9, bytes(64))),
     "port status": (openflow.decode_port_status, agent.encode_port_status(0, PortInfo(1, "tap-vm1", True))),
     "port desc": (openflow.decode_port_desc, agent.encode_port_desc_reply(1, [PortInfo(1, "tap-vm1", True)] * 2)),
+    "meter features": (
+        meters.decode_meter_features,
+        multipart(base.MP_METER_FEATURES, struct.pack("!IIIxxxx", 300, 0b110, 0b1011)),
+    ),
+    "meter config": (meters.decode_meter_config, multipart(base.MP_METER_CONFIG, METER_CONFIG + METER_CONFIG)),
+    "meter stats": (meters.decode_meter_stats, multipart(base.MP_METER, METER_STATS + METER_STATS)),
     "flow mod": (agent.decode_flow_mod, openflow.encode_flow_mods([FlowChange("add", FLOW)], 1)),
     "packet-out": (agent.decode_packet_out, openflow.encode_packet_out(1, FLOW.actions, b"x" * 60)),
     "stats request": (agent.decode_flow_stats_request, openflow.encode_flow_stats_request(1)),
