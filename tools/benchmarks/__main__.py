@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -38,11 +39,15 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown := set(chosen) - _PARTS.keys():
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     started = time.monotonic()
+    # the end of this process is the end of all that it has started: let its context managers see to that
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
     def say(text: str) -> None:
         print(f"bench: {time.monotonic() - started:5.0f} s  {text}", file=sys.stderr, flush=True)
 
     facts = machine.facts()
+    if float(facts["load before"]) > 0.5:
+        say(f"other programs are at work (load {facts['load before']}): figures will be too low")
     parts: list[Part] = []
     failed = False
     for name in chosen:

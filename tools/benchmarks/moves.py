@@ -19,6 +19,8 @@ from .report import Part, milliseconds
 
 #: VMs that take turns to move, so that the next move need not wait for the last to settle.
 MOVERS = 8
+#: Seconds that connecting and programming a whole overlay may take.
+CONNECT = 600
 #: emulated NVEs -> moves (quick: fewer)
 SIZES = {100: (40, 12), 1000: (24, 6)}
 
@@ -50,9 +52,9 @@ def emulated(size: int, count: int, say: Callable[[str], None]) -> list[dict[str
         with Emulation(vmm.address, SWITCHES_CPU) as emulation:
             emulation.call("add", switches=[overlay.switch(n, guests) for n in range(1, size + 1)])
             start = time.monotonic()
-            emulation.call("ready", timeout=120, answer_within=130)
-            vmm.synchronised(size)
-            emulation.call("quiet", idle=1.0, timeout=300, answer_within=310)
+            emulation.call("ready", timeout=CONNECT, answer_within=CONNECT + 10)
+            vmm.synchronised(size, CONNECT)
+            emulation.call("quiet", idle=1.0, timeout=CONNECT, answer_within=CONNECT + 10)
             connect = time.monotonic() - start - 1.0
             say(f"{size} emulated NVEs connected and programmed in {connect:.1f} s")
             times = []

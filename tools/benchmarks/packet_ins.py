@@ -18,6 +18,7 @@ from .report import Part, number, ratio
 #: Requests without an answer at any time, over all switches.
 WINDOW = 512
 GUESTS = 64  # behind each switch
+SWITCHES = (1, 16)
 
 SUBJECTS: dict[str, Callable[[Path], Controller]] = {
     "ryu_vmm": Vmm,
@@ -32,7 +33,7 @@ def measure(rounds: int, seconds: float, say: Callable[[str], None]) -> Part:
     """Interleaved rounds, a fresh controller for each run; medians."""
     runs: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for n in range(rounds):
-        for switches in (1, 16):
+        for switches in SWITCHES:
             for subject, start in SUBJECTS.items():
                 result = _run(subject, start, switches, seconds)
                 runs.setdefault((subject, switches), []).append(result)
