@@ -134,6 +134,16 @@ class Session:
     meters: int = 0  # highest meter number of the switch, 0: it has none
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """An NVE refused a flow: OpenFlow error type and code, when (Unix time), and how often in a row."""
+
+    type: int
+    code: int
+    at: float
+    times: int = 1
+
+
 class Kind(enum.StrEnum):
     """Section 7: hot (the VM runs on), cold (shut down here, started there)."""
 

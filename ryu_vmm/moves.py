@@ -273,14 +273,17 @@ class Moves:
         """The control channel of an NVE is gone."""
         state = self._work.state
         for move in list(state.open_moves()):
-            waits = state.waits.get(move.id)
-            if waits and nve in waits:
+            early = move.state in (MoveState.PREPARING, MoveState.PREPARED)
+            if nve == move.destination or (nve == move.source and early):
+                self.fire(move.id, MoveEvent.LOST, f"control channel of {nve} lost")
+            move, waits = state.moves[move.id], state.waits.get(move.id)
+            if not move.open or not waits or nve not in waits:
+                continue
+            if nve in (move.source, move.destination):
+                state.put("waits", move.id, {**waits, nve: self._when_back(nve)})
+            else:
                 state.put("moves", move.id, replace(move, unconfirmed=tuple(sorted({*move.unconfirmed, nve}))))
                 self.waited(move.id, {n: g for n, g in waits.items() if n != nve})
-            move = state.moves[move.id]
-            early = move.state in (MoveState.PREPARING, MoveState.PREPARED)
-            if move.open and (nve == move.destination or (nve == move.source and early)):
-                self.fire(move.id, MoveEvent.LOST, f"control channel of {nve} lost")
 
     def refused(self, nve: str, generation: int, kind: int, code: int) -> None:
         """An NVE answered a change with an error: every move that waits for that change fails with it."""
@@ -330,15 +333,22 @@ class Moves:
     def waiting_for(self, number: int, concerned: frozenset[str]) -> None:
         """Note what the move waits for; go on at once if that is nothing."""
         state = self._work.state
+        move = state.moves[number]
         waits = {}
         for nve in concerned:
             programmed, realised = state.generations.get(nve, (0, 0))
-            if realised < programmed and self._work.session(nve) is not None:
+            if self._work.session(nve) is None:
+                if nve in (move.source, move.destination):
+                    waits[nve] = self._when_back(nve)
+            elif realised < programmed:
                 waits[nve] = programmed
-        move = state.moves[number]
         if waits:
             state.put("moves", number, replace(move, generation=max(waits.values())))
         self.waited(number, waits)
+
+    def _when_back(self, nve: str) -> int:
+        """A generation that an NVE out of sync reaches by being synchronised."""
+        return self._work.state.generations.get(nve, (0, 0))[0] + 1
 
     def waited(self, number: int, waits: dict[str, int]) -> None:
         """Set what a move still waits for."""

@@ -62,6 +62,7 @@ class Registry:
             state.put("ports", (name, port), None)
         state.put("sessions", name, None)
         state.put("generations", name, None)
+        state.put("faults", name, None)
         nve = state.nves[name]
         state.put("nves", name, None)
         return nve

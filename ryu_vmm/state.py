@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from .model import Interface, Leg, Move, Network, Nve, Place, Port, Session, Trust, Vm
+from .model import Fault, Interface, Leg, Move, Network, Nve, Place, Port, Session, Trust, Vm
 
 #: Tables that survive a restart.
 PERSISTENT = ("nves", "networks", "vms", "interfaces", "moves")
@@ -31,7 +31,7 @@ class State:
     Tables (read freely, write with :meth:`put` only): ``nves`` by name, ``networks`` by VNI, ``vms`` by name,
     ``interfaces`` by id, ``moves`` by id, ``ports`` by (NVE, name), ``sessions`` by NVE, ``pulled`` by (NVE,
     interface id), ``gone`` by interface id (the slot of the meter that counts what is lost while its port is gone),
-    ``generations`` by NVE: (programmed, realised), ``waits`` and ``probes`` by move id, ``clock`` by (kind, key).
+    ``faults`` by NVE: what it refused, ``generations`` by NVE: (programmed, realised), ``waits`` and ``probes`` by move id, ``clock`` by (kind, key).
     """
 
     def __init__(self) -> None:
@@ -49,6 +49,7 @@ class State:
         self.probes: dict[int, Any] = {}
         self.meta: dict[str, int] = {}
         self.gone: dict[str, int] = {}
+        self.faults: dict[str, Fault] = {}
 
         self.by_dpid: dict[int, str] = {}
         self.by_mac: dict[tuple[int, bytes], str] = {}

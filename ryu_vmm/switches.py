@@ -20,13 +20,16 @@ from .events import (
 from .flows import Flow, FlowChange, FlowKey, FlowStats
 from .ledger import Accounts
 from .mobility import MoveEvent
-from .model import Place, Port, Session
+from .model import Fault, Place, Port, Session
 from .moves import Moves
 from .packets import Packets
 from .pipeline import COOKIE_MASK, COOKIE_OURS, desired, is_tunnel_to_tunnel, why_of
 from .probes import Prober
 from .rendering import describe
 from .work import Work
+
+#: Seconds that a switch which keeps refusing flows is left alone at the most.
+RESYNC_PAUSE_MAX = 60.0
 
 
 def difference(installed: dict[FlowKey, Flow], wanted: dict[FlowKey, Flow]) -> tuple[FlowChange, ...]:
@@ -159,6 +162,7 @@ class Switches:
             state.put("generations", name, (programmed, event.generation))
         self._moves.realised(name, event.generation)
         if event.generation >= programmed and state.sessions[name].synced:
+            state.put("faults", name, None)
             self._moves.confirmed_by(name)
 
     def refused(self, event: FlowRefused) -> None:
@@ -172,8 +176,12 @@ class Switches:
         if self._work.session(name) is not None:
             session = self._work.state.sessions[name]
             self._work.state.put("sessions", name, replace(session, synced=False))
-            # Not at once: a switch that keeps refusing would otherwise be asked in a tight loop.
-            self._work.state.put("clock", ("resync", name), self._work.now + self._work.settings.resync_pause)
+            # Not at once, and ever later: a switch that keeps refusing would otherwise be asked in a tight loop.
+            before = self._work.state.faults.get(name)
+            fault = Fault(event.type, event.code, self._work.now, 1 if before is None else before.times + 1)
+            self._work.state.put("faults", name, fault)
+            pause = min(RESYNC_PAUSE_MAX, self._work.settings.resync_pause * 2 ** min(16, fault.times - 1))
+            self._work.state.put("clock", ("resync", name), self._work.now + pause)
 
     def flow_expired(self, event: FlowExpired) -> None:
         """An idle pulled entry has left the switch: the NVE is no correspondent any more until it asks again."""
