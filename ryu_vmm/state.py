@@ -31,7 +31,8 @@ class State:
     Tables (read freely, write with :meth:`put` only): ``nves`` by name, ``networks`` by VNI, ``vms`` by name,
     ``interfaces`` by id, ``moves`` by id, ``ports`` by (NVE, name), ``sessions`` by NVE, ``pulled`` by (NVE,
     interface id), ``gone`` by interface id (the slot of the meter that counts what is lost while its port is gone),
-    ``faults`` by NVE: what it refused, ``generations`` by NVE: (programmed, realised), ``waits`` and ``probes`` by move id, ``clock`` by (kind, key).
+    ``faults`` by NVE: what it refused, ``generations`` by NVE: (programmed, realised), ``waits`` and ``probes`` by
+    move id, ``clock`` by (kind, key).
     """
 
     def __init__(self) -> None:
