@@ -6,7 +6,6 @@ Both kinds are Mininet links between a VM and the NVE where it is now, and both 
 
 from __future__ import annotations
 
-import socket
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -194,15 +193,8 @@ class VethLink(AttachLink):
         return {"at": at, "announced": self.announce(frames), "queued": 0}
 
     def announce(self, frames: Frames) -> float:
-        with netns.entered(self.vm.namespace):
-            sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-        with sock:
-            sock.bind(("eth0", 0))
-            started = at = time.monotonic()
-            for delay, frame in frames:
-                time.sleep(max(0.0, started + delay - time.monotonic()))  # the schedule is the announcement
-                sock.send(bytes.fromhex(frame))
-        return at
+        answer = self.vm.lab.vnic.ask("shout", namespace=self.vm.namespace, ifname="eth0", frames=frames)
+        return float(answer["at"])
 
     def _detach(self) -> None:
         netns.run(["ip", "-n", self.vm.namespace, "link", "del", "eth0"], check=False)

@@ -12,13 +12,18 @@ all processes of one machine share.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import heapq
 import os
 import select
+import socket
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from topologies import netns
 from topologies.helper import Commands
 from topologies.tap import QUEUE, hypervisor_mac, open_tap
 
@@ -71,7 +76,7 @@ class Vnic:
         self._poll = select.epoll()
         self._guests: dict[str, Guest] = {}
         self._routes: dict[int, Route] = {}
-        self._timers: list[tuple[float, int, Guest, int, bytes]] = []
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._serial = 0
         self._commands = Commands(self)
         self._poll.register(self._commands.fileno(), select.EPOLLIN)
@@ -146,25 +151,31 @@ class Vnic:
     def _fire(self) -> None:
         now = time.monotonic()
         while self._timers and self._timers[0][0] <= now:
-            _, _, guest, epoch, frame = heapq.heappop(self._timers)
-            if guest.active is not None and guest.epoch == epoch:
-                self._send(guest, frame)
+            heapq.heappop(self._timers)[2]()
 
-    def _send(self, guest: Guest, frame: bytes) -> None:
-        assert guest.active is not None
-        try:
-            os.write(guest.active.fd, frame)
-        except OSError:
-            guest.counts["refused"] += 1
-
-    def _announce(self, guest: Guest, frames: list[tuple[float, bytes]]) -> None:
+    def _schedule(self, frames: list[tuple[float, bytes]], send: Callable[[bytes], None]) -> None:
+        """Send frames at their times from now, those without delay at once."""
         now = time.monotonic()
         for delay, frame in frames:
             if delay <= 0:
-                self._send(guest, frame)
+                send(frame)
             else:
                 self._serial += 1
-                heapq.heappush(self._timers, (now + delay, self._serial, guest, guest.epoch, frame))
+                fire: Callable[[], None] = partial(send, frame)
+                heapq.heappush(self._timers, (now + delay, self._serial, fire))
+
+    def _announce(self, guest: Guest, frames: list[tuple[float, bytes]]) -> None:
+        epoch = guest.epoch
+
+        def send(frame: bytes) -> None:
+            if guest.active is None or guest.epoch != epoch:
+                return  # the VM was paused or moved on since
+            try:
+                os.write(guest.active.fd, frame)
+            except OSError:
+                guest.counts["refused"] += 1
+
+        self._schedule(frames, send)
 
     def _resumed(self, route: Route) -> None:
         """The destination's queue is delivered: announce, let the guest's own frames out, answer the parent."""
@@ -237,6 +248,20 @@ class Vnic:
         else:
             self._announce(guest, decoded)
         return {"at": time.monotonic()}
+
+    def do_shout(self, namespace: str, ifname: str, frames: list[tuple[float, str]]) -> dict[str, Any]:
+        """Send frames out of an interface that is not ours, as the guest's own kernel would (a container's veth)."""
+        with netns.entered(namespace):
+            sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        sock.bind((ifname, 0))
+
+        def send(frame: bytes) -> None:
+            with contextlib.suppress(OSError):  # the carrier is gone: so is the announcement
+                sock.send(frame)
+
+        at = time.monotonic()
+        self._schedule([(delay, bytes.fromhex(frame)) for delay, frame in frames], send)
+        return {"at": at}  # the socket is closed with the last reference to `send`
 
     def do_empty(self, vm: str, nve: str) -> dict[str, Any]:
         """Discard what waits in an idle tap of a VM, and say how many frames that was (`left`)."""

@@ -1,4 +1,4 @@
-"""An overlay programmed by hand: the flows an NVA would make, written with ovs-ofctl, for tests of the test bed itself."""
+"""An overlay programmed by hand: the flows an NVA would make, written with ovs-ofctl, to test the test bed itself."""
 
 from __future__ import annotations
 

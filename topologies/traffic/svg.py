@@ -15,6 +15,11 @@ def number(value: float) -> str:
     return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
+def tenths(value: float) -> str:
+    """A coordinate with at most one decimal: enough for one of thousands of marks."""
+    return f"{value:.1f}".removesuffix(".0")
+
+
 class Canvas:
     """Collects elements; `text()` is the finished document."""
 
@@ -48,18 +53,29 @@ class Canvas:
         path = " ".join(f"{number(x)},{number(y)}" for x, y in points)
         self.add(f"<polyline points='{path}' fill='none' stroke='{stroke}' stroke-width='{number(width)}'/>")
 
+    def area(self, points: Iterable[tuple[float, float]], fill: str) -> None:
+        """The filled shape between points."""
+        path = " ".join(f"{number(x)},{number(y)}" for x, y in points)
+        self.add(f"<polygon points='{path}' fill='{fill}'/>")
+
     def dots(self, points: Iterable[tuple[float, float]], fill: str, radius: float = 1.2) -> None:
-        """Many dots of one colour as one path, which keeps the file small."""
-        path = "".join(f"M{number(x)} {number(y)}h0" for x, y in points)
+        """Many dots of one colour as one path, which keeps the file small; those that would coincide are one."""
+        path = "".join(f"M{x} {y}h0" for x, y in dict.fromkeys((tenths(x), tenths(y)) for x, y in points))
         if path:
             style = f"stroke='{fill}' stroke-width='{number(2 * radius)}' stroke-linecap='round'"
             self.add(f"<path d='{path}' {style} fill='none'/>")
 
-    def ticks(self, xs: Iterable[float], top: float, bottom: float, stroke: str) -> None:
-        """Many thin upright ticks of one colour as one path."""
-        path = "".join(f"M{number(x)} {number(top)}V{number(bottom)}" for x in xs)
+    def rings(self, points: Iterable[tuple[float, float]], stroke: str, radius: float = 3.0) -> None:
+        """Small circles."""
+        for x, y in points:
+            self.add(f"<circle cx='{tenths(x)}' cy='{tenths(y)}' r='{number(radius)}' stroke='{stroke}' "
+                     f"stroke-width='1.4' fill='none'/>")
+
+    def ticks(self, xs: Iterable[float], top: float, bottom: float, stroke: str, width: float = 0.8) -> None:
+        """Many thin upright ticks of one colour as one path; those that would coincide are one."""
+        path = "".join(f"M{x} {number(top)}V{number(bottom)}" for x in dict.fromkeys(tenths(x) for x in xs))
         if path:
-            self.add(f"<path d='{path}' stroke='{stroke}' stroke-width='0.8' fill='none'/>")
+            self.add(f"<path d='{path}' stroke='{stroke}' stroke-width='{number(width)}' fill='none'/>")
 
     def text(
         self, x: float, y: float, words: str, size: float = 12, fill: str = INK, anchor: str = "start",
