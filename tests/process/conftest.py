@@ -17,6 +17,9 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+# Helpers beside the tests are imported by name, whatever directory pytest is started from.
+sys.path.insert(0, str(Path(__file__).parent))
+
 BIN = Path(sys.executable).parent
 T = TypeVar("T")
 DEADLINE = 20.0  # seconds; a loaded machine is slow, a hang is endless
