@@ -21,8 +21,19 @@ if TYPE_CHECKING:
 class ControllerAddress:
     """Where the NVA listens, for NVEs that only need to know that. Nothing is started or stopped."""
 
+    # What Mininet's command line asks of every node
+    waiting = False
+    pid = None
+
     def __init__(self, name: str, ip: str = "127.0.0.1", port: int = 6653) -> None:
         self.name, self._ip, self.port = name, ip, port
+
+    def intfList(self) -> list[object]:  # noqa: N802 (Mininet's name)
+        """It has no interfaces of Mininet's."""
+        return []
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}: {self._ip}:{self.port}>"
 
     def IP(self) -> str:
         """The address."""
