@@ -13,7 +13,7 @@ from .state import State
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Times of the life of a move, all in seconds unless said otherwise; see docs/configuration.md for advice.
+    """Times of the life of a move, all in seconds unless said otherwise; docs/vmm.conf.sample explains each.
 
     Attributes:
         prepare_deadline: from request to prepared, else the move fails.
