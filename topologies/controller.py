@@ -28,7 +28,7 @@ class ControllerAddress:
     def __init__(self, name: str, ip: str = "127.0.0.1", port: int = 6653) -> None:
         self.name, self._ip, self.port = name, ip, port
 
-    def intfList(self) -> list[object]:  # noqa: N802 (Mininet's name)
+    def intfList(self) -> list[object]:
         """It has no interfaces of Mininet's."""
         return []
 

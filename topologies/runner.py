@@ -5,22 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 from mininet.cli import CLI
-from mininet.log import error, output
+from mininet.log import error, output, warn
 from mininet.net import Mininet
 
-from topologies.errors import TopologyError
+from topologies.errors import NotReady, TopologyError
 from topologies.net import OverlayNet, stop_all
 from topologies.topo import OverlayTopo
 
 
 class RunnerNet(OverlayNet):
-    """An OverlayNet as `mn` builds it: it registers itself with the NVA once the NVEs are connected."""
+    """An OverlayNet as `mn` builds it: it registers itself with the NVA and waits until the NVEs are connected."""
 
     def start(self) -> None:
         super().start()
-        if self.rest is not None:
+        if not self.controllers:
+            self.rest = None  # nobody to register with
+        if self.rest is None or not self.try_register():
+            return
+        try:
             self.wait_for_nva()
-            self.try_register()
+        except NotReady as exc:
+            warn(f"*** {exc}\n")
 
 
 def mininet(topo: Any = None, **params: Any) -> Any:
