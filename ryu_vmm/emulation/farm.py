@@ -12,11 +12,14 @@ from collections.abc import Callable
 
 from ..wire import base as of
 from .fabric import Fabric
-from .switch import Session, Switch
+from .session import Session
+from .switch import Switch
 
 #: Connections being set up at the same time; a listen queue is not endless.
 _AT_ONCE = 32
-_READ = 1 << 18
+_READ = 1 << 16
+#: Seconds between looks for flows whose time is up.
+_TICK = 0.25
 _ECHO = bytes([of.ECHO_REQUEST])
 clock = time.monotonic
 
@@ -58,6 +61,7 @@ class Farm:
         self._setting_up: set[int] = set()
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
+        self.after(_TICK, self._tick)
         self._awake: dict[Session, None] = {}  # with something to send, in order
 
     # --- switches -----------------------------------------------------------------------------------------
@@ -120,7 +124,8 @@ class Farm:
                 self._serve(key.data, events)
             else:
                 key.data()
-        self.flush()
+            # at once, as a switch would: serving a thousand others first may take longer than patience lasts
+            self.flush()
 
     def flush(self) -> None:
         """Send what waits in the sessions."""
@@ -142,6 +147,13 @@ class Farm:
 
     def _wake(self, session: Session) -> None:
         self._awake[session] = None
+
+    def _tick(self) -> None:
+        now = clock()
+        for switch in self.fabric.switches.values():
+            if switch.expiring:
+                switch.expire(now)
+        self.after(_TICK, self._tick)
 
     def _connect(self, switch: Switch) -> None:
         family = socket.AF_INET6 if ":" in self.controller[0] else socket.AF_INET

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..flows import Flow, Match, Meter, Output, SetField
+from ..flows import FIELDS, Flow, Match, Meter, Output, SetField
 from . import packets
 
 #: OpenFlow error types (ofp_error_type).
@@ -51,6 +51,8 @@ def check(flow: Flow) -> None:
     exact: dict[str, int] = {}
     names = set()
     for name, value, mask in flow.match:
+        if name not in FIELDS:
+            raise Refused(f"{name} is not known", BAD_MATCH, 6)  # OFPBMC_BAD_FIELD
         if name in names:
             raise Refused(f"{name} is matched twice", BAD_MATCH, 10)  # OFPBMC_DUP_FIELD
         names.add(name)
@@ -65,6 +67,9 @@ def check(flow: Flow) -> None:
             raise Refused(f"{name} without {lacking}", BAD_MATCH, 9)  # OFPBMC_BAD_PREREQ
     for action in flow.actions:
         if isinstance(action, SetField):
+            if action.field not in FIELDS:  # an action or instruction that the codec has no word for
+                instruction = action.field.startswith("instruction")
+                raise Refused(f"{action.field} is not known", BAD_INSTRUCTION if instruction else BAD_ACTION, 0)
             if action.field in _UNSETTABLE:
                 raise Refused(f"{action.field} cannot be set", BAD_ACTION, 13)  # OFPBAC_BAD_SET_TYPE
             if lacking := _lacking(action.field, exact):  # OFPBAC_MATCH_INCONSISTENT

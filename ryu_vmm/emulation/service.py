@@ -19,7 +19,8 @@ from typing import Any, TextIO
 from ..wire import agent
 from . import load
 from .farm import Farm, clock
-from .switch import Session, Switch
+from .session import Session
+from .switch import Switch
 from .tables import Dropped, Out, Result
 
 

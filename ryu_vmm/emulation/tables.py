@@ -11,8 +11,6 @@ Semantics are those of OpenFlow 1.3.5 and, where that leaves room, of Open vSwit
 are checked for their prerequisites, a packet is never sent out of the port it came in on except by
 ``IN_PORT``, a table without a matching flow drops, a later table sees what earlier ones rewrote. No I/O, no
 clock: time is an argument.
-
-Lookup is by tuple space search: the flows of a table that match the same bits share a hash table.
 """
 
 from __future__ import annotations
@@ -21,13 +19,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ..flows import (
-    FIELDS,
     IN_PORT,
     TABLE,
     Action,
     Flow,
     FlowChange,
-    FlowStats,
     Match,
     Meter,
     Output,
@@ -35,6 +31,7 @@ from ..flows import (
 )
 from ..flows import ToNva as ToNvaAction
 from . import packets
+from .entries import Entry, Table
 from .rules import Refused, check, comprises
 
 #: Reasons of a packet-in (OpenFlow 1.3.5 section 7.4.1).
@@ -83,77 +80,6 @@ class Dropped:
 Result = Out | ToNva | Dropped
 
 
-class Entry:
-    """A flow in a table, with its counters; times are in seconds on the caller's clock."""
-
-    __slots__ = ("bytes", "created", "flags", "flow", "hard_timeout", "packets", "used")
-
-    def __init__(self, flow: Flow, now: float = 0.0, hard_timeout: int = 0, flags: int = 0) -> None:
-        self.flow = flow
-        self.packets = 0
-        self.bytes = 0
-        self.created = self.used = now
-        self.hard_timeout = hard_timeout
-        self.flags = flags
-
-    def stats(self, now: float) -> FlowStats:
-        """The entry as flow statistics report it."""
-        return FlowStats(self.flow, self.packets, self.bytes, now - self.created)
-
-
-_Signature = tuple[tuple[str, int], ...]  # the fields that are matched, each with its mask
-_Values = tuple[int, ...]
-
-
-class _Table:
-    """One table: entries by identity, and by what they match for lookup."""
-
-    def __init__(self) -> None:
-        self.entries: dict[tuple[int, Match], Entry] = {}
-        self.groups: dict[_Signature, dict[_Values, list[Entry]]] = {}
-
-    def put(self, entry: Entry) -> Entry | None:
-        flow = entry.flow
-        replaced = self.remove(flow.priority, flow.match)
-        self.entries[flow.priority, flow.match] = entry
-        signature, values = _shape(flow.match)
-        same = self.groups.setdefault(signature, {}).setdefault(values, [])
-        same.append(entry)
-        same.sort(key=lambda e: -e.flow.priority)
-        return replaced
-
-    def remove(self, priority: int, match: Match) -> Entry | None:
-        entry = self.entries.pop((priority, match), None)
-        if entry is not None:
-            signature, values = _shape(match)
-            group = self.groups[signature]
-            group[values].remove(entry)
-            if not group[values]:
-                del group[values]
-                if not group:
-                    del self.groups[signature]
-        return entry
-
-    def find(self, fields: Mapping[str, int]) -> Entry | None:
-        best: Entry | None = None
-        for signature, group in self.groups.items():
-            found = group.get(tuple([fields.get(name, 0) & mask for name, mask in signature]))
-            if found and (best is None or found[0].flow.priority > best.flow.priority):
-                best = found[0]
-        return best
-
-
-def _shape(match: Match) -> tuple[_Signature, _Values]:
-    signature = []
-    values = []
-    for name, value, mask in match:
-        width = FIELDS[name].width
-        bits = int.from_bytes(mask, "big") if mask is not None else (1 << 8 * width) - 1
-        signature.append((name, bits))
-        values.append(int.from_bytes(value, "big") & bits)
-    return tuple(signature), tuple(values)
-
-
 class _Packet:
     """A packet on its way: the frame, its fields, and what has become of it so far."""
 
@@ -188,7 +114,7 @@ class Tables:
         self.strict = strict
         #: meter -> (packets, bytes) that flows with that meter have passed
         self.meters: dict[int, tuple[int, int]] = {}
-        self._tables: dict[int, _Table] = {}
+        self._tables: dict[int, Table] = {}
         for flow in flows:
             self.add(flow)
 
@@ -204,7 +130,7 @@ class Tables:
         if self.strict:
             check(flow)
         entry = Entry(flow, now, hard_timeout, flags)
-        table = self._tables.setdefault(flow.table, _Table())
+        table = self._tables.setdefault(flow.table, Table())
         replaced = table.put(entry)
         if replaced is not None and not flags & RESET_COUNTS:
             entry.packets, entry.bytes = replaced.packets, replaced.bytes

@@ -174,6 +174,18 @@ def test_convergence_is_seen_at_the_last_barrier(listener: socket.socket) -> Non
         assert 0 < seen["seconds"]["1"] < seen["seconds"]["2"] < DEADLINE
 
 
+def test_idle_flows_leave_by_themselves(listener: socket.socket) -> None:
+    with Emulation(listener.getsockname()[:2]) as emulation:
+        emulation.call("add", switches=switches(1))
+        peer = Peer(listener)
+        idle = Flow(0, 1, match(in_port=2), (Output(3),), cookie=6, idle_timeout=1)
+        peer.send(nva.encode_flow_mods([FlowChange("add", idle)], 3))
+        removed = nva.decode_flow_removed(peer.receive(of.FLOW_REMOVED))
+        assert (removed.flow.key, removed.flow.cookie, removed.reason) == (idle.key, 6, of.REMOVED_IDLE)
+        assert removed.age >= 1.0
+        assert emulation.call("flows", dpid=1) == {"flows": 0}
+
+
 def test_faults_over_the_wire(listener: socket.socket) -> None:
     with Emulation(listener.getsockname()[:2]) as emulation:
         emulation.call("add", switches=switches(1, eager=True))

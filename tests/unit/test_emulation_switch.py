@@ -6,11 +6,13 @@ import struct
 
 from ryu_vmm.emulation import packets
 from ryu_vmm.emulation.fabric import Fabric
-from ryu_vmm.emulation.switch import Session, Switch
+from ryu_vmm.emulation.session import Session
+from ryu_vmm.emulation.switch import Switch
 from ryu_vmm.emulation.tables import Out
-from ryu_vmm.flows import Flow, FlowChange, Output, match, set_field
+from ryu_vmm.flows import Flow, FlowChange, Meter, Output, SetField, match, set_field
 from ryu_vmm.flows import ToNva as ToNvaAction
 from ryu_vmm.wire import base as of
+from ryu_vmm.wire import meters
 from ryu_vmm.wire import openflow as nva
 from ryu_vmm.wire.agent import PacketOut
 
@@ -170,6 +172,56 @@ def test_nonsense_is_answered_with_errors() -> None:
     assert [(e.type, e.failed_xid) for e in map(nva.decode_error, taken(session))] == [(1, 3), (1, 4), (1, 5)]
     session.receive(b"\x04\x00\x00\x03\0\0\0\0", 0.0)
     assert session.closing
+
+
+def test_meters_count_and_are_reported() -> None:
+    switch = Switch(1)
+    session = connected(switch)
+    counted = ARRIVING._replace(actions=(Meter(7), Output(2)))
+    session.receive(added(counted, xid=3), 0.0)  # the meter is not there yet
+    assert [nva.decode_error(m)[:2] for m in taken(session)] == [(12, 2)]
+    session.receive(meters.encode_meter_add(7, 4) + added(counted) + meters.encode_meter_add(7, 5), 0.0)
+    assert [nva.decode_error(m)[:2] for m in taken(session)] == [(12, 1)]
+    for _ in range(3):
+        switch.inject(FRAME, 1, 0.0)
+    ask = meters.encode_meter_features_request, meters.encode_meter_config_request, meters.encode_meter_stats_request
+    session.receive(b"".join(encode(6) for encode in ask), 2.5)
+    features, config, stats = taken(session)
+    assert meters.decode_meter_features(features) >= 1000
+    assert meters.decode_meter_config(config) == ({7}, False)
+    assert meters.decode_meter_stats(stats) == ({7: (3, 3 * len(FRAME))}, False)
+    assert read_flows(session) == [counted]
+    session.receive(meters.encode_meter_add(7, 7, again=True) + meters.encode_meter_stats_request(8), 3.0)
+    assert meters.decode_meter_stats(taken(session)[0]) == ({7: (0, 0)}, False)
+    session.receive(meters.encode_meter_delete(7, 9), 4.0)
+    assert read_flows(session) == []  # with it goes what uses it
+
+
+def test_more_meters_than_one_message_holds() -> None:
+    session = connected(Switch(1))
+    session.receive(b"".join(meters.encode_meter_add(n, n) for n in range(1, 3001)), 0.0)
+    session.receive(meters.encode_meter_stats_request(9), 1.0)
+    parts = [meters.decode_meter_stats(m) for m in taken(session)]
+    assert [more for _, more in parts] == [True] * (len(parts) - 1) + [False]
+    assert sorted(n for found, _ in parts for n in found) == list(range(1, 3001))
+
+
+def test_a_switch_without_meters_says_so() -> None:
+    session = connected(Switch(1, meters=False))
+    session.receive(meters.encode_meter_features_request(6) + meters.encode_meter_add(1, 7), 0.0)
+    assert [nva.decode_error(m)[:2] for m in taken(session)] == [(1, 2), (1, 1)]
+
+
+def test_what_the_codec_has_no_word_for_is_refused() -> None:
+    session = connected(Switch(1))
+    unknown = [
+        ARRIVING._replace(match=(("oxm_8000_0d", b"\0\x16", None),)),  # tcp_src
+        ARRIVING._replace(actions=(SetField("action_0011", b"\x81\0\0\0"),)),
+        ARRIVING._replace(actions=(SetField("instruction_0005", b"\0\0\0\0"),)),
+    ]
+    for flow in unknown:
+        session.receive(added(flow), 0.0)
+    assert [nva.decode_error(m)[0] for m in taken(session)] == [4, 2, 3]
 
 
 # --- faults -----------------------------------------------------------------------------------------------------------
