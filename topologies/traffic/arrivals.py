@@ -28,11 +28,10 @@ def read(path: str) -> Arrivals:
         header = json.loads(file.readline())
         columns = []
         for _ in header["fields"]:
-            column = array("Q")
-            try:
-                column.fromfile(file, header["count"])
-            except EOFError:
-                raise ValueError(f"{path}: cut short") from None
+            data = file.read(8 * header["count"])
+            if len(data) != 8 * header["count"]:
+                raise ValueError(f"{path}: cut short")
+            column = array("Q", data)
             if sys.byteorder == "big":
                 column.byteswap()
             columns.append(column)
