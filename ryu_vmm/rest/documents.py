@@ -173,6 +173,7 @@ class LedgerDocument(Document):
     lost: Amount = Field(description="reached the source while the VM was gone and no destination was known")
     held: Held
     late_packets: int
+    exact: bool = Field(description="counted by meters; flow counters, the fallback, are blurred around a change")
     stale: list[StaleDocument]
     barriers: dict[str, float] = Field(description="seconds from the trigger to each NVE's barrier reply")
     probes: dict[str, float] = Field(description="seconds that each path's probe took")

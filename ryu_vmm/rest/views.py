@@ -230,6 +230,7 @@ def _ledger(value: model.Ledger) -> Doc:
         "lost": {"packets": value.lost_packets, "bytes": value.lost_bytes},
         "held": {"packets": value.held_packets, "lost": value.held_lost},
         "late_packets": value.late_packets,
+        "exact": value.exact,
         "stale": [
             {
                 "nve": name,
