@@ -164,9 +164,12 @@ class OverlayNet(Mininet):  # type: ignore[misc]
             raise TopologyError("this needs the NVA's REST interface: OverlayNet(rest='http://...')")
         return self.rest
 
-    def register(self) -> None:
-        """Tell the NVA about every NVE, VN and VM. Raises ApiError."""
-        self.need_rest().register(self)
+    def register(self, attachments: bool = True) -> None:
+        """Tell the NVA about every NVE, VN and VM. Raises ApiError.
+
+        With `attachments` every VM may announce itself at every NVE; else only requested moves are believed.
+        """
+        self.need_rest().register(self, attachments)
 
     def wait_for_nva(self, seconds: float = 20.0) -> None:
         """Wait until every NVE has its OpenFlow connection. Raises NotReady."""

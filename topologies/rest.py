@@ -7,6 +7,7 @@ from __future__ import annotations
 import http.client
 import json
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
@@ -71,22 +72,32 @@ class Rest:
             body["policy"] = vn.policy
         return self.call("POST", "/networks", body)
 
-    def add_vm(self, spec: VMSpec, nve: str | None = None) -> Any:
-        """Register a VM where it is (`nve`: elsewhere than its spec says)."""
+    def add_vm(self, spec: VMSpec, nve: str | None = None, attachments: Iterable[str] = ()) -> Any:
+        """Register a VM where it is (`nve`: elsewhere than its spec says).
+
+        `attachments` are NVEs where a port of its port's name is its own too, so that it may announce itself there
+        without having asked.
+        """
+        here = nve or spec.nve
         return self.call("POST", "/vms", {"name": spec.name, "interfaces": [{
             "name": "eth0", "network": spec.vn, "mac": spec.mac,
             "ipv4": [spec.ip] if spec.ip else [], "ipv6": [spec.ip6] if spec.ip6 else [],
-            "nve": nve or spec.nve, "port": spec.port,
+            "nve": here, "port": spec.port,
+            "attachments": [{"nve": other, "port": spec.port} for other in attachments],
         }]})
 
-    def register(self, net: OverlayNet) -> None:
-        """Register all NVEs, VNs and VMs of a topology. Doing it again changes nothing."""
+    def register(self, net: OverlayNet, attachments: bool = True) -> None:
+        """Register all NVEs, VNs and VMs of a topology. Doing it again changes nothing.
+
+        With `attachments` every VM may show up at every NVE, else only moves that were asked for are believed.
+        """
         for nve in net.nves:
             self.add_nve(nve)
         for vn in net.topo.vn_specs:
             self.add_network(vn)
+        everywhere = [nve.name for nve in net.nves] if attachments else []
         for vm in net.vms:
-            self.add_vm(vm.spec, vm.nve.name)
+            self.add_vm(vm.spec, vm.nve.name, everywhere)
 
     # --- moves ----------------------------------------------------------------------------------------
 
