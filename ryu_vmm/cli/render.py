@@ -63,9 +63,23 @@ def nves(items: Iterable[Doc]) -> Table:
         "IPV6",
         "CONNECTED",
         "IN SYNC",
+        "FAULT",
         "NETWORKS",
-        rows=((n["name"], n["dpid"], n["ipv4"], n["ipv6"], n["connected"], n["in_sync"], n["networks"]) for n in items),
+        rows=(
+            (
+                *(n[key] for key in ("name", "dpid", "ipv4", "ipv6", "connected", "in_sync")),
+                _fault(n["fault"]),
+                n["networks"],
+            )
+            for n in items
+        ),
     )
+
+
+def _fault(fault: Doc | None) -> Text:
+    if fault is None:
+        return Text("-")
+    return Text(f"OpenFlow error {fault['type']}/{fault['code']}, {fault['times']}x", style="red")
 
 
 def nve(document: Doc) -> list[Table]:
@@ -85,6 +99,7 @@ def nve(document: Doc) -> list[Table]:
         ("underlay", [a for a in (document["ipv4"], document["ipv6"]) if a]),
         ("connected", document["connected"]),
         ("in sync", document["in_sync"]),
+        ("fault", _fault(document["fault"])),
         ("tunnel port", document["tunnel"]),
         ("networks", document["networks"]),
         ("generation", f"{generation['realised']} of {generation['programmed']} acknowledged"),
@@ -290,8 +305,10 @@ def _ledger(ledger: Doc) -> Table:
         ("late", ledger["late_packets"], None),
     ]
     rows += [(f"stale from {s['nve']}, corrected {s['corrected']}x", s["packets"], s["bytes"]) for s in ledger["stale"]]
-    title = "ledger" if ledger["closed"] else "ledger (counting)"
-    return table("", title.upper(), "PACKETS", "BYTES", rows=rows, right=["PACKETS", "BYTES"])
+    title = "LEDGER" if ledger["closed"] else "LEDGER (counting)"
+    if ledger["redirected"]["packets"] and not ledger["exact"]:
+        title += ", estimated"  # the source has no meters
+    return table("", title, "PACKETS", "BYTES", rows=rows, right=["PACKETS", "BYTES"])
 
 
 def _mark(packets: int) -> Text:

@@ -46,6 +46,15 @@ class NveGeneration(Document):
     realised: int
 
 
+class FaultDocument(Document):
+    """What an NVE refused last: OpenFlow error type and code, and how often in a row."""
+
+    type: int
+    code: int
+    time: str = TIME
+    times: int
+
+
 class NveDocument(Document):
     """An NVE. ``in_sync``: its flows were read back and corrected. ``ports`` only where one NVE is asked for."""
 
@@ -58,6 +67,7 @@ class NveDocument(Document):
     in_sync: bool
     tunnel: int | None = Field(description="port number of the tunnel port in use")
     generation: NveGeneration
+    fault: FaultDocument | None = Field(description="what it refused, until it has been brought in sync again")
     networks: list[str]
     ports: list[PortDocument] | None = None
 
@@ -299,10 +309,11 @@ class Tally(Document):
     registered: int
     connected: int
     in_sync: int
+    refusing: int = Field(description="refused a flow and have not been brought in sync since")
 
 
 class HealthDocument(Document):
-    """How the NVA is. ``degraded``: it serves, but not every NVE is connected and in sync."""
+    """How the NVA is. ``degraded``: it serves, but not every NVE is in sync, or one refuses flows."""
 
     status: Literal["ok", "degraded", "failing"]
     version: str

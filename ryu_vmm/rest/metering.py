@@ -82,6 +82,7 @@ class Figures(Collector):
                 "registered": len(state.nves),
                 "connected": len(sessions),
                 "in_sync": sum(session.synced for session in sessions),
+                "refusing": len(state.faults),
             },
         )
         yield GaugeMetricFamily("vmm_networks", "Virtual networks", len(state.networks))

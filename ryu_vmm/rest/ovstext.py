@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import addresses
-from ..flows import IN_PORT, Flow, Match, Output, SetField, ToNva
+from ..flows import IN_PORT, Flow, Match, Meter, SetField, ToNva
 
 __all__ = ["actions", "match"]
 
@@ -47,7 +47,9 @@ def actions(flow: Flow) -> str:
         elif isinstance(action, SetField):
             value = _value(action.field, action.value)
             parts.append(f"set_field:{value}->{_NAMES.get(action.field, action.field)}")
-        elif isinstance(action, Output):
+        elif isinstance(action, Meter):
+            parts.append(f"meter:{action.id}")
+        else:
             parts.append("IN_PORT" if action.port == IN_PORT else f"output:{action.port}")
     if flow.write_metadata:
         parts.append(f"write_metadata:{flow.write_metadata:#x}/{flow.write_metadata:#x}")

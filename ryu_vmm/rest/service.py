@@ -21,9 +21,10 @@ def health(call: Call) -> Reply:
         "registered": len(state.nves),
         "connected": len(sessions),
         "in_sync": sum(session.synced for session in sessions),
+        "refusing": len(state.faults),
     }
     store = str(reported.get("store", "ok"))
-    status = "ok" if nves["in_sync"] == nves["registered"] else "degraded"
+    status = "ok" if nves["in_sync"] == nves["registered"] and not state.faults else "degraded"
     return Reply(
         {
             "status": "failing" if _obstacles(reported) else status,

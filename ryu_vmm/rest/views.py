@@ -56,6 +56,12 @@ def _generation(state: State, name: str) -> Doc:
     return {"programmed": programmed, "realised": realised}
 
 
+def _fault(value: model.Fault | None) -> Doc | None:
+    if value is None:
+        return None
+    return {"type": value.type, "code": value.code, "time": timestamp(value.at), "times": value.times}
+
+
 def nve(state: State, value: model.Nve, *, ports: bool = False) -> Doc:
     """An NVE, with its ports if asked for."""
     session = state.sessions.get(value.name)
@@ -69,6 +75,7 @@ def nve(state: State, value: model.Nve, *, ports: bool = False) -> Doc:
         "in_sync": session is not None and session.synced,
         "tunnel": None if session is None else session.tunnel,
         "generation": _generation(state, value.name),
+        "fault": _fault(state.faults.get(value.name)),
         "networks": sorted(filter(None, (_network_name(state, v) for v in state.networks_of(value.name)))),
     }
     if ports:

@@ -14,7 +14,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from world import TUNNEL, Box
 
 from ryu_vmm import events as ev
-from ryu_vmm.effects import Effect, Program, ReadFlows, SendPacket
+from ryu_vmm.effects import Effect, Program, ReadFlows, ReadMeters, SendPacket
 from ryu_vmm.emulation.tables import Out
 from ryu_vmm.emulation.tables import ToNva as Handed
 from ryu_vmm.errors import NotFound
@@ -81,7 +81,7 @@ class LiveRuntime(Runtime):
         for port in ports:
             box.ports[port] = 9 + len(box.ports)
         infos = tuple(ev.PortInfo(number, port, True) for port, number in box.ports.items())
-        self.event(ev.NveConnected(box.nve.dpid, infos))
+        self.event(ev.NveConnected(box.nve.dpid, infos, meters=262144))
 
     def disconnect(self, name: str) -> None:
         self.boxes[name].connected = False
@@ -118,6 +118,10 @@ class LiveRuntime(Runtime):
                     if box.connected and box.nve.name not in self.mute:
                         stats = tuple(entry.stats(self.now()) for entry in chosen)
                         self._queue.append(ev.FlowsRead(dpid, token, stats))
+                case ReadMeters(dpid, token):
+                    box = self._box(dpid)
+                    if box.connected and box.nve.name not in self.mute:
+                        self._queue.append(ev.MetersRead(dpid, token, dict(box.tables.meters)))
                 case SendPacket(dpid, actions, frame, in_port):
                     box = self._box(dpid)
                     self._emit(box, box.tables.execute(actions, frame, in_port=in_port, now=self.now()))

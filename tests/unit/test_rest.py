@@ -72,6 +72,19 @@ def test_documents_tell_what_the_switch_reported(lab: httpx.Client) -> None:
     )
 
 
+def test_an_nve_that_refuses_is_marked(lab: httpx.Client, runtime: LiveRuntime) -> None:
+    from ryu_vmm import events as ev
+
+    assert lab.get("/v1/nves/nve1").json()["fault"] is None
+    assert lab.get("/v1/health").json()["status"] == "ok"
+    generation = runtime.state.generations["nve1"][0]
+    runtime.event(ev.FlowRefused(1, generation, 5, 1))
+    fault = lab.get("/v1/nves/nve1").json()["fault"]
+    assert (fault["type"], fault["code"], fault["times"]) == (5, 1, 1)
+    health = lab.get("/v1/health").json()
+    assert (health["status"], health["nves"]["refusing"]) == ("degraded", 1)
+
+
 def test_a_port_is_bound_before_or_after_it_appears(lab: httpx.Client, runtime: LiveRuntime) -> None:
     lab.post("/v1/vms", json=vm(7))
     assert not lab.get("/v1/vms/vm7").json()["interfaces"][0]["bound"]

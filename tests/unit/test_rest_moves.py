@@ -64,6 +64,7 @@ def test_a_planned_move_from_request_to_ledger(lab: httpx.Client, runtime: LiveR
     assert sum(spans[:-1]) == pytest.approx(times[-1] - times[0], abs=1e-4)
     ledger = document["ledger"]
     assert ledger["closed"]
+    assert ledger["exact"]
     assert (ledger["redirected"]["packets"], ledger["arrived"]["packets"], ledger["unaccounted"]) == (1, 1, 0)
     assert set(ledger["barriers"]) == {"nve1", "nve2", "nve3"}
     assert "nve3->nve2" in ledger["probes"]
