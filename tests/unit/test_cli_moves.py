@@ -38,10 +38,10 @@ def hypervisor(runtime: LiveRuntime, ok: bool = True) -> threading.Thread:
 
 
 def test_watching_a_move_to_its_end(lab: Nva) -> None:
-    helper = hypervisor(lab.runtime)
+    thread = hypervisor(lab.runtime)
     with ticking(lab.runtime):
         text = lab.run("move start web-1 --to nve2 --watch").stdout
-    helper.join(5)
+    thread.join(5)
     states = re.findall(r"^[\d:.]+ move 1 (\w+)", text, re.MULTILINE)
     assert states == ["preparing", "prepared", "redirecting", "steering", "draining", "settled"]
     assert "LEDGER" in text
@@ -55,10 +55,10 @@ def test_watching_a_move_to_its_end(lab: Nva) -> None:
 
 
 def test_watching_a_move_that_is_aborted(lab: Nva) -> None:
-    helper = hypervisor(lab.runtime, ok=False)
+    thread = hypervisor(lab.runtime, ok=False)
     with ticking(lab.runtime):
         text = lab.run("move start web-1 --to nve2 --watch", client.FAILED).stdout
-    helper.join(5)
+    thread.join(5)
     assert "move 1 aborted (no room)" in text
     assert lab.json("move watch 1", client.FAILED)["state"] == "aborted"
 
@@ -66,10 +66,10 @@ def test_watching_a_move_that_is_aborted(lab: Nva) -> None:
 def test_watching_on_a_terminal(lab: Nva, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "100")
-    helper = hypervisor(lab.runtime)
+    thread = hypervisor(lab.runtime)
     with ticking(lab.runtime):
         text = lab.run("move start web-1 --to nve2 --watch").stdout
-    helper.join(5)
+    thread.join(5)
     assert "\x1b[" in text
     assert "settled" in text
     assert "LEDGER" in text
