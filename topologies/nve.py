@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,6 +50,7 @@ class NVE(NamespaceNode, Switch):  # type: ignore[misc]
         self.datapath = datapath or ("system" if kernel_datapath() else "netdev")
         super().__init__(name, **params)
         self.folder = self.lab.run.folder(name)
+        self._env = {"OVS_RUNDIR": self.folder, "OVS_LOGDIR": self.folder, "OVS_DBDIR": self.folder}
         self.ports_wanted: dict[str, int] = {}  # VM ports of br-int: name -> OpenFlow port number
         self._next_ofport = FIRST_VM_OFPORT
         self._daemons: list[Any] = []
@@ -86,25 +88,42 @@ class NVE(NamespaceNode, Switch):  # type: ignore[misc]
         return self.ofctl(*args)
 
     def _start_daemons(self) -> None:
-        env = {"OVS_RUNDIR": self.folder, "OVS_LOGDIR": self.folder, "OVS_DBDIR": self.folder}
         conf = f"{self.folder}/conf.db"
         netns.run(["ovsdb-tool", "create", conf, SCHEMA])
-        run = self.lab.run
-        self._daemons.append(run.spawn(
+        self._daemons.append(self.lab.run.spawn(
             ["ovsdb-server", conf, f"--remote=p{self.database}", f"--unixctl={self.folder}/ovsdb.ctl",
              f"--log-file={self.folder}/ovsdb.log", "-vconsole:off"],
-            namespace=self.namespace, env=env,
+            namespace=self.namespace, env=self._env,
         ))
         wait_until(self._database_answers, 10, f"{self.name}: ovsdb-server")
         # one handler and one revalidator: the default is one per core and more, times the number of NVEs
         self.vsctl("--no-wait", "init", "--", "set", "Open_vSwitch", ".",
                    "other_config:n-handler-threads=1", "other_config:n-revalidator-threads=1")
+        self._start_switch()
+
+    def _start_switch(self) -> None:
         only_user = ["--disable-system"] if self.datapath == "netdev" else []
-        self._daemons.append(run.spawn(
+        self._daemons.append(self.lab.run.spawn(
             ["ovs-vswitchd", self.database, f"--unixctl={self.folder}/vswitchd.ctl",
              f"--log-file={self.folder}/vswitchd.log", "-vconsole:off", *only_user],
-            namespace=self.namespace, env=env,
+            namespace=self.namespace, env=self._env,
         ))
+
+    def crash(self) -> None:
+        """Kill ovs-vswitchd as a crash would: nothing is forwarded, and all flows are gone, until `restart`."""
+        switch = self._daemons.pop()
+        switch.kill()
+        self.lab.run.end(switch)
+
+    def restart(self) -> None:
+        """Start ovs-vswitchd again after `crash`, or stop and start it; returns when its ports are back."""
+        if len(self._daemons) > 1:
+            self.lab.run.end(self._daemons.pop())
+        self._start_switch()
+        # the crashed one's answers are still in the database: ask for a change, which only a living switch confirms
+        self.vsctl("set", "Bridge", "br-int", f"external_ids:restarted={time.monotonic_ns()}")
+        self._widen()
+        self._address()
 
     def _database_answers(self) -> bool:
         with socket.socket(socket.AF_UNIX) as sock:
@@ -134,10 +153,10 @@ class NVE(NamespaceNode, Switch):  # type: ignore[misc]
     def _address(self) -> None:
         lines = [f"link set br-ext mtu {MTU} up"]
         if self.ipv4:
-            lines.append(f"addr add {self.ipv4} dev br-ext")
+            lines.append(f"addr replace {self.ipv4} dev br-ext")
         if self.ipv6:
             netns.sysctl(self.namespace, {"net/ipv6/conf/br-ext/disable_ipv6": 0})
-            lines.append(f"addr add {self.ipv6} dev br-ext nodad")
+            lines.append(f"addr replace {self.ipv6} dev br-ext nodad")
         netns.ip_batch(self.namespace, *lines)
         # vswitchd learns addresses and routes by netlink; until it has, tunnel packets have nowhere to go
         for address in filter(None, (self.ipv4, self.ipv6)):

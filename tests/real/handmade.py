@@ -28,7 +28,7 @@ class Hand:
         self.net = net
         self._vni = {vn.name: vn.vni for vn in net.topo.vn_specs}
         for nve in net.nves:
-            self._nve(nve)
+            self.program(nve)
         self.warm_up()
 
     def vni(self, vm: VM) -> int:
@@ -47,7 +47,8 @@ class Hand:
         match = f"table={DELIVER},priority=10,tun_id={self.vni(vm)},dl_dst={vm.spec.mac}"
         return f"{match},actions={tunnel(nve, there)}"
 
-    def _nve(self, nve: NVE) -> None:
+    def program(self, nve: NVE) -> None:
+        """Everything one NVE needs."""
         flows = [f"table={CLASSIFY},in_port=1,actions=goto_table:{DELIVER}"]
         for vm in self.net.vms:
             flows += self.local(nve, vm) if vm.nve is nve else [self.remote(nve, vm, vm.nve)]
