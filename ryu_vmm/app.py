@@ -35,7 +35,7 @@ class _Rest(ControllerBase):
     application: Any = None
 
     def __call__(self, req: Any) -> Any:
-        return req.get_response(type(self).application)
+        return type(self).application
 
 
 class VmmApp(app_manager.RyuApp):
@@ -53,8 +53,8 @@ class VmmApp(app_manager.RyuApp):
             self.switchboard = Switchboard(self.runtime)
             self.runtime.execute = self.switchboard.execute
             if CONF.vmm.inventory:
-                found = inventory.load(CONF.vmm.inventory)
-                LOG.info("inventory %s: %s", CONF.vmm.inventory, inventory.apply(self.runtime, found))
+                applied = inventory.apply_file(self.runtime, CONF.vmm.inventory)
+                LOG.info("inventory %s: %s", CONF.vmm.inventory, applied)
         except VmmError as error:
             # Ryu would print a traceback and go on without us.
             raise SystemExit(f"ryu_vmm: {error.message}") from error

@@ -5,6 +5,7 @@
     ├── NotFound            no such NVE, network, VM, move
     ├── Conflict            well-formed, but the present state forbids it
     │   └── MoveStateConflict   a hook that does not fit the move's state
+    ├── NoAnswer            a switch did not answer in time
     ├── StoreUnavailable    the record could not be committed; nothing was done
     └── DecodeError         bytes from a switch or a guest that are not what they claim
 
@@ -64,6 +65,12 @@ class StoreUnavailable(VmmError):
     """The store could not commit (disk full, database locked); nothing was changed."""
 
     code = "store-unavailable"
+
+
+class NoAnswer(VmmError):
+    """A switch was asked and did not answer in time."""
+
+    code = "no-answer"
 
 
 class DecodeError(VmmError):

@@ -64,7 +64,8 @@ class VmWithdrawn:
 class MoveRequested:
     """A move was asked for by an orchestrator or by the source NVE's side (revision -01).
 
-    ``ports``: interface name -> port name at the destination (default: the same port name as at the source).
+    ``ports``: interface name -> port name at the destination (default: the interface's attachment there, else the
+    same port name as at the source).
     Same ``request_id`` again: the same move is the reply. Reply: ``(Move, created)``.
     """
 

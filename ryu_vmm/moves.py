@@ -61,7 +61,7 @@ class Moves:
         state = self._work.state
         legs: list[tuple[Interface, Place]] = []
         for i in interfaces:
-            place = Place(event.to, event.ports.get(i.name, i.location.port))
+            place = Place(event.to, event.ports.get(i.name) or self._usual_port(i, event.to))
             holder = state.by_place.get(place)
             taken = [m.id for m in state.open_moves() if not m.state.steered for leg in m.legs if leg.dst == place]
             if holder is not None or taken or place in [p for _, p in legs]:
@@ -69,6 +69,10 @@ class Moves:
                 raise Conflict(f"port {place.port} on {place.nve} is taken by {by}", nve=place.nve, port=place.port)
             legs.append((i, place))
         return legs
+
+    def _usual_port(self, interface: Interface, nve: str) -> str:
+        """Where an interface is attached to an NVE unless told otherwise: as registered, else by the same name."""
+        return next((p.port for p in interface.attachments if p.nve == nve), interface.location.port)
 
     def announced(self, interface: Interface, place: Place, by: str) -> Move:
         """The VM announced itself at a place it may be at, and nobody asked for a move: straight to steering."""

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from . import events as ev
 from .effects import Answer, Effect, Outcome, Program, ReadFlows, ReadMeters, Record, Report, SendPacket
-from .errors import DecodeError, NotFound, StoreUnavailable, VmmError
+from .errors import Conflict, DecodeError, NoAnswer, StoreUnavailable
 from .flows import FlowStats, Output
 from .nva import Nva, Settings
 from .pipeline import COOKIE_WHY_MASK, Drop, Why, cookie, why_of
@@ -227,8 +227,9 @@ class Runtime:
             timeout: seconds; comparisons that a change overtook are repeated within it.
 
         Raises:
-            NotFound: no such NVE, or not connected and in sync.
-            VmmError: no answer in time.
+            NotFound: no such NVE.
+            Conflict: it is not connected and in sync.
+            NoAnswer: no answer in time.
         """
         deadline = time.monotonic() + timeout
         while True:
@@ -243,7 +244,7 @@ class Runtime:
         """Our flows of an NVE as it reports them, with counters. Raises as :meth:`verify`."""
         token = self._token("flows")
         if nve not in self.state.sessions:
-            raise NotFound(f"NVE {nve} is not connected", nve=nve)
+            raise Conflict(f"NVE {nve} is not connected", nve=nve)
         self._read(nve, token, 0x766D << 48, 0xFFFF << 48)
         return list(self._await(token, time.monotonic() + timeout))
 
@@ -264,7 +265,7 @@ class Runtime:
     def _await(self, token: str, deadline: float) -> Any:
         try:
             if not self._answers[token][0].wait(max(0.0, deadline - time.monotonic())):
-                raise VmmError("the switch did not answer in time", token=token)
+                raise NoAnswer("the switch did not answer in time")
             return self._answers[token][1]
         finally:
             del self._answers[token]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .effects import Answer, Program, ReadFlows
-from .errors import NotFound
+from .errors import Conflict
 from .events import (
     BarrierReplied,
     FlowExpired,
@@ -22,10 +22,10 @@ from .ledger import Accounts
 from .mobility import MoveEvent
 from .model import Fault, Place, Port, Session
 from .moves import Moves
+from .ovstext import describe
 from .packets import Packets
 from .pipeline import COOKIE_MASK, COOKIE_OURS, desired, is_tunnel_to_tunnel, why_of
 from .probes import Prober
-from .rendering import describe
 from .work import Work
 
 #: Seconds that a switch which keeps refusing flows is left alone at the most.
@@ -206,9 +206,9 @@ class Switches:
         self._work.do(ReadFlows(self._work.dpid(name), "sync", COOKIE_OURS, COOKIE_MASK))
 
     def verify(self, name: str, token: str) -> None:
-        """Ask for a full comparison; the answer carries ``token``. Raises NotFound if there is nothing to ask."""
+        """Ask for a full comparison; the answer carries ``token``. Raises Conflict if there is nothing to ask."""
         if self._work.session(name) is None:
-            raise NotFound(f"NVE {name} is not connected and in sync", nve=name)
+            raise Conflict(f"NVE {name} is not connected and in sync", nve=name)
         self._asked_at[token] = self._work.state.generations.get(name, (0, 0))[0]
         self._work.do(ReadFlows(self._work.dpid(name), token, COOKIE_OURS, COOKIE_MASK))
 

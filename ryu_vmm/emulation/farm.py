@@ -17,7 +17,8 @@ from .switch import Switch
 
 #: Connections being set up at the same time; a listen queue is not endless.
 _AT_ONCE = 32
-_READ = 1 << 16
+#: Bytes read from one switch before the others get their turn: this many, divided among them.
+_READ = 1 << 20
 #: Seconds between looks for flows whose time is up.
 _TICK = 0.25
 _ECHO = bytes([of.ECHO_REQUEST])
@@ -190,7 +191,7 @@ class Farm:
         session = link.session
         assert session is not None
         try:
-            data = link.sock.recv(_READ)
+            data = link.sock.recv(max(_READ // (1 + len(self.links)), 1 << 13))
         except BlockingIOError:
             return
         except OSError:

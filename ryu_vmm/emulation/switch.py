@@ -11,9 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from ..errors import DecodeError
 from ..events import PortInfo
-from ..flows import TABLE, FlowStats, Output
+from ..flows import FlowStats
 from ..wire import agent
 from ..wire import base as of
 from .entries import Entry
@@ -48,8 +47,8 @@ class Switch:
         ports: names of its ports; numbers are given from 1 on.
         tunnel: name of the tunnel port.
         addresses: underlay addresses, 4 or 16 bytes each.
-        eager: look into each flow mod when it comes, so that a bad one is answered at once. Otherwise when a
-            packet or a statistics request first needs the tables, which a thousand switches do faster.
+        eager: look into each flow mod when it comes, and refuse what a switch refuses. Otherwise additions are taken
+            for good and their instructions read when first needed, which a thousand switches do faster.
         meters: it has meters.
     """
 
@@ -75,9 +74,8 @@ class Switch:
         self.emit: Callable[[Switch, list[Out], float], None] = lambda switch, outs, now: None
         self.wake: Callable[[Session], None] = lambda session: None
         self.expiring = False  # there have been flows with a timeout: ``expire`` is to be called now and then
-        self._tables = Tables(tunnel=self.tunnel, ports=self.ports)
-        self.meters = Meters(self._tables) if meters else None
-        self._kept: list[tuple[bytes, float]] = []  # flow mods not yet looked into
+        self.tables = Tables(tunnel=self.tunnel, ports=self.ports)
+        self.meters = Meters(self.tables) if meters else None
         self._next_port = len(self.ports) + 1
 
     def connect(self) -> Session:
@@ -92,31 +90,19 @@ class Switch:
             self.sessions.remove(session)
 
     # --- tables -------------------------------------------------------------------------------------------
-    @property
-    def tables(self) -> Tables:
-        """The flow tables, with every flow mod carried out."""
-        if self._kept:
-            kept, self._kept = self._kept, []
-            for message, now in kept:
-                try:
-                    self._apply(message, now)
-                except (Refused, DecodeError):
-                    self.counts["refused late"] += 1
-        return self._tables
-
     def flow_mod(self, message: bytes, now: float) -> None:
-        """Carry out an ofp_flow_mod. Raises Refused or DecodeError if ``eager``."""
+        """Carry out an ofp_flow_mod. Raises Refused or DecodeError, for an addition only if ``eager``."""
         if message[26:30] != b"\0\0\0\0":
             self.expiring = True
-        if self.eager:
+        if self.eager or message[25] != of.FC_ADD:
             self._apply(message, now)
         else:
-            self._kept.append((message, now))
+            self.tables.put(Entry.unread(message, now))
 
     def _apply(self, message: bytes, now: float) -> None:
         mod = agent.decode_flow_mod(message)
         flow = mod.flow
-        tables = self._tables
+        tables = self.tables
         if self.meters is not None and mod.command not in (of.FC_DELETE, of.FC_DELETE_STRICT):
             self.meters.needs(flow.actions)
         if mod.command == of.FC_ADD:
@@ -135,7 +121,6 @@ class Switch:
         """Carry out an ofp_meter_mod. Raises Refused."""
         if self.meters is None:
             raise Refused("no meters", BAD_REQUEST, 1)
-        _ = self.tables  # flow mods that came before are about the meters as they were
         self.meters.modify(message, now)
 
     def _removed(self, entry: Entry, reason: int, now: float) -> None:
@@ -206,9 +191,7 @@ class Switch:
     def packet_out(self, packet: agent.PacketOut, now: float) -> None:
         """Carry out a packet-out."""
         self.counts["packet-outs"] += 1
-        # what is in the tables matters only to an output to TABLE, and looking into kept flow mods is costly
-        tables = self.tables if Output(TABLE) in packet.actions else self._tables
-        results = tables.execute(packet.actions, packet.frame, packet.in_port, now)
+        results = self.tables.execute(packet.actions, packet.frame, packet.in_port, now)
         self._deliver(results, now)
 
     def _deliver(self, results: list[Result], now: float) -> None:

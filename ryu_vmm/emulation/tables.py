@@ -129,10 +129,15 @@ class Tables:
         """
         if self.strict:
             check(flow)
-        entry = Entry(flow, now, hard_timeout, flags)
-        table = self._tables.setdefault(flow.table, Table())
+        return self.put(Entry(flow, now, hard_timeout, flags))
+
+    def put(self, entry: Entry) -> Entry:
+        """As :meth:`add`, for an entry that is there already and is taken for good."""
+        table = self._tables.get(entry.table)
+        if table is None:
+            table = self._tables[entry.table] = Table()
         replaced = table.put(entry)
-        if replaced is not None and not flags & RESET_COUNTS:
+        if replaced is not None and not entry.flags & RESET_COUNTS:
             entry.packets, entry.bytes = replaced.packets, replaced.bytes
         return entry
 
@@ -160,7 +165,7 @@ class Tables:
         """
         chosen = list(self.select(match, table, priority, cookie, cookie_mask, out_port))
         for entry in chosen:
-            self._tables[entry.flow.table].remove(entry.flow.priority, entry.flow.match)
+            self._tables[entry.table].remove(entry.priority, entry.match)
         return chosen
 
     def change(self, change: FlowChange, now: float = 0.0) -> None:
@@ -190,11 +195,11 @@ class Tables:
                 exact = entries.get((priority, match))
                 candidates = [exact] if exact is not None else []
             elif match:
-                candidates = [entry for entry in entries.values() if comprises(match, entry.flow.match)]
+                candidates = [entry for entry in entries.values() if comprises(match, entry.match)]
             else:
                 candidates = list(entries.values())
             for entry in candidates:
-                if (entry.flow.cookie ^ cookie) & cookie_mask:
+                if (entry.cookie ^ cookie) & cookie_mask:
                     continue
                 if out_port == ANY_PORT or any(_goes_to(a, out_port) for a in entry.flow.actions):
                     yield entry
@@ -206,10 +211,10 @@ class Tables:
             for entry in list(table.entries.values()):
                 if entry.hard_timeout and now - entry.created >= entry.hard_timeout:
                     gone.append((entry, 1))
-                elif entry.flow.idle_timeout and now - entry.used >= entry.flow.idle_timeout:
+                elif entry.idle_timeout and now - entry.used >= entry.idle_timeout:
                     gone.append((entry, 0))
         for entry, _ in gone:
-            self._tables[entry.flow.table].remove(entry.flow.priority, entry.flow.match)
+            self._tables[entry.table].remove(entry.priority, entry.match)
         return gone
 
     @property

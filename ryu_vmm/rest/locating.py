@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from .. import addresses, model
+from .. import addresses, model, ovstext
 from ..errors import VmmError
 from ..flows import IN_PORT, Flow, FlowStats, Output, SetField, ToNva
 from ..pipeline import DELIVER, FROM_TUNNEL, Why, why_of
 from ..state import State
-from . import ovstext, views
+from . import views
 from .contract import Call, Reply
 from .paging import by_name
 from .registering import VMS, vni_of

@@ -18,6 +18,7 @@ STATUS: dict[type[Exception], int] = {
     errors.NotFound: 404,
     errors.Conflict: 409,
     errors.StoreUnavailable: 503,
+    errors.NoAnswer: 504,
     errors.VmmError: 500,
     TimeoutError: 504,
 }

@@ -17,8 +17,8 @@ from pydantic import TypeAdapter
 from rest_lab import client, lab
 from test_rest_moves import start, state_of
 
-from ryu_vmm import model
-from ryu_vmm.rest import documents, ovstext, views
+from ryu_vmm import model, ovstext
+from ryu_vmm.rest import documents, views
 from ryu_vmm.rest.openapi import document as openapi
 from ryu_vmm.rest.routes import ROUTES
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .. import addresses
-from ..flows import IN_PORT, Flow, Match, Meter, SetField, ToNva
+from . import addresses
+from .flows import IN_PORT, Flow, Match, Meter, SetField, ToNva
 
-__all__ = ["actions", "match"]
+__all__ = ["actions", "describe", "match"]
 
 _NAMES = {
     "eth_dst": "dl_dst",
@@ -56,6 +56,17 @@ def actions(flow: Flow) -> str:
     if flow.goto is not None:
         parts.append(f"goto_table:{flow.goto}")
     return ",".join(parts) or "drop"
+
+
+def describe(flow: Flow) -> str:
+    """A whole flow as ``ovs-ofctl`` takes it, e.g. to add it by hand."""
+    parts = [f"table={flow.table}", f"priority={flow.priority}", f"cookie={flow.cookie:#x}"]
+    if flow.idle_timeout:
+        parts.append(f"idle_timeout={flow.idle_timeout}")
+    on = match(flow.match)
+    if on:
+        parts.append(on)
+    return ",".join(parts) + f" actions={actions(flow)}"
 
 
 def _value(name: str, value: bytes) -> str:
