@@ -314,7 +314,8 @@ class MoveInput(Input):
     ports: dict[Name, PortName] = Field(
         default={},
         max_length=32,
-        description="interface name to port name at the destination; default: its attachment there, else the name it has at the source",
+        description="interface name to port name at the destination; default: its attachment there, else the name it "
+        "has at the source",
     )
     request_id: Token | None = Field(default=None, description="the same id again is answered with the same move")
     requested_by: Words | None = None
