@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from ..errors import DecodeError
-from ..flows import FIELDS, Flow, FlowStats, Match
+from ..flows import FIELDS, Flow, FlowStats, Match, Meter
 from ..wire import agent
 from ..wire.oxm import decode_match
 
 _Signature = tuple[tuple[str, int], ...]  # the fields that are matched, each with its mask
 _Values = tuple[int, ...]
+_METER = struct.Struct("!HHI")
+_METER_INSTRUCTION = 6
 _FIXED = struct.Struct("!Q8xBxHHH12xH")  # of an ofp_flow_mod: cookie, table, idle, hard, priority, flags
 
 
@@ -84,6 +86,12 @@ class Entry:
     def flow(self, flow: Flow) -> None:
         self._flow = flow
         self._message = b""
+
+    def uses(self, meter: int) -> bool:
+        """Whether the flow has that meter."""
+        if self._flow is None and _METER.pack(_METER_INSTRUCTION, 8, meter) not in self._message:
+            return False
+        return Meter(meter) in self.flow.actions
 
     def stats(self, now: float) -> FlowStats:
         """The entry as flow statistics report it."""

@@ -52,9 +52,8 @@ class Meters:
             return
         self._tables.meters.pop(meter, None)
         for entry in list(self._tables.select()):
-            if any(isinstance(a, Meter) and a.id == meter for a in entry.flow.actions):
-                flow = entry.flow
-                self._tables.delete(flow.match, flow.table, flow.priority)
+            if entry.uses(meter):
+                self._tables.delete(entry.match, entry.table, entry.priority)
 
     def needs(self, actions: tuple[object, ...]) -> None:
         """Refuse actions that name a meter which is not there."""
@@ -79,7 +78,7 @@ class Meters:
     def _stats(self, meter: int, now: float) -> bytes:
         packets, size = self._tables.meters.get(meter, (0, 0))
         age = now - self._made[meter][0]
-        used = sum(Meter(meter) in entry.flow.actions for entry in self._tables.select())
+        used = sum(entry.uses(meter) for entry in self._tables.select())
         bands = bytes(16) * (len(self._made[meter][2]) // 16)  # no band has ever been hit
         nanoseconds = int(age % 1 * 1e9)
         return _STATS.pack(meter, 40 + len(bands), used, packets, size, int(age), nanoseconds) + bands

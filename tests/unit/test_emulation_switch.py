@@ -82,18 +82,34 @@ def test_flows_are_kept_reported_and_removed() -> None:
     assert read_flows(session) == flows[1:]
 
 
-def test_lazy_and_eager_come_to_the_same_but_for_when_errors_show() -> None:
-    bad = ARRIVING._replace(match=match(ipv4_dst=1))
+def test_eager_or_not_comes_to_the_same_for_good_flows() -> None:
+    flows = [
+        ARRIVING,
+        Flow(0, 9, match(in_port=2, eth_dst=(1 << 40, 1 << 40)), (set_field("tun_id", 5), Output(1)), 4, 1, 0xFF, 7),
+        Flow(4, 1, (), (ToNvaAction(0xFFFF),), cookie=4),
+    ]
+    replaced = ARRIVING._replace(actions=(Output(9),), cookie=8)
     for eager in (True, False):
-        session = connected(Switch(1, eager=eager))
-        session.receive(added(bad, xid=77) + added(ARRIVING) + nva.encode_barrier(5), 0.0)
-        *errors, barrier = taken(session)
-        assert barrier[1] == of.BARRIER_REPLY
-        if eager:
-            assert [(e.type, e.code, e.failed_xid) for e in map(nva.decode_error, errors)] == [(4, 9, 77)]
-        else:
-            assert errors == []
-        assert read_flows(session) == [ARRIVING]
+        switch = Switch(1, ["vxlan", "tap-1"], eager=eager)
+        session = connected(switch)
+        session.receive(added(*flows), 0.0)
+        switch.inject(FRAME, 1, 0.0)
+        session.receive(added(replaced) + nva.encode_flow_mods([FlowChange("delete", flows[2])], 8), 1.0)
+        session.receive(nva.encode_flow_stats_request(5), 3.0)
+        (reply,) = taken(session)
+        found = {stats.flow: (stats.packets, stats.age) for stats in nva.decode_flow_stats(reply)[0]}
+        assert found == {replaced: (1, 2.0), flows[1]: (0, 3.0)}
+
+
+def test_a_bad_flow_is_answered_at_once() -> None:
+    session = connected(Switch(1))
+    bad = ARRIVING._replace(match=match(ipv4_dst=1))
+    session.receive(added(bad, xid=77) + added(ARRIVING) + nva.encode_barrier(5), 0.0)
+    error, barrier = taken(session)
+    assert nva.decode_error(error)[:2] == (4, 9)
+    assert nva.decode_error(error).failed_xid == 77
+    assert barrier[1] == of.BARRIER_REPLY
+    assert read_flows(session) == [ARRIVING]
 
 
 def test_packet_ins_come_from_the_tables_with_what_the_packet_carried() -> None:
