@@ -138,6 +138,9 @@ class NVE(NamespaceNode, Switch):  # type: ignore[misc]
             "--", "add-port", "br-ext", "und0",
             "--", "add-br", "br-int", "--", "set", "Bridge", "br-int", dp, "fail_mode=secure",
             "protocols=OpenFlow13", f"other-config:datapath-id={self.dpid}", "other-config:disable-in-band=true",
+            # Else OVS makes br-int's own MTU the least of its ports', anew when the last VM leaves: a link event, in
+            # which the userspace datapath forgets its routes for some milliseconds and drops what is tunnelled
+            "--", "set", "Interface", "br-int", f"mtu_request={MTU}",
             "--", "add-port", "br-int", "vxlan", "--", "set", "Interface", "vxlan", "type=vxlan",
             f"ofport_request={TUNNEL_OFPORT}",
             "options:remote_ip=flow", "options:local_ip=flow", "options:key=flow",
