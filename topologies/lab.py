@@ -37,7 +37,7 @@ class Lab:
         """End everything the topology owns. Safe to call twice."""
         if self.closed:
             return
-        self.closed = True
         for helper in self._helpers.values():
             helper.close()
         self.run.close()
+        self.closed = True

@@ -117,16 +117,16 @@ class OverlayNet(Mininet):  # type: ignore[misc]
             raise
 
     def stop(self) -> None:
-        """Take everything down. Safe to call twice, and on a net that was built only in part."""
+        """Take everything down. Safe to call twice, also after an interruption, and on a net built only in part."""
         if self._stopped:
             return
-        self._stopped = True
-        _live.discard(self)
         try:
             if hasattr(self, "terms"):  # Mininet's constructor got as far as that
                 super().stop()
         finally:
             self.lab.close()
+        self._stopped = True
+        _live.discard(self)
 
     def __enter__(self) -> OverlayNet:
         self.start()

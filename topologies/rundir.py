@@ -24,16 +24,26 @@ BASE = "/run"
 PREFIX = "ryu_vmm-"
 
 
+def _stat(pid: int, word: int) -> int | None:
+    """A number of /proc/<pid>/stat, counted from the process's state; None where there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            return int(file.read().rpartition(")")[2].split()[word])
+    except (OSError, IndexError, ValueError):
+        return None
+
+
 def start_time(pid: int) -> int | None:
     """When the process started, in clock ticks since boot; None where there is no such process.
 
     Together with the pid this names a process for good: pids are reused, the pair is not.
     """
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-            return int(file.read().rpartition(")")[2].split()[19])
-    except (OSError, IndexError, ValueError):
-        return None
+    return _stat(pid, 19)
+
+
+def parent_of(pid: int) -> int | None:
+    """The pid of the process's parent; None where there is no such process."""
+    return _stat(pid, 1)
 
 
 def command_of(pid: int) -> str:
@@ -66,8 +76,9 @@ class RunDir:
         self.note(owner=pid, started=start_time(pid))
 
     def note(self, **what: Any) -> None:
-        """Add one line to the record."""
-        self._record.write(json.dumps(what) + "\n")
+        """Add one line to the record, unless it is closed."""
+        if not self._record.closed:
+            self._record.write(json.dumps(what) + "\n")
 
     def folder(self, name: str) -> str:
         """A fresh folder of that name inside the run directory."""
@@ -85,8 +96,8 @@ class RunDir:
         """Give the namespace that process `pid` lives in its name; the name is recorded first."""
         name = self.namespace_name(node)
         self.note(netns=name)
+        self._namespaces.append(name)  # before it exists: an interruption may fall in between
         netns.run(["ip", "netns", "attach", name, str(pid)])
-        self._namespaces.append(name)
         return name
 
     def drop_namespace(self, name: str) -> None:
@@ -138,6 +149,15 @@ class RunDir:
         self._children.pop(child.pid, None)
         self.note(ended=child.pid)
 
+    def _end_strays(self) -> None:
+        """End children that an interruption kept from being noted: ours, and running with a path of this run."""
+        for entry in os.listdir("/proc"):
+            if entry.isdigit() and parent_of(int(entry)) == os.getpid() and f"{self.path}/" in command_of(int(entry)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(entry), signal.SIGKILL)
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(int(entry), 0)
+
     def close(self) -> None:
         """End every process still running, remove every namespace name and the folder itself."""
         children = list(self._children.values())
@@ -146,6 +166,7 @@ class RunDir:
                 child.send_signal(signal.SIGTERM)
         for child in children:
             self.end(child)
+        self._end_strays()
         for name in list(self._namespaces):
             self.drop_namespace(name)
         self._record.close()
