@@ -1,0 +1,56 @@
+"""What the machine must have, and ports that nobody else has."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+
+#: What the topology runs, and the Debian package that has it.
+_TOOLS = {
+    "ovs-vswitchd": "openvswitch-switch", "ovsdb-server": "openvswitch-switch", "ovs-vsctl": "openvswitch-common",
+    "ovs-ofctl": "openvswitch-common", "ovs-appctl": "openvswitch-common", "ovsdb-tool": "openvswitch-common",
+    "mnexec": "mininet", "ip": "iproute2", "nsenter": "util-linux", "ethtool": "ethtool", "ping": "iputils-ping",
+}
+
+
+class Unfit(Exception):
+    """The machine lacks something; the text says what, and what to do."""
+
+
+def check() -> None:
+    """Raise Unfit unless this is root with everything at hand."""
+    if os.geteuid() != 0:
+        raise Unfit("not root: network namespaces and Open vSwitch need it")
+    os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"  # a user's may lack them
+    lacking = {tool: package for tool, package in _TOOLS.items() if shutil.which(tool) is None}
+    if lacking:
+        packages = " ".join(sorted(set(lacking.values())))
+        raise Unfit(f"missing commands: {', '.join(lacking)} (tools/setup installs them; Debian packages: {packages})")
+
+
+def ovs_version() -> str:
+    """Open vSwitch's version, as "3.1.0"; "of unknown version" where it does not say."""
+    try:
+        words = subprocess.run(["ovs-vswitchd", "--version"], capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return "of unknown version"
+    return words.stdout.splitlines()[0].split()[-1]
+
+
+class Port:
+    """A TCP port on loopback: the one wished for, or any other that is free, reserved until `release()`."""
+
+    def __init__(self, wish: int) -> None:
+        self._sock = socket.socket()
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            self._sock.bind(("127.0.0.1", wish))
+        except OSError:
+            self._sock.bind(("127.0.0.1", 0))
+        self.number: int = self._sock.getsockname()[1]
+
+    def release(self) -> None:
+        """Give it up, for whoever is to listen there. Safe to call twice."""
+        self._sock.close()

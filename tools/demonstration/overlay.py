@@ -1,0 +1,88 @@
+"""Three NVEs, three VMs and the NVA: `topologies` with the parameters of the demonstration."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from mininet.log import lg
+
+from topologies import NVA, OverlayNet, TopologyError
+from topologies.cleanup import survey
+from topologies.netns import NETNS_DIR
+
+from .machine import Port, ovs_version
+from .narrator import Narrator
+from .options import Options
+
+OPENFLOW, REST = 6653, 8080
+
+
+def _nva(openflow: Port, rest: Port) -> type[NVA]:
+    class ReservedNVA(NVA):
+        """The NVA on ports that are kept for it until it starts."""
+
+        def __init__(self, name: str, **params: Any) -> None:
+            super().__init__(name, port=openflow.number, rest_port=rest.number, **params)
+
+        def start(self) -> None:
+            openflow.release()
+            rest.release()
+            super().start()
+
+    return ReservedNVA
+
+
+@contextmanager
+def overlay(options: Options, narrator: Narrator) -> Iterator[OverlayNet]:
+    """The overlay, connected and registered with its NVA, and nobody knowing yet where anybody is.
+
+    Raises TopologyError where something does not start.
+    """
+    lg.setLogLevel("warning")
+    openflow, rest = Port(OPENFLOW), Port(REST)
+    net = None
+    try:
+        family = "IPv4" if options.underlay == "ipv4" else "IPv6"
+        narrator.say(f"Building an overlay: 3 edges (NVEs), VXLAN over {family} between them, one VM at each")
+        net = OverlayNet(nves=3, vms=3, underlay=options.underlay, controller=_nva(openflow, rest))
+        net.start()
+        kind = "userspace" if net.nves[0].datapath == "netdev" else "kernel"
+        narrator.say(f"It is up: real Open vSwitch {ovs_version()} ({kind} datapath), a network namespace for each NVE "
+                     "and VM")
+        for nve, vm in zip(net.nves, net.vms, strict=True):
+            address = (nve.ipv4 if options.underlay == "ipv4" else nve.ipv6).partition("/")[0]
+            narrator.detail(nve.name, f"{address:<15}  {vm.name} {vm.spec.ip} {vm.spec.ip6} {vm.spec.mac}")
+        net.wait_for_nva()
+        net.register()
+        narrator.say("NVA up (ryu-manager ryu_vmm): all NVEs connected; NVEs, network and VMs registered over REST")
+        narrator.detail("OpenFlow", f"127.0.0.1:{openflow.number}{_taken(openflow, OPENFLOW)}")
+        narrator.detail("REST", f"{net.need_rest().base}/v1{_taken(rest, REST)}")
+        yield net
+    finally:
+        openflow.release()
+        rest.release()
+        if net is not None:
+            net.stop()
+
+
+def _taken(port: Port, wish: int) -> str:
+    return "" if port.number == wish else f"  ({wish} is taken)"
+
+
+def left_behind(net: OverlayNet) -> list[str]:
+    """What of a stopped overlay is still there: namespaces, and its folder with the processes it records."""
+    with suppress(FileNotFoundError):
+        names = [name for name in os.listdir(NETNS_DIR) if name.startswith(f"{net.lab.run.tag}-")]
+        return [f"namespace {name}" for name in names] + [str(run) for run in survey() if run.path == net.run_dir]
+    return []
+
+
+def everybody_reaches_everybody(net: OverlayNet) -> int:
+    """Ping from each VM to each other, IPv4 and IPv6; returns how many pings. Raises TopologyError if one fails."""
+    loss = net.pingAll()
+    if loss:
+        raise TopologyError(f"{loss:.0f} % of the pings between the VMs were lost before anything moved")
+    return len(net.vms) * (len(net.vms) - 1) * 2
