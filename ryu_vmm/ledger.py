@@ -201,7 +201,9 @@ class Accounts:
 
     def held(self, number: int, packets: int, lost: int) -> None:
         """Note packets that waited in the NVA for the destination's port, and those it had no room for."""
-        move = self._work.state.moves[number]
+        move = self._work.state.moves.get(number)
+        if move is None:
+            return
         ledger = replace(
             move.ledger,
             held_packets=move.ledger.held_packets + packets,

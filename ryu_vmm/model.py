@@ -244,6 +244,18 @@ class Ledger:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """Packets for an interface that wait in the NVA, in order, for a port. ``move``: the one that made them wait.
+
+    ``lost``: how many more found the waiting room full.
+    """
+
+    move: int
+    frames: tuple[bytes, ...] = ()
+    lost: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Move:
     """A move of a VM from one NVE to another, open or closed."""
 

@@ -129,6 +129,7 @@ class Nva:
             for number, concerned in awaiting:
                 if number in self.state.moves:
                     self.moves.waiting_for(number, concerned)
+        self.packets.release()
         self._warm()
 
     def _warm(self) -> None:

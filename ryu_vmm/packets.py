@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from dataclasses import replace
 
 from . import addresses
 from .admission import Role, heard_about, role
@@ -12,7 +12,7 @@ from .events import PacketSeen
 from .flows import Action, Output, set_field
 from .ledger import Accounts
 from .mobility import MoveEvent
-from .model import Interface, Network, Place, Redirect, Trust, Unknown
+from .model import Held, Interface, Network, Place, Port, Redirect, Trust, Unknown
 from .moves import Moves
 from .pipeline import (
     COOKIE_MASK,
@@ -42,7 +42,6 @@ class Packets:
         self._moves = moves
         self._prober = prober
         self._accounts = accounts
-        self._held: dict[int, deque[tuple[bytes, bytes]]] = {}  # move -> (destination MAC, frame)
 
     def seen(self, event: PacketSeen) -> None:
         """Take a packet; whatever is wrong with it is counted by cause and it is dropped."""
@@ -251,48 +250,60 @@ class Packets:
             self._work.count("drop.unknown-destination")
             return
         state.put("pulled", (nve, key), True)
-        way = path(state, nve, target(state, state.interfaces[key]).nve)
-        if way is not None:
-            self._work.send(nve, tunnel_to(way, vni, session.tunnel), frame)
+        self._bring(nve, state.interfaces[key], frame, vni)
 
     def _hold(self, number: int, frame: bytes) -> None:
-        """A packet came to the destination before the VM's port did."""
-        move = self._work.state.moves.get(number)
-        if move is None:
-            self._work.count("drop.hold-closed")
-            return
-        for leg in move.legs:
-            if self._work.state.interfaces[leg.interface].mac == frame[0:6]:
-                port = self._work.state.port_at(leg.dst)
-                if port is not None:
-                    self._work.send(port.nve, (Output(port.number),), frame)
-                    return
-        waiting = self._held.setdefault(number, deque())
-        full = len(waiting) >= self._work.settings.hold_packets
-        if not full:
-            waiting.append((frame[0:6], frame))
-        if move.open:
-            self._accounts.held(number, int(not full), int(full))
-
-    def release(self, place: Place) -> None:
-        """A port has come up: whatever waited for it goes there, in order, before anything newer."""
+        """A packet came to a move's destination before the VM's port did."""
         state = self._work.state
-        for move in state.open_moves():
-            for leg in move.legs:
-                port = state.port_at(place)
-                if leg.dst != place or port is None or move.id not in self._held:
-                    continue
-                mac = state.interfaces[leg.interface].mac
-                out: tuple[Action, ...] = (Output(port.number),)
-                dpid = self._work.dpid(place.nve)
-                self._work.first += [SendPacket(dpid, out, f) for m, f in self._held[move.id] if m == mac]
-                self._held[move.id] = deque(item for item in self._held[move.id] if item[0] != mac)
+        move = state.moves.get(number)
+        legs = move.legs if move is not None else ()
+        found = [state.interfaces[leg.interface] for leg in legs if leg.interface in state.interfaces]
+        for interface in found:
+            if interface.mac == frame[0:6]:
+                self._give(interface, frame, number)
+                return
+        self._work.count("drop.hold-closed")
 
-    def forget(self, number: int) -> None:
-        """Drop what a closed move still held."""
-        left = self._held.pop(number, None)
-        if left:
-            self._work.count("drop.hold-closed", len(left))
+    def _give(self, interface: Interface, frame: bytes, number: int) -> None:
+        """Send a frame out of the port of an interface, or have it wait for that port."""
+        state = self._work.state
+        port = self._way_out(interface)
+        waiting = state.held.get(interface.id)
+        if waiting is None and port is not None:
+            self._work.send(port.nve, (Output(port.number),), frame)
+            return
+        waiting = waiting or Held(number)
+        if len(waiting.frames) < self._work.settings.hold_packets:
+            waiting = replace(waiting, frames=(*waiting.frames, frame))
+        else:
+            waiting = replace(waiting, lost=waiting.lost + 1)
+        state.put("held", interface.id, waiting)
+
+    def _way_out(self, interface: Interface) -> Port | None:
+        """The port that frames for an interface can be sent out of now, wherever it is."""
+        port = self._work.state.port_at(target(self._work.state, interface))
+        return port if port is not None and port.nve in self._work.state.sessions else None
+
+    def release(self) -> None:
+        """Let go what waits for a port that is there by now, in order and before anything newer; called in each step.
+
+        If a move has been rolled back, that is the port at its source. What waits for a port that nothing will bring
+        any more is dropped.
+        """
+        state = self._work.state
+        for key, waiting in list(state.held.items()):
+            interface = state.interfaces.get(key)
+            port = None if interface is None else self._way_out(interface)
+            if port is not None:
+                out: tuple[Action, ...] = (Output(port.number),)
+                self._work.first += [SendPacket(self._work.dpid(port.nve), out, frame) for frame in waiting.frames]
+            elif next(state.moves_of(key), None) is not None:
+                continue
+            else:
+                self._work.count("drop.hold-closed", len(waiting.frames))
+            state.put("held", key, None)
+            lost = waiting.lost + (0 if port is not None else len(waiting.frames))
+            self._accounts.held(waiting.move, len(waiting.frames), lost)
 
     def _stale(self, nve: str, event: PacketSeen, why: Why, number: int) -> None:
         """A packet reached the source after the VM had left: whoever sent it is put right."""
@@ -301,7 +312,9 @@ class Packets:
         if move is None or not move.open:
             return
         if why is Why.STALE:
-            self._bring(nve, event.frame, number)
+            for leg in move.legs:
+                if state.interfaces[leg.interface].mac == event.frame[0:6]:
+                    self._bring(nve, state.interfaces[leg.interface], event.frame, leg.mark)
             if move.redirect is Redirect.NONE:
                 self._moves.late_redirect(number)
             return
@@ -315,14 +328,19 @@ class Packets:
         if self._work.session(sender) is not None:
             self._work.do(ReadFlows(self._work.dpid(sender), "sync", COOKIE_OURS, COOKIE_MASK))
 
-    def _bring(self, nve: str, frame: bytes, number: int) -> None:
+    def _bring(self, nve: str, interface: Interface, frame: bytes, vni: int) -> None:
+        """Bring a packet that an NVE had no flow for to where its receiver is; ``vni``: what it travels under."""
         state = self._work.state
-        for leg in state.moves[number].legs:
-            interface = state.interfaces[leg.interface]
-            session = self._work.session(nve)
-            way = path(state, nve, target(state, interface).nve)
-            if interface.mac == frame[0:6] and session is not None and session.tunnel is not None and way is not None:
-                self._work.send(nve, tunnel_to(way, leg.mark, session.tunnel), frame)
+        place = target(state, interface)
+        if place.nve == nve:  # it has come here since
+            self._give(interface, frame, self._newest(interface))
+            return
+        session, way = self._work.session(nve), path(state, nve, place.nve)
+        if session is not None and session.tunnel is not None and way is not None:
+            self._work.send(nve, tunnel_to(way, vni, session.tunnel), frame)
+
+    def _newest(self, interface: Interface) -> int:
+        return max((move.id for move, _ in self._work.state.moves_of(interface.id)), default=0)
 
     def _interface_at(self, nve: str, in_port: int) -> Interface | None:
         state = self._work.state

@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from .model import Fault, Interface, Leg, Move, Network, Nve, Place, Port, Session, Trust, Vm
+from .model import Fault, Held, Interface, Leg, Move, Network, Nve, Place, Port, Session, Trust, Vm
 
 #: Tables that survive a restart.
 PERSISTENT = ("nves", "networks", "vms", "interfaces", "moves")
@@ -31,8 +31,8 @@ class State:
     Tables (read freely, write with :meth:`put` only): ``nves`` by name, ``networks`` by VNI, ``vms`` by name,
     ``interfaces`` by id, ``moves`` by id, ``ports`` by (NVE, name), ``sessions`` by NVE, ``pulled`` by (NVE,
     interface id), ``gone`` by interface id (the slot of the meter that counts what is lost while its port is gone),
-    ``faults`` by NVE: what it refused, ``generations`` by NVE: (programmed, realised), ``waits`` and ``probes`` by
-    move id, ``clock`` by (kind, key).
+    ``held`` by interface id: packets that wait for its port, ``faults`` by NVE: what it refused, ``generations`` by
+    NVE: (programmed, realised), ``waits`` and ``probes`` by move id, ``clock`` by (kind, key).
     """
 
     def __init__(self) -> None:
@@ -50,6 +50,7 @@ class State:
         self.probes: dict[int, Any] = {}
         self.meta: dict[str, int] = {}
         self.gone: dict[str, int] = {}
+        self.held: dict[str, Held] = {}
         self.faults: dict[str, Fault] = {}
 
         self.by_dpid: dict[int, str] = {}

@@ -20,7 +20,7 @@ from .events import (
 from .flows import Flow, FlowChange, FlowKey, FlowStats
 from .ledger import Accounts
 from .mobility import MoveEvent
-from .model import Fault, Place, Port, Session
+from .model import Fault, Move, Place, Port, Session
 from .moves import Moves
 from .ovstext import describe
 from .packets import Packets
@@ -138,11 +138,9 @@ class Switches:
             if home is not None:
                 self._count_losses(home)
                 self._work.report("port.gone", nve=name, port=port.name, interface=home, expected=expected)
-        elif is_up and not was_up:
-            self._packets.release(place)
-            if place in state.by_place:
-                state.put("gone", state.by_place[place], None)
-                self._work.report("port.up", nve=name, port=port.name, interface=state.by_place[place])
+        elif is_up and not was_up and place in state.by_place:
+            state.put("gone", state.by_place[place], None)
+            self._work.report("port.up", nve=name, port=port.name, interface=state.by_place[place])
 
     def _count_losses(self, interface: str) -> None:
         """Give the interface whose port has gone a meter, so that what it loses is known exactly."""
@@ -219,8 +217,12 @@ class Switches:
 
     def _account(self, number: int, quiet: bool) -> None:
         move = self._work.state.moves.get(number)
-        if quiet and move is not None and not move.unconfirmed:
+        if quiet and move is not None and not move.unconfirmed and not self._waited_for(move):
             self._moves.fire(number, MoveEvent.QUIET, "redirect quiet")
+
+    def _waited_for(self, move: Move) -> bool:
+        """Whether packets still wait for the VM's port at the destination."""
+        return any(leg.interface in self._work.state.held for leg in move.legs)
 
     def flows_read(self, event: FlowsRead) -> None:
         """The answer to any reading of flows."""

@@ -41,6 +41,15 @@ class Box:
     ports: dict[str, int] = field(default_factory=dict)
     connected: bool = False
     held_barriers: list[int] = field(default_factory=list)
+    inbox: deque[Effect] = field(default_factory=deque)
+    next_number: int = 10
+
+    def number(self, port: str) -> int:
+        """The number of a port, given when it first appears and never to another one."""
+        if port not in self.ports:
+            self.ports[port] = self.next_number
+            self.next_number += 1
+        return self.ports[port]
 
 
 class World:
@@ -49,6 +58,7 @@ class World:
     Attributes:
         out: (NVE, port name, frame) of every frame that left by a port, in order.
         hold_barriers: NVEs whose barrier replies wait until ``release`` is called.
+        late: NVEs that what is sent to does not reach yet; ``land`` lets it arrive, in order.
     """
 
     def __init__(self, nves: int = 3, family: int = 4, settings: Settings | None = None, meters: bool = True) -> None:
@@ -61,6 +71,7 @@ class World:
         self.reports: list[tuple[str, dict[str, object]]] = []
         self.answers: dict[str, object] = {}
         self.hold_barriers: set[str] = set()
+        self.late: set[str] = set()
         self.cut: set[tuple[str, str]] = set()  # (from, to) pairs whose underlay path is down
         self.storm = 0
         self._events: deque[ev.Event] = deque()
@@ -85,6 +96,7 @@ class World:
 
     def disconnect(self, name: str) -> None:
         self.boxes[name].connected = False
+        self.boxes[name].inbox.clear()
         self.handle(ev.NveDisconnected(self.boxes[name].nve.dpid))
 
     def network(self, name: str = "blue", vni: int = 100, policy: Policy | None = None) -> Network:
@@ -115,7 +127,7 @@ class World:
 
     def plug(self, nve: str, port: str) -> None:
         box = self.boxes[nve]
-        number = box.ports.setdefault(port, 10 + len(box.ports))
+        number = box.number(port)
         self.handle(ev.PortChanged(box.nve.dpid, ev.PortInfo(number, port, True)))
 
     def unplug(self, nve: str, port: str) -> None:
@@ -152,6 +164,15 @@ class World:
                 self.reports.append((kind, fields))
             case Answer(token, value):
                 self.answers[token] = value
+            case Program() | ReadFlows() | ReadMeters() | SendPacket():
+                box = self._box(effect.dpid)
+                if box.nve.name in self.late:
+                    box.inbox.append(effect)
+                else:
+                    self._at_switch(effect)
+
+    def _at_switch(self, effect: Effect) -> None:
+        match effect:
             case Program(dpid, generation, changes):
                 box = self._box(dpid)
                 for change in changes:
@@ -181,6 +202,17 @@ class World:
         for generation in held:
             self.handle(ev.BarrierReplied(box.nve.dpid, generation))
 
+    def land(self, name: str, count: int | None = None) -> None:
+        """Let the first ``count`` of what was sent to an NVE arrive there (None: all, and from now on at once)."""
+        box = self.boxes[name]
+        if count is None:
+            self.late.discard(name)
+        for _ in range(len(box.inbox) if count is None else min(count, len(box.inbox))):
+            if box.inbox:  # what arrives may make the NVA send more, or the connection end
+                self._at_switch(box.inbox.popleft())
+        while self._events and not self._running:
+            self.handle(self._events.popleft())
+
     def advance(self, seconds: float, step: float = 0.05) -> None:
         """Let time pass, with every deadline on the way."""
         end = self.now + seconds
@@ -203,7 +235,8 @@ class World:
         names = {number: port for port, number in box.ports.items()}
         for result in results:
             if isinstance(result, Out) and result.port != TUNNEL:
-                self.out.append((box.nve.name, names.get(result.port, f"?{result.port}"), result.frame))
+                if result.port in names:  # else it has gone, and the switch's flows do not know yet
+                    self.out.append((box.nve.name, names[result.port], result.frame))
             elif isinstance(result, Out):
                 peer = next((b for b in self.boxes.values() if result.tun_dst in (b.nve.ipv4, b.nve.ipv6)), None)
                 assert peer is not None, f"tunnel to nowhere: {result}"
