@@ -4,9 +4,9 @@ Run as `python -m topologies.traffic.udpsend CONFIG.json`; prints one line `{"re
 on (or for `duration` seconds from `start`, in monotonic seconds, if given), and ends on SIGTERM with one line
 of JSON that says how many datagrams of each flow were handed to the kernel.
 
-Each flow keeps an absolute schedule: the n-th datagram is due at start + n / rate. When the process itself
-was late, it catches up by at most `_CATCH_UP` datagrams each time, so that it never makes a burst that the
-network must take for congestion.
+Each flow keeps an absolute schedule: the n-th datagram is due at start + n / rate. When the process itself was late,
+it catches up by at most `_CATCH_UP` datagrams every half period, four times the rate, so that it never makes a burst
+that the network must take for congestion.
 """
 
 from __future__ import annotations
@@ -56,9 +56,11 @@ class Sender:
         self.sent = 0
         self.retried = 0
         self.due = 0
+        self.earliest = 0  # of the next turn: catching up, turns keep half a period apart
 
     def turn(self, now: int) -> None:
         """Send what is due at `now` (monotonic nanoseconds), at most a few."""
+        self.earliest = now + self.period // 2
         for _ in range(_CATCH_UP):
             if self.due > now:
                 return
@@ -84,16 +86,16 @@ def run(config: dict[str, Any], stopping: Stopping) -> dict[str, Any]:
     worst = 0
     gc.disable()
     while not stopping.requested:
-        due = min(sender.due for sender in senders)
+        due = min(max(sender.due, sender.earliest) for sender in senders)
         now = time.monotonic_ns()
         if due > now:
             time.sleep((due - now) / 1e9)
             now = time.monotonic_ns()
         if end is not None and now >= end:
             break
-        worst = max(worst, now - due)
+        worst = max(worst, now - min(sender.due for sender in senders))
         for sender in senders:
-            if sender.due <= now:
+            if sender.due <= now and sender.earliest <= now:
                 sender.turn(now)
     return {
         "flows": {str(s.flow): {"sent": s.sent, "retried": s.retried} for s in senders},
