@@ -96,7 +96,7 @@ def guide(net: OverlayNet, narrator: Narrator, at_prompt: bool) -> None:
     vmm = f"{_ROOT}/.venv/bin/vmm --url {base}"
     here = f"{_ROOT}/tools/demo"
     post = "curl -s -X POST -H 'Content-Type: application/json'"
-    typed = [f"move {MOVER} nve3           (at the prompt below)"] if at_prompt else []
+    typed = [f"move {MOVER} nve3          (at the prompt below)"] if at_prompt else []
     lines = {
         "Move a VM as a hypervisor does: request, redirect, pause, port, announcement": [
             f"{here} --move {MOVER} nve3", *typed,
@@ -114,8 +114,8 @@ def guide(net: OverlayNet, narrator: Narrator, at_prompt: bool) -> None:
             f"ovs-ofctl -O OpenFlow13 dump-flows unix:{run.path}/nve1/br-int.mgmt", f"tail -f {net.controllers[0].log}",
         ],
         "End it and remove everything": [
-            f"{here} --stop          (from anywhere)",
-            "exit, or Ctrl-D         (at the prompt below)" if at_prompt else "Ctrl-C                  (here)",
+            "exit, or Ctrl-D        (at the prompt below)" if at_prompt else "Ctrl-C                 (here)",
+            f"{here} --stop",
         ],
     }
     narrator.show()

@@ -73,8 +73,8 @@ def _demonstrate(options: Options) -> int:
         narrator.say("All processes ended, namespaces and files removed")
     if options.json and not options.keep:
         print(json.dumps(_document(found, net, options, narrator), indent=2))
-    narrator.show()
-    narrator.console.print(found.verdict(), style="bold red" if found.faults() else "bold green", soft_wrap=True)
+    if left or not options.keep:
+        _conclude(found, narrator)
     return 1 if found.faults() else 128 + ending.number if ending.number else 0
 
 
@@ -106,10 +106,14 @@ def _stay(
     if options.json:
         print(json.dumps(_document(found, net, options, narrator), indent=2), flush=True)
     else:
-        narrator.show()
-        narrator.console.print(found.verdict(), style="bold red" if found.faults() else "bold green", soft_wrap=True)
+        _conclude(found, narrator)
         control.guide(net, narrator, at_prompt)
     control.stay(net, ending, at_prompt)
+
+
+def _conclude(found: account.Account, narrator: Narrator) -> None:
+    narrator.show()
+    narrator.console.print(found.verdict(), style="bold red" if found.faults() else "bold green", soft_wrap=True)
 
 
 def _document(found: account.Account, net: OverlayNet, options: Options, narrator: Narrator) -> dict[str, Any]:
