@@ -5,7 +5,7 @@ on (or for `duration` seconds from `start`, in monotonic seconds, if given), and
 of JSON that says how many datagrams of each flow were handed to the kernel.
 
 Each flow keeps an absolute schedule: the n-th datagram is due at start + n / rate. When the process itself was late,
-it catches up by at most `_CATCH_UP` datagrams every half period, four times the rate, so that it never makes a burst
+it catches up by at most `_CATCH_UP` datagrams every half period, so that it never makes a burst
 that the network must take for congestion.
 """
 
@@ -24,7 +24,7 @@ from topologies import netns
 from topologies.traffic.packet import HEADER, MAGIC, PORT
 from topologies.traffic.stopping import Stopping
 
-_CATCH_UP = 2  # datagrams of one flow in one turn
+_CATCH_UP = 4  # datagrams of one flow in one turn
 _PR_SET_TIMERSLACK = 29
 
 
