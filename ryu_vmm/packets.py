@@ -147,6 +147,14 @@ class Packets:
         self._work.report("interface.announced", interface=interface.id, packets=len(packets))
 
     # --- announcements and signs of life ------------------------------------------------------------------------------
+    def is_home(self, dpid: int, in_port: int, frame: bytes) -> bool:
+        """Whether a sign of life says nothing new: its port is where the directory has the guest already."""
+        state = self._work.state
+        nve = state.by_dpid.get(dpid)
+        if nve is None or frame[12:14] == frames.ETH_RARP:
+            return False  # RARP is a question, too
+        return Place(nve, state.by_number.get((nve, in_port), "")) in state.by_place
+
     def _heard(self, nve: str, event: PacketSeen, why: Why, about: int) -> None:
         state = self._work.state
         port = state.by_number.get((nve, event.in_port))

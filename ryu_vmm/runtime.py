@@ -27,6 +27,7 @@ LOG = logging.getLogger("ryu_vmm")
 #: Answers kept for each switch; more begin anew.
 ANSWERS_KEPT = 4096
 _QUESTION = cookie(Why.RESOLVE)
+_LIFE = cookie(Why.LIFE) >> 40
 
 
 class Store(Protocol):
@@ -144,11 +145,13 @@ class Runtime:
         """Packet-ins of one read from a switch; returns packet-outs to write back at once.
 
         Questions about addresses that the directory can answer are answered here, without a step of the core: they
-        change nothing. All else becomes an event.
+        change nothing. Neither do further signs of life of a guest that has been heard: its port hands over all that it
+        sends until the port's new flows are in force. All else becomes an event.
         """
         out: list[bytes] = []
         answers = self._answers_for(dpid)
         answered = 0
+        counters = self.nva.counters
         for packet in batch:
             if packet.cookie == _QUESTION:
                 key = (packet.in_port, packet.frame)
@@ -161,11 +164,13 @@ class Runtime:
                     out.append(reply)
                     answered += 1
                     continue
+            elif packet.cookie >> 40 == _LIFE and self.nva.packets.is_home(dpid, packet.in_port, packet.frame):
+                counters["packet_in.life"] = counters.get("packet_in.life", 0) + 1
+                continue
             self.event(
                 ev.PacketSeen(dpid, packet.in_port, packet.cookie, packet.frame, packet.tun_src, packet.tun_id)
             )
         if answered:
-            counters = self.nva.counters
             counters["packet_in.resolve"] = counters.get("packet_in.resolve", 0) + answered
         return out
 

@@ -99,6 +99,9 @@ class Switchboard:
             self.counters["unsent"] += 1
         elif isinstance(effect, Program):
             datapath.program(effect.changes, effect.generation)
+            # Now, not when the sender's turn comes: that of the switch in hand may have many packets more to tell, and
+            # while it does, packets go the old way at all others.
+            datapath.flush()
         elif isinstance(effect, SendPacket):
             datapath.send(openflow.encode_packet_out(effect.in_port, effect.actions, effect.frame))
         elif isinstance(effect, ReadMeters):

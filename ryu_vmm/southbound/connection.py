@@ -26,6 +26,8 @@ READ_SIZE = 65536
 """Bytes read at a time."""
 READ_AT_ONCE = 65536
 """Bytes that are taken in before other connections get their turn: some milliseconds' work."""
+FLUSH_AT_ONCE = 16384
+"""Bytes that are written out of turn."""
 _AGAIN = (TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -157,17 +159,22 @@ class Connection(Datapath):  # type: ignore[misc]
             rest = rest[sent:]
 
     def flush(self) -> None:
-        """Write what waits now if that needs no waiting; leave the rest to the sender."""
-        if self._raw is None or self._writing or not (data := self._outbox.take()):
-            return
-        try:
-            sent = self._raw.send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            return  # the reader will see it too
-        if sent < len(data):
-            self._outbox.put_back(data[sent:])
+        """Write what waits now, if that needs no waiting and is not much; leave the rest to the sender."""
+        written = 0
+        while self._raw is not None and not self._writing and written < FLUSH_AT_ONCE:
+            data = self._outbox.take()
+            if not data:
+                return
+            try:
+                sent = self._raw.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                return  # the reader will see it too
+            if sent < len(data):
+                self._outbox.put_back(data[sent:])
+                break
+            written += sent
         if self._outbox:
             self._wake_sender()
 
