@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
+
+# Until there is something to tidy up a signal simply ends the program, also where a script has it in the background
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
 
 HERE = Path(__file__).resolve().parent
 for folder in (HERE, HERE.parent):

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 
 from topologies.errors import TopologyError
 from topologies.helper import ROOT
+from topologies.rundir import RunDir, start_time
 from topologies.traffic.arrivals import Arrivals, Count, count, read
 from topologies.traffic.packet import PORT
 
@@ -23,18 +24,22 @@ if TYPE_CHECKING:
 Family = Literal[4, 6]
 
 
-def start_process(module: str, config: dict[str, Any], folder: str) -> subprocess.Popen[str]:
-    """Start one instrument (`udpsend`, `udprecv`, `tcpstream`) and wait until it says that it is ready."""
+def start_process(module: str, config: dict[str, Any], folder: str, run: RunDir) -> subprocess.Popen[str]:
+    """Start one instrument (`udpsend`, `udprecv`, `tcpstream`) and wait until it says that it is ready.
+
+    It is recorded as the topology's own in `run`, so that a crash leaves nothing that is not found again.
+    """
     path = f"{folder}/{module}.json"
     with open(path, "w", encoding="utf-8") as file:
         json.dump(config, file)
+    argv = [sys.executable, "-S", "-m", f"topologies.traffic.{module}", path]
     with open(f"{folder}/{module}.log", "ab") as log:
         child = subprocess.Popen(
-            [sys.executable, "-S", "-m", f"topologies.traffic.{module}", path], stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True,
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True,
             env={**os.environ, "PYTHONPATH": ROOT},
         )
     try:
+        run.note(pid=child.pid, started=start_time(child.pid), command=" ".join(argv))
         answer(child, module, folder)
     except BaseException:
         child.kill()
@@ -144,7 +149,8 @@ class UdpSession:
             raise TopologyError("a session needs at least one direction")
         self.pairs = list(pairs)
         self.port, self.quiet = port, quiet
-        self._temporary = tempfile.TemporaryDirectory(prefix="ryu_vmm-udp-") if folder is None else None
+        self._run: RunDir = pairs[0].source.lab.run
+        self._temporary = tempfile.TemporaryDirectory(prefix="udp-", dir=self._run.path) if folder is None else None
         self.folder = folder or (self._temporary.name if self._temporary else "")
         self._sender: subprocess.Popen[str] | None = None
         self._receiver: subprocess.Popen[str] | None = None
@@ -169,8 +175,8 @@ class UdpSession:
             })
             listener["flows"].append({"flow": number, "vn": vn})
         receive = {"listeners": list(listeners.values()), "folder": self.folder, "quiet": self.quiet}
-        self._receiver = start_process("udprecv", receive, self.folder)
-        self._sender = start_process("udpsend", {"flows": flows}, self.folder)
+        self._receiver = start_process("udprecv", receive, self.folder, self._run)
+        self._sender = start_process("udpsend", {"flows": flows}, self.folder, self._run)
         return self
 
     def stop(self) -> Outcome:
@@ -265,7 +271,10 @@ class TcpSession:
 
     def __init__(self, streams: Sequence[Stream], port: int = PORT + 1) -> None:
         self.streams, self.port = list(streams), port
-        self._temporary = tempfile.TemporaryDirectory(prefix="ryu_vmm-tcp-")
+        if not streams:
+            raise TopologyError("a session needs at least one connection")
+        self._run: RunDir = streams[0].client.lab.run
+        self._temporary = tempfile.TemporaryDirectory(prefix="tcp-", dir=self._run.path)
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> TcpSession:
@@ -278,7 +287,7 @@ class TcpSession:
                 "server": stream.server.namespace, "client": stream.client.namespace, "rate": stream.rate,
                 "interval": stream.interval,
             })
-        self._process = start_process("tcpstream", {"streams": specs}, self._temporary.name)
+        self._process = start_process("tcpstream", {"streams": specs}, self._temporary.name, self._run)
         return self
 
     def stop(self) -> list[StreamResult]:
