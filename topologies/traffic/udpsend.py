@@ -60,18 +60,19 @@ class Sender:
 
     def turn(self, now: int) -> None:
         """Send what is due at `now` (monotonic nanoseconds), at most a few."""
-        self.earliest = now + self.period // 2
+        stamp = now
         for _ in range(_CATCH_UP):
             if self.due > now:
-                return
+                break
             stamp = time.monotonic_ns()
             try:
                 self.sock.send(HEADER.pack(MAGIC, self.vn, self.flow, self.sent, stamp) + self.padding)
             except OSError:  # full buffer, or an ICMP error of an earlier one: the same number again next time
                 self.retried += 1
-                return
+                break
             self.sent += 1
             self.due += self.period
+        self.earliest = stamp + self.period // 2
 
 
 def run(config: dict[str, Any], stopping: Stopping) -> dict[str, Any]:
