@@ -58,8 +58,9 @@ def read(path: str) -> Leftover:
             found.owner_alive = start_time(found.owner) == entry["started"]
         elif "pid" in entry:
             pid, started = entry["pid"], entry["started"]
-            if started is not None and start_time(pid) == started and command_of(pid) == entry["command"]:
-                found.processes.append((pid, entry["command"]))
+            command = command_of(pid)  # a script's begins with its interpreter
+            if started is not None and start_time(pid) == started and command.endswith(entry["command"]):
+                found.processes.append((pid, command))
         elif "netns" in entry and netns.exists(entry["netns"]) and entry["netns"] not in found.namespaces:
             found.namespaces.append(entry["netns"])
     return found
