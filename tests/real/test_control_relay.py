@@ -115,7 +115,8 @@ def test_closes_are_passed_on(net: OverlayNet, nva: socket.socket, closer: str) 
 
 def test_an_absent_nva_is_a_closed_connection(net: OverlayNet, nva: socket.socket) -> None:
     nva.close()
-    with inside(net.nve("nve1")) as ours, contextlib.suppress(ConnectionResetError):
+    # the reset may already come while we connect, or as an end afterwards: either way the switch knows
+    with contextlib.suppress(ConnectionResetError), inside(net.nve("nve1")) as ours:
         assert ours.recv(64) == b""
 
 
