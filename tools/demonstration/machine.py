@@ -40,17 +40,35 @@ def ovs_version() -> str:
 
 
 class Port:
-    """A TCP port on loopback: the one wished for, or any other that is free, reserved until `release()`."""
+    """A TCP port on loopback: the one wished for if it is free, else any other.
+
+    No other demonstration takes it until `release()`, also while nobody listens there yet. A socket bound to it would
+    not see to that: before they listen, several may be bound to one port.
+    """
 
     def __init__(self, wish: int) -> None:
-        self._sock = socket.socket()
-        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._claim = socket.socket(socket.AF_UNIX)
+        self.number = wish
+        while not self._free():
+            with socket.socket() as sock:
+                sock.bind(("127.0.0.1", 0))
+                self.number = sock.getsockname()[1]
+
+    def _free(self) -> bool:
         try:
-            self._sock.bind(("127.0.0.1", wish))
+            self._claim.bind(f"\0ryu_vmm demonstration, port {self.number}")  # a name that goes with the process
         except OSError:
-            self._sock.bind(("127.0.0.1", 0))
-        self.number: int = self._sock.getsockname()[1]
+            return False
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of an earlier run do not count
+            try:
+                sock.bind(("127.0.0.1", self.number))
+            except OSError:
+                self.release()
+                self._claim = socket.socket(socket.AF_UNIX)
+                return False
+        return True
 
     def release(self) -> None:
-        """Give it up, for whoever is to listen there. Safe to call twice."""
-        self._sock.close()
+        """Give it up. Safe to call twice."""
+        self._claim.close()

@@ -20,18 +20,13 @@ OPENFLOW, REST = 6653, 8080
 
 
 def _nva(openflow: Port, rest: Port) -> type[NVA]:
-    class ReservedNVA(NVA):
-        """The NVA on ports that are kept for it until it starts."""
+    class OwnPortsNVA(NVA):
+        """The NVA on ports of its own."""
 
         def __init__(self, name: str, **params: Any) -> None:
             super().__init__(name, port=openflow.number, rest_port=rest.number, **params)
 
-        def start(self) -> None:
-            openflow.release()
-            rest.release()
-            super().start()
-
-    return ReservedNVA
+    return OwnPortsNVA
 
 
 @contextmanager
@@ -60,10 +55,10 @@ def overlay(options: Options, narrator: Narrator) -> Iterator[OverlayNet]:
         narrator.detail("REST", f"{net.need_rest().base}/v1{_taken(rest, REST)}")
         yield net
     finally:
-        openflow.release()
-        rest.release()
         if net is not None:
             net.stop()
+        openflow.release()
+        rest.release()
 
 
 def _taken(port: Port, wish: int) -> str:
