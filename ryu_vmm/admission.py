@@ -51,12 +51,9 @@ def role(state: State, nve: str, name: str) -> Bound:
     home = state.by_place.get(place)
     if home is not None:
         return Bound(Role.HOME, state.interfaces[home])
-    for move in state.open_moves():
-        if move.state.steered:
-            continue
-        for leg in move.legs:
-            if leg.dst == place:
-                return Bound(Role.EXPECTED, state.interfaces[leg.interface])
+    for move, leg in state.moves_at(place):
+        if leg.dst == place and not move.state.steered:
+            return Bound(Role.EXPECTED, state.interfaces[leg.interface])
     attached = state.attached.get(place)
     if attached:
         return Bound(Role.ATTACHED, state.interfaces[min(attached)])

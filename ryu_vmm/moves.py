@@ -63,7 +63,7 @@ class Moves:
         for i in interfaces:
             place = Place(event.to, event.ports.get(i.name) or self._usual_port(i, event.to))
             holder = state.by_place.get(place)
-            taken = [m.id for m in state.open_moves() if not m.state.steered for leg in m.legs if leg.dst == place]
+            taken = [m.id for m, leg in state.moves_at(place) if leg.dst == place and not m.state.steered]
             if holder is not None or taken or place in [p for _, p in legs]:
                 by = holder or (f"move {taken[0]}" if taken else "another interface of the VM")
                 raise Conflict(f"port {place.port} on {place.nve} is taken by {by}", nve=place.nve, port=place.port)
@@ -124,6 +124,8 @@ class Moves:
             to = MoveState.FAILED  # the VM is served at its destination, yet not all that was asked was done
         entered = replace(move, state=to, error=error, history=(*move.history, Step(to.value, now, why)))
         self._work.state.put("moves", move.id, entered)
+        if move.state is MoveState.PREPARING:
+            self._prober.forget(move.id)
         self._deadline(entered)
         self._tell(move, entered, why)
 
@@ -214,18 +216,15 @@ class Moves:
         concerned = {n for leg in move.legs for n in state.members(leg.vni)}
         absent = tuple(sorted(n for n in concerned if self._work.session(n) is None))
         state.put("moves", number, replace(state.moves[number], unconfirmed=absent))
-        state.put("probes", number, None)
         self._accounts.start(number)
         self._await(state.moves[number])
 
     def _close(self, number: int) -> None:
         """Remove what the move has put up. A rolled-back move leaves the directory as it was."""
         state = self._work.state
-        for kind in ("guard", "poll", "probe", "sample"):
+        for kind in ("guard", "poll", "sample"):
             state.put("clock", (kind, number), None)
         state.put("waits", number, None)
-        state.put("probes", number, None)
-        self._prober.forget(number)
         self._await(state.moves[number])
 
     # --- what comes back ---------------------------------------------------------------------------------------------
@@ -266,8 +265,8 @@ class Moves:
         In a cold move the VM is off, and what is sent to it meanwhile has no receiver: no redirect.
         """
         found = False
-        for move in list(self._work.state.open_moves()):
-            if not move.state.steered and any(leg.src == place for leg in move.legs):
+        for move, leg in self._work.state.moves_at(place):
+            if leg.src == place and not move.state.steered:
                 if move.kind is not Kind.COLD:
                     self.fire(move.id, MoveEvent.DEPARTED, f"port {place.port} on {place.nve} has gone")
                 found = True
@@ -289,13 +288,26 @@ class Moves:
                 state.put("moves", move.id, replace(move, unconfirmed=tuple(sorted({*move.unconfirmed, nve}))))
                 self.waited(move.id, {n: g for n, g in waits.items() if n != nve})
 
+    def nve_withdrawn(self, nve: str) -> None:
+        """An NVE is no more: nothing waits for it any longer."""
+        state = self._work.state
+        for number, waits in list(state.waits.items()):
+            if nve in waits:
+                self.waited(number, {n: g for n, g in waits.items() if n != nve})
+        self.confirmed_by(nve)
+
     def refused(self, nve: str, generation: int, kind: int, code: int) -> None:
         """An NVE answered a change with an error: every move that waits for that change fails with it."""
         text = f"{nve} refused a flow: OpenFlow error type {kind} code {code}"
-        for move in list(self._work.state.open_moves()):
-            waits = self._work.state.waits.get(move.id, {})
+        state = self._work.state
+        for move in list(state.open_moves()):
+            waits = state.waits.get(move.id, {})
             if waits.get(nve, -1) >= generation or move.generation == generation:
                 self.fire(move.id, MoveEvent.REFUSED, text)
+                if move.state.steered:
+                    # Its barrier will reply all the same: it confirms nothing before it has been read back.
+                    move = state.moves[move.id]
+                    state.put("moves", move.id, replace(move, unconfirmed=tuple(sorted({*move.unconfirmed, nve}))))
 
     def sample(self, number: int, on: bool) -> None:
         """Turn sampling of stale packets on, or off for the sample pause while a correspondent is corrected."""
@@ -408,6 +420,7 @@ class Moves:
         self._tell(None, move, trigger)
         excess = len(state.moves) - self._work.settings.keep_moves
         if excess > 0:
-            for old in [i for i in sorted(state.moves) if not state.moves[i].open][:excess]:
+            ended = [i for i in sorted(state.moves) if not state.moves[i].open and i not in state.waits]
+            for old in ended[:excess]:
                 state.put("moves", old, None)
         return move

@@ -152,14 +152,13 @@ class Nva:
                 after[nve] = desired(state, nve) if ("all",) in units else flows_of(state, nve, units)
         if not after:
             return
-        state.rewind(mark)
         before: dict[str, dict[Any, Any]] = {}
-        for nve in after:
-            # A session that only became synced in this step has been programmed whole by switches.py.
-            if self._work.session(nve) is not None:
-                units = touched[nve]
-                before[nve] = desired(state, nve) if ("all",) in units else flows_of(state, nve, units)
-        state.replay(mark)
+        with state.rewound(mark):
+            for nve in after:
+                # A session that only became synced in this step has been programmed whole by switches.py.
+                if self._work.session(nve) is not None:
+                    units = touched[nve]
+                    before[nve] = desired(state, nve) if ("all",) in units else flows_of(state, nve, units)
         generation = state.generation + 1
         # Destinations first: where all is sent at once, what is redirected should not arrive before its flow.
         destinations = {move.destination for move in state.open_moves()}
@@ -190,7 +189,7 @@ class Nva:
             ev.ActivationReported: self.moves.hook,
             ev.AbortRequested: self.moves.hook,
             ev.NveSubmitted: self._nve_submitted,
-            ev.NveWithdrawn: self._registry.nve_withdrawn,
+            ev.NveWithdrawn: self._nve_withdrawn,
             ev.NetworkSubmitted: self._registry.network_submitted,
             ev.NetworkWithdrawn: self._registry.network_withdrawn,
             ev.VmSubmitted: self._vm_submitted,
@@ -201,6 +200,12 @@ class Nva:
     def _nve_submitted(self, event: ev.NveSubmitted) -> object:
         reply = self._registry.nve_submitted(event)
         self.switches.adopt(event.nve.name)
+        return reply
+
+    def _nve_withdrawn(self, event: ev.NveWithdrawn) -> object:
+        self.switches.let_go(event.name)
+        reply = self._registry.nve_withdrawn(event)
+        self.moves.nve_withdrawn(event.name)
         return reply
 
     def _vm_submitted(self, event: ev.VmSubmitted) -> object:
@@ -231,7 +236,8 @@ class Nva:
                     detail = f": no probe crossed from {missing}" if missing else ""
                     self.moves.fire(key, MoveEvent.EXPIRED, f"deadline in state {move.state}{detail}")
                 case "probe":
-                    self._prober.send(move)
+                    if self._prober.send(move):
+                        self.moves.fire(key, MoveEvent.READY, "destination ready, every path there is proven")
                 case "poll":
                     self._accounts.poll(key)
                 case "guard":
@@ -243,7 +249,7 @@ class Nva:
     def restore(self, rows: Sequence[tuple[str, Any, Any]], now: float) -> None:
         """Load committed records (table, key, value) into an empty state, and give open moves fresh deadlines."""
         for table, key, value in rows:
-            self.state.put(table, key, value)
+            self.state.load(table, key, value)
         self._work.begin(now)
         self.moves.resume()
         self.state.begin()

@@ -5,7 +5,9 @@ history, so a change recomputes the units it touched and a restart recomputes al
 
 * ``("base",)``: what every NVE has; * ``("vn", vni)``: a network's peers and its flooding;
 * ``("port", name)``: what may enter by a port (admission.py); * ``("if", id)``: where an interface is;
-* ``("move", id)``: what an open move adds: probes, marks, redirects (redirects.py).
+* ``("probes",)``: the probes of all moves being prepared; * ``("move", id)``: marks and redirects (redirects.py).
+
+No two units have a flow in common: what one no longer needs, nobody needs.
 """
 
 from __future__ import annotations
@@ -185,13 +187,10 @@ def flood_ports(state: State, nve: str, vni: int) -> Iterator[int]:
         port = state.port_at(state.interfaces[i].location)
         if port is not None:
             yield port.number
-    for move in state.open_moves():
-        if move.state.steered or move.redirect is Redirect.NONE:
-            continue
-        for leg in move.legs:
-            port = state.port_at(leg.dst)
-            if leg.vni == vni and leg.dst.nve == nve and port is not None:
-                yield port.number
+    for move, leg in state.moves_to(vni, nve):
+        port = state.port_at(leg.dst)
+        if port is not None and not move.state.steered and move.redirect is not Redirect.NONE:
+            yield port.number
 
 
 def flood_actions(state: State, nve: str, vni: int) -> tuple[Action, ...]:
@@ -210,6 +209,7 @@ def flood_actions(state: State, nve: str, vni: int) -> tuple[Action, ...]:
 def units_of(state: State, nve: str) -> Iterator[Unit]:
     """Every unit that an NVE has."""
     yield ("base",)
+    yield ("probes",)
     for name in state.ports_of(nve):
         yield ("port", name)
     for vni in state.networks_of(nve):
@@ -236,6 +236,8 @@ def flows_of(state: State, nve: str, units: Iterable[Unit]) -> dict[FlowKey, Flo
                 found = _interface(state, nve, session.tunnel, i)
             case ("port", name):
                 found = admission.flows(state, nve, name, session.tunnel)
+            case ("probes",):
+                found = redirects.probes(state, nve, session.tunnel)
             case ("move", number):
                 found = redirects.flows(state, nve, session.tunnel, number)
             case _:

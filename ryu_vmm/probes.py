@@ -43,20 +43,24 @@ class Prober:
 
     def start(self, move: Move) -> bool:
         """Send the first probes of a move; True if there is nothing to prove."""
-        state = self._work.state
-        pairs = frozenset(p for p in probe_pairs(state, move) if all(self._work.session(n) for n in p))
-        if not pairs:
-            return True
-        state.put("probes", move.id, Proof(self._work.now, pairs, {}))
-        self.send(move)
-        return False
+        self._work.state.put("probes", move.id, Proof(self._work.now, frozenset(), {}))
+        return self.send(move)
 
-    def send(self, move: Move) -> None:
-        """Send a probe over every path that is not proven yet, and come back if that does not do."""
+    def send(self, move: Move) -> bool:
+        """Send a probe over every path that is not proven yet, and come back if that does not do.
+
+        Which paths those are is asked anew each time: correspondents come and go. True if there is none.
+        """
         state, settings = self._work.state, self._work.settings
         proof: Proof | None = state.probes.get(move.id)
         if proof is None:
-            return
+            return False
+        pairs = {p for p in probe_pairs(state, move) if all(self._work.session(n) for n in p)}
+        proof = replace(proof, missing=frozenset(pairs - proof.proven.keys()))
+        state.put("probes", move.id, proof)
+        if not proof.missing:
+            self._note(move, proof)
+            return True
         mtu = min(state.networks[leg.vni].policy.mtu for leg in move.legs)
         for pair in sorted(proof.missing):
             here, there = pair
@@ -67,6 +71,7 @@ class Prober:
             self._nonces[nonce] = (move.id, pair)
             self._work.send(here, tunnel_to(way, PROBE_VNI, session.tunnel), frames.build_probe(nonce, mtu))
         state.put("clock", ("probe", move.id), self._work.now + settings.probe_interval)
+        return False
 
     def warm(self, nve: str, networks: Iterable[int]) -> None:
         """Have the underlay resolve the paths between an NVE and its peers in some networks, both ways.
@@ -107,14 +112,16 @@ class Prober:
             return None
         missing = proof.missing - {pair}
         proven = {**proof.proven, pair: self._work.now - proof.started}
-        state.put("probes", number, replace(proof, missing=missing, proven=proven))
+        proof = replace(proof, missing=missing, proven=proven)
+        state.put("probes", number, proof)
         if missing:
             return None
-        state.put("clock", ("probe", number), None)
-        move = state.moves[number]
-        times = {f"{a}->{b}": seconds for (a, b), seconds in proven.items()}
-        state.put("moves", number, replace(move, ledger=replace(move.ledger, probes=times)))
+        self._note(state.moves[number], proof)
         return number
+
+    def _note(self, move: Move, proof: Proof) -> None:
+        times = {f"{a}->{b}": seconds for (a, b), seconds in proof.proven.items()}
+        self._work.state.put("moves", move.id, replace(move, ledger=replace(move.ledger, probes=times)))
 
     def missing(self, number: int) -> str:
         """The unproven paths of a move, in words; empty if there are none."""
@@ -122,7 +129,9 @@ class Prober:
         return "" if proof is None else ", ".join(f"{a} to {b}" for a, b in sorted(proof.missing))
 
     def forget(self, number: int) -> None:
-        """Forget the nonces of a closed move."""
+        """The paths of a move are proven, or need not be any more."""
+        self._work.state.put("clock", ("probe", number), None)
+        self._work.state.put("probes", number, None)
         self._nonces = {n: v for n, v in self._nonces.items() if v[0] != number}
 
     def _nonce(self, number: int, pair: Pair) -> bytes:

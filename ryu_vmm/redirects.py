@@ -1,4 +1,4 @@
-"""Unit ("move", id): what an open move adds to an NVE's tables.
+"""Units ("move", id) and ("probes",): what open moves add to an NVE's tables.
 
 Probes prove the paths before anything changes. The redirect sends packets that still reach the source on to where the
 VM is now, marked with a VNI of the move's own, so that both ends count exactly those packets. It is the only flow
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .flows import IN_PORT, Action, Flow, Output, ToNva, match, set_field
-from .model import METER_SLOTS, PROBE_VNI, Kind, Leg, Move, MoveState, Redirect
+from .model import METER_SLOTS, PROBE_VNI, Kind, Leg, Move, Redirect
 from .pipeline import (
     _LOCAL,
     _REMOTE,
@@ -38,8 +38,6 @@ def flows(state: State, nve: str, tunnel: int | None, number: int) -> Iterator[F
     move = state.moves.get(number)
     if move is None or not move.open or tunnel is None:
         return
-    if move.state is MoveState.PREPARING:
-        yield from _probes(state, nve, tunnel, move)
     for leg in move.legs:
         yield from _arrivals(state, nve, tunnel, move, leg)
         if nve == leg.src.nve and _newest_from(state, nve, leg) == number:
@@ -60,18 +58,20 @@ def probe_pairs(state: State, move: Move) -> list[tuple[str, str]]:
     return pairs
 
 
-def _probes(state: State, nve: str, tunnel: int, move: Move) -> Iterator[Flow]:
-    if nve == move.destination:
-        senders = {n for leg in move.legs for n in state.members(leg.vni)} - {nve}
-    elif any(nve in state.members(leg.vni) for leg in move.legs):
-        senders = {move.destination}
-    else:
+def probes(state: State, nve: str, tunnel: int | None) -> Iterator[Flow]:
+    """What takes the probes in that are on their way to an NVE, for whichever move: the nonce inside tells."""
+    senders: set[str] = set()
+    for move in state.preparing():
+        if nve == move.destination:
+            senders.update(n for leg in move.legs for n in state.members(leg.vni))
+        elif any(nve in state.members(leg.vni) for leg in move.legs):
+            senders.add(move.destination)
+    if tunnel is None:
         return
-    for sender in senders:
+    for sender in senders - {nve}:
         way = path(state, nve, sender)
         if way is not None:
             on = match(in_port=tunnel, tun_id=PROBE_VNI, eth_type=ETH_PROBE, **_from_peer(way))
-            # Every open preparation shares the flow: the nonce inside tells whose probe it is.
             yield Flow(CLASSIFY, 90, on, (ToNva(64),), cookie=cookie(Why.PROBE))
 
 

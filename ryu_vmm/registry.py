@@ -63,6 +63,7 @@ class Registry:
         state.put("sessions", name, None)
         state.put("generations", name, None)
         state.put("faults", name, None)
+        state.put("clock", ("resync", name), None)
         nve = state.nves[name]
         state.put("nves", name, None)
         return nve
@@ -139,8 +140,8 @@ class Registry:
 
     def _forget(self, interface: str) -> None:
         state = self._work.state
-        for key in [k for k in state.pulled if k[1] == interface]:
-            state.put("pulled", key, None)
+        for nve in list(state.pulled_by(interface)):
+            state.put("pulled", (nve, interface), None)
         state.put("gone", interface, None)
         state.put("interfaces", interface, None)
 

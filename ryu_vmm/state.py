@@ -1,41 +1,36 @@
-"""Everything the NVA knows, in tables of immutable values, with a journal.
+"""Everything the NVA knows, in tables of immutable values, with a journal (journal.py) and indexes.
 
-Every change goes through :meth:`State.put`. The journal makes three things possible: a step whose record cannot be
-committed is undone whole; the records of a step are read off it; and the flows that a switch has *now* need not be
-remembered, because undoing the step, asking the pipeline, and redoing it tells what they were.
-
-Indexes are kept by the same call, so undo and redo keep them too. What a change touches is noted as units of the
-pipeline, (NVE, unit); see pipeline.py.
+Every change goes through :meth:`State.put`. Indexes are kept by the same call, so undo and redo keep them too. What a
+change touches is noted as units of the pipeline, (NVE, unit); see pipeline.py.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from .model import Fault, Held, Interface, Leg, Move, Network, Nve, Place, Port, Session, Trust, Vm
+from .events import PortInfo
+from .journal import Journal, Unit
+from .model import Fault, Held, Interface, Leg, Move, MoveState, Network, Nve, Place, Port, Session, Trust, Vm
 
-#: Tables that survive a restart.
-PERSISTENT = ("nves", "networks", "vms", "interfaces", "moves")
-
-_ANSWERED_FROM = ("nves", "interfaces", "ports")
-
-#: A part of an NVE's flows that is computed as one: ("base",), ("vn", vni), ("if", id), ("port", name), ("move", id).
-Unit = tuple[Any, ...]
+__all__ = ["State", "Unit"]
 
 
-class State:
+class State(Journal):
     """The directory, the open moves, and what the switches reported.
 
     Tables (read freely, write with :meth:`put` only): ``nves`` by name, ``networks`` by VNI, ``vms`` by name,
-    ``interfaces`` by id, ``moves`` by id, ``ports`` by (NVE, name), ``sessions`` by NVE, ``pulled`` by (NVE,
-    interface id), ``gone`` by interface id (the slot of the meter that counts what is lost while its port is gone),
-    ``held`` by interface id: packets that wait for its port, ``faults`` by NVE: what it refused, ``generations`` by
-    NVE: (programmed, realised), ``waits`` and ``probes`` by move id, ``clock`` by (kind, key).
+    ``interfaces`` by id, ``moves`` by id, ``ports`` by (NVE, name), ``sessions`` by NVE, ``strangers``: switches that
+    connected with a datapath id nobody registered, by that id: ports and meters, ``pulled`` by (NVE, interface id),
+    ``gone`` by interface id (the slot of the meter that counts what is lost while its port is gone), ``held`` by
+    interface id: packets that wait for its port, ``faults`` by NVE: what it refused, ``generations`` by NVE:
+    (programmed, realised), ``waits`` and ``probes`` by move id, ``clock`` by (kind, key).
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.nves: dict[str, Nve] = {}
         self.networks: dict[int, Network] = {}
         self.vms: dict[str, Vm] = {}
@@ -43,6 +38,7 @@ class State:
         self.moves: dict[int, Move] = {}
         self.ports: dict[tuple[str, str], Port] = {}
         self.sessions: dict[str, Session] = {}
+        self.strangers: dict[int, tuple[tuple[PortInfo, ...], int]] = {}
         self.pulled: dict[tuple[str, str], bool] = {}
         self.generations: dict[str, tuple[int, int]] = {}
         self.waits: dict[int, dict[str, int]] = {}
@@ -66,19 +62,20 @@ class State:
         self._members: dict[int, Counter[str]] = defaultdict(Counter)
         self._networks_of: dict[str, set[int]] = defaultdict(set)
         self._ports_of: dict[str, set[str]] = defaultdict(set)
+        self._pulled_by: dict[str, set[str]] = defaultdict(set)
         self._open: dict[int, None] = {}
+        self._preparing: dict[int, None] = {}
+        # Open moves, by what they concern: an end's place, a destination's (VNI, NVE), a VNI.
+        self._moves_at: dict[Place, dict[int, None]] = defaultdict(dict)
+        self._moves_to: dict[tuple[int, str], dict[int, None]] = defaultdict(dict)
+        self._moves_in: dict[int, dict[int, None]] = defaultdict(dict)
         self._moves_of: dict[str, tuple[int, ...]] = {}
         self._moves_of_vm: dict[str, set[int]] = defaultdict(set)
+        self._slots: set[int] = set()
+        self._free_slots: list[int] = []  # a heap; may hold some that are taken again
+        self._slots_used = 0  # none from here on was ever taken
         self._trusting = 0
         self._expecting: Counter[str] = Counter()
-
-        #: Counts changes of what questions about addresses are answered from.
-        self.version = 0
-        self._journal: list[tuple[str, Any, Any, Any]] = []
-        self._quiet = False
-        self.touched: dict[str, set[Unit]] = defaultdict(set)
-        #: (VNI, NVE) that joined in this step
-        self.joined: list[tuple[int, str]] = []
 
     # --- reading ----------------------------------------------------------------------------------------------------
     @property
@@ -138,10 +135,33 @@ class State:
             if any(leg.interface == interface for leg in move.legs):
                 yield move
 
+    def moves_at(self, place: Place) -> list[tuple[Move, Leg]]:
+        """Open moves from or to an attachment point, oldest first, with the leg that is."""
+        found = [self.moves[i] for i in sorted(self._moves_at.get(place, ()))]
+        return [(move, leg) for move in found for leg in move.legs if place in (leg.src, leg.dst)]
+
+    def moves_to(self, vni: int, nve: str) -> Iterator[tuple[Move, Leg]]:
+        """Open moves within a network whose destination is an NVE, oldest first, with each leg concerned."""
+        for i in sorted(self._moves_to.get((vni, nve), ())):
+            for leg in self.moves[i].legs:
+                if leg.vni == vni:
+                    yield self.moves[i], leg
+
+    def preparing(self) -> Iterator[Move]:
+        """Moves whose paths are being proven, oldest first."""
+        return (self.moves[i] for i in sorted(self._preparing))
+
+    def pulled_by(self, interface: str) -> Iterable[str]:
+        """The NVEs that have asked where an interface is."""
+        return self._pulled_by.get(interface, ())
+
     def port_at(self, place: Place) -> Port | None:
-        """The port at an attachment point, if it is there and up."""
+        """The port at an attachment point, if it is there and up, and not the tunnel."""
         port = self.ports.get(place)
-        return port if port is not None and port.up else None
+        if port is None or not port.up:
+            return None
+        session = self.sessions.get(place.nve)
+        return None if session is not None and session.tunnel == port.number else port
 
     def expecting(self, nve: str) -> bool:
         """Whether a VM may show up at a port of an NVE that is not there yet."""
@@ -160,66 +180,13 @@ class State:
         """Whether any network believes announcements from any port."""
         return self._trusting > 0
 
-    # --- journal ----------------------------------------------------------------------------------------------------
-    def begin(self) -> None:
-        """Start a step: forget the previous journal and what it touched."""
-        self._journal.clear()
-        self.touched.clear()
-        self.joined.clear()
-
-    def mark(self) -> int:
-        """A position in the journal, for :meth:`rewind`."""
-        return len(self._journal)
-
-    def rewind(self, mark: int) -> None:
-        """Undo the step back to ``mark`` without forgetting it; :meth:`replay` brings it back."""
-        self._quiet = True
-        for table, key, old, new in reversed(self._journal[mark:]):
-            self._apply(table, key, new, old)
-        self._quiet = False
-
-    def replay(self, mark: int) -> None:
-        """Redo what :meth:`rewind` undid."""
-        self._quiet = True
-        for table, key, old, new in self._journal[mark:]:
-            self._apply(table, key, old, new)
-        self._quiet = False
-
-    def undo(self) -> None:
-        """Undo the whole step for good."""
-        self.rewind(0)
-        self.begin()
-
-    def changes(self) -> dict[tuple[str, Any], Any]:
-        """The step's net change of persistent tables: (table, key) -> value, None for deleted."""
-        return {(table, key): new for table, key, _, new in self._journal if table in PERSISTENT}
-
-    def put(self, table: str, key: Any, value: Any) -> None:
-        """Set ``table[key]`` (None deletes), journal it, keep the indexes, note what is touched."""
-        old = getattr(self, table).get(key)
-        if old == value:
-            return
-        self._journal.append((table, key, old, value))
-        self._apply(table, key, old, value)
-
-    def _apply(self, table: str, key: Any, old: Any, new: Any) -> None:
-        if table in _ANSWERED_FROM:
-            self.version += 1
-        hook = getattr(self, "_index_" + table, None)
-        content = getattr(self, table)
-        if new is None:
-            content.pop(key, None)
-        else:
-            content[key] = new
-        if hook is not None:
-            hook(key, old, new)
+    def free_slot(self) -> int:
+        """The lowest slot for a meter of a port that has gone."""
+        while self._free_slots and self._free_slots[0] in self._slots:
+            heapq.heappop(self._free_slots)
+        return self._free_slots[0] if self._free_slots else self._slots_used
 
     # --- what a change touches ---------------------------------------------------------------------------------------
-    def touch(self, nve: str, *units: Unit) -> None:
-        """Note that these units of an NVE may have changed (all of them if none is named)."""
-        if not self._quiet:
-            self.touched[nve].update(units or (("all",),))
-
     def _touch_everywhere(self, vni: int, *units: Unit) -> None:
         if not self._quiet:
             for nve in self.members(vni):
@@ -252,19 +219,32 @@ class State:
             return
         self._touch_network(vni)
         if bool(before) != bool(self._trusting):
-            for nve, names in self._ports_of.items():
-                self.touch(nve, ("base",), *(("port", name) for name in names))
+            for nve in self.sessions:
+                self.touch(nve, ("base",), *(("port", name) for name in self.ports_of(nve)))
 
     def _touch_network(self, vni: int) -> None:
         """Everything about a network, on every NVE that has it: for rare changes."""
         units: list[Unit] = [("vn", vni)]
         units += [("if", i) for i in self.in_network(vni)]
-        units += [("move", m.id) for m in self.open_moves() if any(leg.vni == vni for leg in m.legs)]
+        units += self._move_units(vni)
         self._touch_everywhere(vni, *units)
         for i in self.in_network(vni):
-            interface = self.interfaces[i]
-            for place in (interface.location, *interface.attachments):
-                self._touch_place(place)
+            self._touch_places(self.interfaces[i])
+
+    def _touch_places(self, interface: Interface) -> None:
+        """The ports that an interface is or may show up at: what may enter there depends on it and its network."""
+        for place in (interface.location, *interface.attachments):
+            self._touch_place(place)
+        for _, leg in self.moves_of(interface.id):
+            self._touch_place(leg.src)
+            self._touch_place(leg.dst)
+
+    def _move_units(self, vni: int) -> list[Unit]:
+        """The units of a network's open moves."""
+        units: list[Unit] = [("move", i) for i in self._moves_in.get(vni, ())]
+        if not self._preparing.keys().isdisjoint(self._moves_in.get(vni, ())):
+            units.append(("probes",))
+        return units
 
     def _index_interfaces(self, key: str, old: Interface | None, new: Interface | None) -> None:
         if old is not None:
@@ -304,8 +284,7 @@ class State:
                 continue
             self._touch_everywhere(interface.vni, ("if", key))
             self.touch(interface.location.nve, ("if", key), ("vn", interface.vni))
-            for place in (interface.location, *interface.attachments):
-                self._touch_place(place)
+            self._touch_places(interface)
             for move, _ in self.moves_of(key):
                 self._touch_everywhere(interface.vni, ("move", move.id))
 
@@ -326,6 +305,7 @@ class State:
                 continue
             if by < 0:
                 self._open.pop(key, None)
+                self._preparing.pop(key, None)
                 for leg in move.legs:
                     rest = tuple(m for m in self._moves_of.get(leg.interface, ()) if m != key)
                     self._moves_of[leg.interface] = rest
@@ -335,19 +315,36 @@ class State:
                 self._member(leg.vni, leg.src.nve, by)
                 self._member(leg.vni, leg.dst.nve, by)
                 self._expect(leg.dst.nve, by)
+        if old is not None and old.open:
+            for leg in old.legs:
+                for index, at in self._indexed(leg):
+                    index[at].pop(key, None)
+                    if not index[at]:
+                        del index[at]
         if new is not None and new.open:
             self._open[key] = None
+            if new.state is MoveState.PREPARING:
+                self._preparing[key] = None
             for leg in new.legs:
                 self._moves_of[leg.interface] = tuple(sorted({*self._moves_of.get(leg.interface, ()), key}))
+                for index, at in self._indexed(leg):
+                    index[at][key] = None
         if self._quiet or _shape(old) == _shape(new):
             return
         for leg in {*(old.legs if old else ()), *(new.legs if new else ())}:
             units: list[Unit] = [("if", leg.interface), ("move", key)]
             units += [("move", move.id) for move, _ in self.moves_of(leg.interface)]
+            if MoveState.PREPARING in [move.state for move in (old, new) if move]:
+                units.append(("probes",))
             self._touch_everywhere(leg.vni, *units)
             for place in (leg.src, leg.dst):
                 self._touch_place(place)
                 self.touch(place.nve, ("vn", leg.vni), *units)
+
+    def _indexed(self, leg: Leg) -> tuple[tuple[dict[Any, dict[int, None]], Any], ...]:
+        """The indexes of open moves in which a leg appears, each with the key there; none twice in one of them."""
+        ends = [(self._moves_at, place) for place in {leg.src, leg.dst}]
+        return (*ends, (self._moves_to, (leg.vni, leg.dst.nve)), (self._moves_in, leg.vni))
 
     def _index_ports(self, key: tuple[str, str], old: Port | None, new: Port | None) -> None:
         place = Place(*key)
@@ -367,11 +364,9 @@ class State:
         here = set(self.attached.get(place, ()))
         if place in self.by_place:
             here.add(self.by_place[place])
-        for move in self.open_moves():
-            for leg in move.legs:
-                if place in (leg.src, leg.dst):
-                    here.add(leg.interface)
-                    self.touch(place.nve, ("move", move.id))
+        for move, leg in self.moves_at(place):
+            here.add(leg.interface)
+            self.touch(place.nve, ("move", move.id))
         for i in here:
             self.touch(place.nve, ("if", i), ("vn", self.interfaces[i].vni))
 
@@ -379,9 +374,21 @@ class State:
         self.touch(nve)
 
     def _index_pulled(self, key: tuple[str, str], old: bool | None, new: bool | None) -> None:
+        if new:
+            self._pulled_by[key[1]].add(key[0])
+        else:
+            self._pulled_by[key[1]].discard(key[0])
+            if not self._pulled_by[key[1]]:
+                del self._pulled_by[key[1]]
         self.touch(key[0], ("if", key[1]))
 
     def _index_gone(self, key: str, old: int | None, new: int | None) -> None:
+        if old is not None:
+            self._slots.discard(old)
+            heapq.heappush(self._free_slots, old)
+        if new is not None:
+            self._slots.add(new)
+            self._slots_used = max(self._slots_used, new + 1)
         interface = self.interfaces.get(key)
         if interface is not None:
             self._touch_everywhere(interface.vni, ("if", key))
@@ -407,7 +414,10 @@ class State:
             return
         if after:
             self.joined.append((vni, nve))
-        moves = [("move", m.id) for m in self.open_moves() if any(leg.vni == vni for leg in m.legs)]
+        else:
+            for i in [i for i in self.in_network(vni) if (nve, i) in self.pulled]:
+                self.put("pulled", (nve, i), None)
+        moves = self._move_units(vni)
         self._touch_everywhere(vni, ("vn", vni), *moves)
         self.touch(nve, ("vn", vni), *moves, *(("if", i) for i in self.in_network(vni)))
 
@@ -416,4 +426,4 @@ def _shape(move: Move | None) -> object:
     """What of a move the pipeline looks at: a ledger entry touches no flow."""
     if move is None:
         return None
-    return (move.state, move.redirect, move.sampling, move.legs)
+    return (move.state, move.redirect, move.sampling, move.legs, move.peers)

@@ -56,8 +56,6 @@ class Switches:
         self._accounts = accounts
         self._packets = packets
         self._prober = prober
-        #: Switches that connected with a datapath id nobody registered, with their ports and meters.
-        self.strangers: dict[int, tuple[tuple[PortInfo, ...], int]] = {}
         self._asked_at: dict[str, int] = {}
 
     # --- coming and going --------------------------------------------------------------------------------------------
@@ -66,16 +64,13 @@ class Switches:
         state = self._work.state
         name = state.by_dpid.get(event.dpid)
         if name is None:
-            self.strangers[event.dpid] = (event.ports, event.meters)
+            state.put("strangers", event.dpid, (event.ports, event.meters))
             self._work.report("nve.unregistered", dpid=f"{event.dpid:016x}")
             return
-        self.strangers.pop(event.dpid, None)
-        state.put("sessions", name, None)
+        self.disconnected(NveDisconnected(event.dpid))  # if nobody has said so
+        state.put("strangers", event.dpid, None)
         shown = {port.name: port for port in event.ports}
-        for gone in set(state.ports_of(name)) - set(shown):
-            state.put("ports", (name, gone), None)
-        for port in event.ports:
-            state.put("ports", (name, port.name), Port(name, port.name, port.number, port.up))
+        self._ports_are(name, {**dict.fromkeys(state.ports_of(name)), **shown})
         programmed = state.generations.get(name, (0, 0))[0]
         state.put("generations", name, (programmed, programmed))
         state.put("sessions", name, Session(name, self._tunnel(name), meters=event.meters))
@@ -86,15 +81,26 @@ class Switches:
         """An NVE was registered: if its switch is waiting, take it in; if its tunnel port changed, follow."""
         state = self._work.state
         dpid = state.nves[name].dpid
-        if dpid in self.strangers:
-            ports, meters = self.strangers[dpid]
+        if dpid in state.strangers:
+            ports, meters = state.strangers[dpid]
             self.connected(NveConnected(dpid, ports, meters))
         elif name in state.sessions:
             self._follow_tunnel(name)
 
+    def let_go(self, name: str) -> None:
+        """An NVE is being removed: its switch, if connected, loses our flows and waits to be registered again."""
+        state = self._work.state
+        nve, session = state.nves.get(name), state.sessions.get(name)
+        if nve is None or session is None:
+            return
+        if session.synced:
+            self.program(name, difference(desired(state, name), {}))
+        ports = [state.ports[(name, port)] for port in state.ports_of(name)]
+        state.put("strangers", nve.dpid, (tuple(PortInfo(p.number, p.name, p.up) for p in ports), session.meters))
+
     def disconnected(self, event: NveDisconnected) -> None:
         """A switch's control channel is gone; it goes on forwarding as last told (fail static)."""
-        self.strangers.pop(event.dpid, None)
+        self._work.state.put("strangers", event.dpid, None)
         name = self._work.state.by_dpid.get(event.dpid)
         if name is None or name not in self._work.state.sessions:
             return
@@ -121,32 +127,36 @@ class Switches:
         state, port = self._work.state, event.port
         name = state.by_dpid.get(event.dpid)
         if name is None:
-            if event.dpid in self.strangers:
-                ports, meters = self.strangers[event.dpid]
+            if event.dpid in state.strangers:
+                ports, meters = state.strangers[event.dpid]
                 known = tuple(p for p in ports if p.name != port.name)
-                self.strangers[event.dpid] = (known if event.gone else (*known, port), meters)
+                state.put("strangers", event.dpid, (known if event.gone else (*known, port), meters))
             return
-        place = Place(name, port.name)
-        was_up = state.port_at(place) is not None
-        state.put("ports", (name, port.name), None if event.gone else Port(name, port.name, port.number, port.up))
+        told: dict[str, PortInfo | None] = {port.name: None if event.gone else port}
+        other = state.by_number.get((name, port.number))
+        if other is not None and other != port.name and not event.gone:
+            told[other] = None  # its number says that it has gone
+        self._ports_are(name, told)
+
+    def _ports_are(self, name: str, told: dict[str, PortInfo | None]) -> None:
+        """Take in what is known of some ports of an NVE (None: gone), and what follows for moves and accounts."""
+        state = self._work.state
+        places = [Place(name, port) for port in told]
+        was_up = {place for place in places if state.port_at(place) is not None}
+        for port, info in told.items():
+            state.put("ports", (name, port), info and Port(name, port, info.number, info.up))
         if name in state.sessions:
             self._follow_tunnel(name)
-        is_up = state.port_at(place) is not None
-        if was_up and not is_up:
-            expected = self._moves.departed(place)
-            home = state.by_place.get(place)
-            if home is not None:
-                self._count_losses(home)
-                self._work.report("port.gone", nve=name, port=port.name, interface=home, expected=expected)
-        elif is_up and not was_up and place in state.by_place:
-            state.put("gone", state.by_place[place], None)
-            self._work.report("port.up", nve=name, port=port.name, interface=state.by_place[place])
-
-    def _count_losses(self, interface: str) -> None:
-        """Give the interface whose port has gone a meter, so that what it loses is known exactly."""
-        state = self._work.state
-        slots = set(state.gone.values())
-        state.put("gone", interface, next(n for n in range(len(slots) + 1) if n not in slots))
+        for place in places:
+            home, is_up = state.by_place.get(place), state.port_at(place) is not None
+            if place in was_up and not is_up:
+                expected = self._moves.departed(place)
+                if home is not None:
+                    state.put("gone", home, state.free_slot())  # a meter, so that what it loses is known exactly
+                    self._work.report("port.gone", nve=name, port=place.port, interface=home, expected=expected)
+            elif is_up and place not in was_up and home is not None:
+                state.put("gone", home, None)
+                self._work.report("port.up", nve=name, port=place.port, interface=home)
 
     # --- acknowledgements ---------------------------------------------------------------------------------------------
     def barrier(self, event: BarrierReplied) -> None:

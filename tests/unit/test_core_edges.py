@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
-from world import World, mac, unicast
+from world import Box, World, ip, mac, unicast
 
 from ryu_vmm import events as ev
-from ryu_vmm.model import Distribution, MoveState, Policy
+from ryu_vmm.model import Admit, Distribution, MoveState, Nve, Policy
+from ryu_vmm.nva import Nva, Settings
 from ryu_vmm.pipeline import Why, cookie
 
 
@@ -89,8 +92,8 @@ def test_a_move_does_not_settle_while_packets_wait_for_its_port() -> None:
 
 def test_packets_that_wait_are_released_by_a_port_that_came_while_its_nve_was_away() -> None:
     w = three()
-    redirected(w)
-    w.disconnect("n3")
+    w.handle(ev.ActivationReported(redirected(w)))
+    w.disconnect("n2")
     w.boxes["n2"].number("tap-vm1")
     before = len(w.out)
     w.connect("n2")
@@ -108,3 +111,175 @@ def test_a_question_for_a_vm_that_has_come_to_the_asking_nve_meanwhile() -> None
     w.handle(asked)
     assert left(w, before) == [("n3", "tap-vm1", frame[-1:])]
     assert mac(1) == frame[:6]
+
+
+# --- units and what they depend on
+def test_the_probes_of_one_move_do_not_depend_on_another_ones() -> None:
+    w = three()
+    w.network("red", 200)
+    w.vm(4, "n1", vni=200)
+    w.cut = {("n1", "n2"), ("n3", "n2")}
+    blue, red = w.move("vm1", "n2"), w.move("vm4", "n2")
+    w.cut = {("n3", "n2")}
+    w.advance(0.1)
+    assert w.current(red).state is MoveState.PREPARED and w.current(blue).state is MoveState.PREPARING
+    assert w.differences() == []
+    w.cut = set()
+    w.advance(0.1)
+    assert w.current(blue).state is MoveState.PREPARED
+
+
+@pytest.mark.parametrize("change", ["policy", "addresses"])
+def test_what_may_enter_by_the_port_of_a_moves_destination_follows(change: str) -> None:
+    w = three()
+    w.move("vm1", "n2")
+    w.plug("n2", "tap-vm1")
+    if change == "policy":
+        w.network(policy=Policy(admit=Admit.MAC))
+    else:
+        known = w.nva.state.interfaces["vm1/eth0"]
+        w.handle(ev.VmSubmitted("vm1", (dataclasses.replace(known, mac=mac(9), ipv4=(ip("10.0.0.9"),)),)))
+    assert w.differences() == []
+
+
+def test_an_error_while_computing_flows_leaves_the_state_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    w = three()
+    was = dict(w.nva.state.interfaces)
+    # Asked for the flows as they are, then, with the step undone, for the flows as they were.
+    monkeypatch.setattr("ryu_vmm.nva.flows_of", lambda state, *_: 1 / 0 if (100, mac(1)) in state.by_mac else {})
+    known = was["vm1/eth0"]
+    with pytest.raises(ZeroDivisionError):
+        w.handle(ev.VmSubmitted("vm1", (dataclasses.replace(known, mac=mac(9)),)))
+    monkeypatch.undo()
+    assert w.nva.state.interfaces == was and w.nva.state.by_mac[100, mac(1)] == "vm1/eth0"
+    assert w.differences() == []
+
+
+# --- correspondents come and go
+def test_a_correspondent_that_is_lost_or_leaves_while_paths_are_proven_does_not_hold_up_the_move() -> None:
+    for going in ("lost", "leaves"):
+        w = three()
+        w.cut = {("n3", "n2")}
+        move = w.move("vm1", "n2")
+        assert w.current(move).state is MoveState.PREPARING
+        if going == "lost":
+            w.disconnect("n3")
+        else:
+            w.handle(ev.VmWithdrawn("vm3"))
+        w.advance(0.1)
+        assert w.current(move).state is MoveState.PREPARED, going
+
+
+def test_a_correspondent_that_joins_while_paths_are_proven_is_proven_too() -> None:
+    w = World(4)
+    w.network()
+    for n in (1, 2, 3):
+        w.vm(n, f"n{n}")
+    w.cut = {("n3", "n2")}
+    move = w.move("vm1", "n2")
+    w.vm(4, "n4")
+    w.cut = set()
+    w.advance(0.1)
+    assert {"n4->n2", "n2->n4"} <= set(w.current(move).ledger.probes)
+
+
+def test_a_correspondent_that_refused_its_new_flow_confirms_only_when_it_has_been_read_back() -> None:
+    w = three()
+    move = w.move("vm1", "n2")
+    w.plug("n2", "tap-vm1")
+    w.handle(ev.RedirectRequested(move.id))
+    w.hold_barriers = {"n3"}
+    w.handle(ev.ActivationReported(move.id))
+    w.handle(ev.FlowRefused(3, w.nva.state.generation, 5, 1))
+    w.release("n3")
+    assert w.current(move).state is MoveState.STEERING and w.current(move).unconfirmed == ("n3",)
+    w.advance(1.2)
+    assert w.current(move).state is MoveState.DRAINING and w.current(move).unconfirmed == ()
+
+
+def test_a_correspondent_that_is_withdrawn_is_waited_for_no_longer() -> None:
+    w = three()
+    move = w.move("vm1", "n2")
+    w.plug("n2", "tap-vm1")
+    w.disconnect("n3")
+    w.handle(ev.ActivationReported(move.id))
+    assert w.current(move).unconfirmed == ("n3",)
+    w.handle(ev.VmWithdrawn("vm3"))
+    w.handle(ev.NveWithdrawn("n3"))
+    w.advance(3)
+    assert w.current(move).state is MoveState.SETTLED
+
+
+# --- switches come and go
+def test_an_nve_that_is_withdrawn_loses_its_flows_and_may_come_back_on_the_same_connection() -> None:
+    w = three()
+    w.handle(ev.VmWithdrawn("vm3"))
+    w.plug("n3", "tap-vm4")
+    w.handle(ev.NveWithdrawn("n3"))
+    assert w.installed("n3") == {}
+    w.handle(ev.NveSubmitted(w.boxes["n3"].nve))
+    w.vm(4, "n3", port=False)
+    assert w.send("n3", "tap-vm4", unicast(4, 1)) == [("n1", "tap-vm1")]
+    assert w.differences() == []
+
+
+def test_a_switch_that_waits_to_be_registered_survives_a_store_that_fails() -> None:
+    w = three()
+    nve = Nve("n9", 9, ip("192.168.100.9"))
+    w.boxes["n9"] = Box(nve, ports={"vxlan": 1})
+    w.connect("n9")
+    w.nva.handle(ev.NveSubmitted(nve), w.now)
+    w.nva.rollback()
+    w.handle(ev.NveSubmitted(nve))
+    assert w.nva.state.sessions["n9"].synced
+
+
+def test_a_port_that_has_gone_while_its_nve_was_away_has_gone() -> None:
+    w = three()
+    move = w.move("vm1", "n2")
+    w.plug("n2", "tap-vm1")
+    w.handle(ev.RedirectRequested(move.id))
+    w.disconnect("n1")
+    del w.boxes["n1"].ports["tap-vm1"]
+    w.connect("n1")
+    assert "vm1/eth0" in w.nva.state.gone
+    w.handle(ev.ActivationReported(move.id))
+    w.advance(3)
+    assert w.nva.state.gone == {} and w.differences() == []
+
+
+def test_a_port_that_takes_the_number_of_another_one_takes_its_place() -> None:
+    w = three()
+    w.vm(4, "n1")
+    w.boxes["n1"].ports["tap-vm4"] = w.boxes["n1"].ports.pop("tap-vm1")
+    w.plug("n1", "tap-vm4")
+    assert ("n1", "tap-vm1") not in w.nva.state.ports
+    assert w.send("n2", "tap-vm2", unicast(2, 4)) == [("n1", "tap-vm4")]
+    assert w.send("n2", "tap-vm2", unicast(2, 1)) == []
+    assert w.differences() == []
+
+
+# --- memory
+def test_ended_moves_are_forgotten_only_when_nothing_waits_for_them() -> None:
+    w = three()
+    w.nva = Nva(Settings(keep_moves=1))
+    for box in w.boxes.values():
+        w.handle(ev.NveSubmitted(box.nve))
+        w.connect(box.nve.name)
+    w.network()
+    w.vm(1, "n1")
+    w.vm(3, "n3")
+    w.hold_barriers = {"n3"}
+    for _ in range(3):
+        w.handle(ev.AbortRequested(w.move("vm1", "n2").id))
+    w.release("n3")
+    w.handle(ev.AbortRequested(w.move("vm1", "n2").id))
+    assert len(w.nva.state.moves) == 1 and w.nva.state.waits == {}
+
+
+def test_an_nve_that_leaves_a_network_has_asked_for_nothing_there() -> None:
+    w = three(Policy(distribution=Distribution.PULL))
+    w.send("n3", "tap-vm3", unicast(3, 1))
+    assert w.nva.state.pulled == {("n3", "vm1/eth0"): True}
+    w.handle(ev.VmWithdrawn("vm3"))
+    assert w.nva.state.pulled == {}
