@@ -28,6 +28,7 @@ class Result:
     """What a load run has measured; times in seconds."""
 
     answered: int
+    total: int  # answers with those of the warm-up and after the end
     seconds: float
     latencies: dict[str, float]  # "p50", "p90", "p99", "max"
     per_switch: list[int]
@@ -166,6 +167,7 @@ def run(
             stream.link.receive = None
     return Result(
         sum(per_switch),
+        sum(stream.answered for stream in streams),
         took,
         percentiles([pair for stream in streams for pair in stream.latencies]),
         per_switch,

@@ -177,6 +177,7 @@ class Service:
         return {
             "rate": result.rate,
             "answered": result.answered,
+            "total": result.total,
             "seconds": result.seconds,
             "latencies": result.latencies,
             "per_switch": result.per_switch,
