@@ -1,0 +1,153 @@
+"""Command line of ``tools/prove``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from benchmarks import machine
+from benchmarks import report as tables
+from benchmarks.report import Part
+from mininet.log import setLogLevel
+
+from topologies import TopologyError, VNSpec
+
+from . import isolation, planned, report, streams, unplanned
+from .authority import Unhealthy
+from .lab import Lab
+
+_POINTS = ("planned", "unplanned", "streams", "isolation")
+_UNDERLAYS = ("ipv4", "ipv6")
+
+
+class Proof:
+    """Runs the scenarios and keeps what they found."""
+
+    def __init__(self, chosen: list[str], moves: int, rounds: int) -> None:
+        self._chosen, self._moves, self._rounds = chosen, moves, rounds
+        self._started = time.monotonic()
+        self._compared = 0
+        self.wrong: list[str] = []
+        self.problems: list[str] = []
+        self.parts: list[Part] = []
+
+    def say(self, text: str) -> None:
+        """What is going on, to standard error."""
+        print(f"prove: {time.monotonic() - self._started:5.0f} s  {text}", file=sys.stderr, flush=True)
+
+    def _take(self, wrong: list[str], problems: list[str], comparisons: int) -> None:
+        self._compared += comparisons
+        self.wrong += wrong
+        self.problems += problems
+        for problem in problems:
+            self.say(f"FAULT: {problem}")
+
+    def run(self) -> None:
+        """All that was chosen."""
+        moved: list[planned.PlannedMove] = []
+        survived: dict[str, streams.Survived] = {}
+        if "planned" in self._chosen or "streams" in self._chosen:
+            for underlay in _UNDERLAYS:
+                with Lab(underlay) as lab:
+                    if "planned" in self._chosen:
+                        moved += self._planned(lab, underlay)
+                    if "streams" in self._chosen:
+                        survived[underlay] = self._streams(lab, underlay)
+        if moved:
+            self.parts.append(report.planned(moved))
+        if "unplanned" in self._chosen:
+            self._unplanned()
+        if survived:
+            self.parts.append(report.streams(survived))
+        isolated = self._isolation() if "isolation" in self._chosen else None
+        self.parts.append(report.switches(self._compared, self.wrong))
+        if isolated is not None:
+            self.parts.append(isolated)
+
+    def _planned(self, lab: Lab, underlay: str) -> list[planned.PlannedMove]:
+        found = []
+        for inside, announce in planned.itinerary(self._moves // 2, (4, 6)):
+            move = planned.one(lab, underlay, inside, announce)
+            found.append(move)
+            self._take(move.wrong, move.problems(), len(lab.net.nves))
+            redirected = move.ledger["redirected"]["packets"]
+            self.say(f"{move.name}: {move.traffic.sent:,} sent, {move.traffic.lost} lost, {redirected} redirected")
+        return found
+
+    def _streams(self, lab: Lab, underlay: str) -> streams.Survived:
+        found = streams.run(lab, planned.MOVER, planned.CORRESPONDENTS)
+        self._take(found.wrong, found.problems(), len(lab.net.nves) * len(found.moves))
+        self.say(f"TCP over {underlay}: {found.records:,} records through {len(found.moves)} moves, "
+                 f"{found.retransmitted} segments sent again")
+        return found
+
+    def _unplanned(self) -> None:
+        moves = []
+        vns = [VNSpec("vn1", 100, {"announcements": "any"}), VNSpec("vn2", 200)]
+        with Lab(nves=3, vms=6, vns=vns, attached={"vn2"}, flap_moves=100_000) as lab:
+            for turn in range(self._rounds):
+                for kind in unplanned.KINDS:
+                    for policy, name, others in (("any", "vm1", ("vm3", "vm5")), ("bound", "vm2", ("vm4", "vm6"))):
+                        move = unplanned.one(
+                            lab, policy, lab.vm(name), [lab.vm(other) for other in others], kind, (4, 6)[turn % 2],
+                            tap_first=turn // 2 % 2 == 0,
+                        )
+                        moves.append(move)
+                        self._take(move.wrong, move.problems(), len(lab.net.nves))
+                        late = ", ".join(f"{loss.latest * 1e3:.1f}" for loss in move.losses)
+                        self.say(f"{move.name}: last losses {late} ms after the announcement")
+        self.parts.append(report.unplanned(moves))
+
+    def _isolation(self) -> Part:
+        with Lab(nves=3, vms=6, vns=2, overlap=True, attached={"vn1", "vn2"}) as lab:
+            leaked = isolation.leak(lab)
+            if not {"single", "group", "question"} <= leaked[0].foreign_kinds.keys():
+                self._take([], [f"a leak made on purpose was not seen: {leaked[0].foreign_kinds}"], 0)
+            found = {}
+            for name, rounds in (
+                ("planned moves", [(True, "garp-request"), (True, "na"), (True, "rarp"), (True, "none")]),
+                ("unplanned moves", [(False, "garp-reply"), (False, "rarp")]),
+            ):
+                found[name] = isolation.run(lab, rounds)
+                self._take(found[name].wrong, found[name].problems(), len(lab.net.nves) * len(rounds))
+                self.say(f"two networks with the same addresses, {name}: {len(found[name].seen.foreign)} frames of the "
+                         "other network")
+        return report.isolation(found, leaked[0])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure and print; 1 if anything was not as it should be."""
+    parser = argparse.ArgumentParser(prog="tools/prove", description="Shows on real switches what ryu_vmm claims.")
+    parser.add_argument("--only", default=",".join(_POINTS), help=f"some of {', '.join(_POINTS)}")
+    parser.add_argument("--moves", type=int, default=20, help="planned moves in all (20)")
+    parser.add_argument("--rounds", type=int, default=4, help="unplanned moves of each kind (4)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
+    parser.add_argument("--text", action="store_true", help="print tables for a terminal, not Markdown")
+    given = parser.parse_args(arguments)
+    chosen = given.only.split(",")
+    if unknown := set(chosen) - set(_POINTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    if os.geteuid():
+        print("prove: not root: network namespaces and Open vSwitch need it", file=sys.stderr)
+        return 1
+    setLogLevel("warning")
+    facts = machine.facts()
+    proof = Proof(chosen, max(2, given.moves), max(1, given.rounds))
+    try:
+        proof.run()
+    except (TopologyError, Unhealthy, AssertionError) as error:
+        proof.problems.append("\n".join([str(error), *getattr(error, "__notes__", ())]))
+        proof.say(f"FAULT: {proof.problems[-1]}")
+    facts["load after"] = f"{os.getloadavg()[0]:.2f}"
+    print(tables.text(proof.parts, facts) if given.text else tables.markdown(proof.parts, facts))
+    if given.json:
+        tables.write_json(given.json, proof.parts, facts)
+    print(f"prove: {'all as claimed' if not proof.problems else f'{len(proof.problems)} FAULTS'}", file=sys.stderr)
+    return int(bool(proof.problems))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""An overlay of real NVEs under an authority of its own: started, registered, in sync, and pinged through."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from topologies import VM, OverlayNet, VMSpec, VNSpec
+from topologies.errors import ApiError
+from topologies.rundir import wait_until
+
+from .authority import Authority
+
+_SETTLING = 20.0
+
+
+class Lab:
+    """A context manager; `net` is the overlay and `nva` the authority.
+
+    Args:
+        underlay: ipv4, ipv6 or both.
+        nves: how many.
+        vms: how many, dealt out to networks and NVEs in turn, or a list of VMSpec.
+        vns: how many, or a list of VNSpec.
+        overlap: all networks use the same addresses.
+        attached: names of networks whose VMs are registered with every NVE as a place where they may show up.
+        register: False leaves registering to the caller.
+        folder: for the authority's files; a temporary one by default.
+        options: lines of the [vmm] group of the authority's configuration.
+    """
+
+    def __init__(
+        self,
+        underlay: str = "ipv4",
+        nves: int = 4,
+        vms: int | Sequence[VMSpec] = 3,
+        vns: int | Sequence[VNSpec] = 1,
+        overlap: bool = False,
+        attached: Collection[str] = (),
+        register: bool = True,
+        folder: Path | None = None,
+        **options: object,
+    ) -> None:
+        self._attached, self._register, self._folder = attached, register, folder
+        self._options = options
+        self._wanted: dict[str, Any] = {
+            "underlay": underlay, "nves": nves, "vms": vms, "vns": vns, "overlap": overlap,
+        }
+        self._stack = contextlib.ExitStack()
+        self.nva: Authority
+        self.net: OverlayNet
+
+    def __enter__(self) -> Lab:
+        with contextlib.ExitStack() as stack:
+            folder = self._folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ryu_vmm-proof-")))
+            self.nva = stack.enter_context(Authority(folder, **self._options))
+            self.net = stack.enter_context(
+                OverlayNet(controller=self.nva.address, rest=self.nva.base, **self._wanted)
+            )
+            self.net.wait_for_nva()
+            if self._register:
+                self.register()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *details: Any) -> None:
+        self._stack.__exit__(*details)
+
+    # --- registering --------------------------------------------------------------------------------------------------
+    def register(self) -> None:
+        """Register everything, wait until it is in the switches, and ping inside every network."""
+        for nve in self.net.nves:
+            self.net.need_rest().add_nve(nve)
+        for vn in self.net.topo.vn_specs:
+            self.net.need_rest().add_network(vn)
+        for spec in self.net.topo.vm_specs:
+            self.post("/vms", self.body(spec))
+        self.await_synced()
+        loss = self.net.pingAll()
+        if loss:
+            raise AssertionError(f"{loss:.0f} % of the pings before any move were lost")
+
+    def body(self, spec: VMSpec, **interface: Any) -> dict[str, Any]:
+        """What registers a VM; `interface` overrides."""
+        eth0 = {
+            "name": "eth0", "network": spec.vn, "mac": spec.mac, "nve": spec.nve, "port": spec.port,
+            "ipv4": [spec.ip] if spec.ip else [], "ipv6": [spec.ip6] if spec.ip6 else [], **interface,
+        }
+        if spec.vn in self._attached and "attachments" not in eth0:
+            eth0["attachments"] = [{"nve": nve.name, "port": spec.port} for nve in self.net.nves]
+        return {"name": spec.name, "interfaces": [eth0]}
+
+    # --- talking to the authority -------------------------------------------------------------------------------------
+    def get(self, path: str) -> Any:
+        """A document below /v1."""
+        return self.nva.rest.call("GET", path)
+
+    def post(self, path: str, body: Any = None) -> Any:
+        """The answer to a POST below /v1."""
+        return self.nva.rest.call("POST", path, body)
+
+    def refused(self, method: str, path: str, body: Any = None) -> ApiError:
+        """The refusal of a request that ought to be refused."""
+        try:
+            answer = self.nva.rest.call(method, path, body)
+        except ApiError as error:
+            return error
+        raise AssertionError(f"{method} {path} was not refused but answered with {answer}")
+
+    def move(self, number: str | int | None) -> dict[str, Any]:
+        """A move's document."""
+        found: dict[str, Any] = self.get(f"/moves/{number}")
+        return found
+
+    def await_state(self, number: str | int | None, *states: str, seconds: float = _SETTLING) -> dict[str, Any]:
+        """A move's document, once it is in one of these states. Raises NotReady."""
+
+        def reached() -> dict[str, Any] | None:
+            document = self.move(number)
+            return document if document["state"] in states else None
+
+        document: dict[str, Any] = wait_until(reached, seconds, f"move {number}: {' or '.join(states)}", 0.02)
+        return document
+
+    def await_closed(self, number: str | int | None, seconds: float = _SETTLING) -> dict[str, Any]:
+        """A move's document, once it has ended and the switches have confirmed that. Raises NotReady."""
+
+        def closed() -> dict[str, Any] | None:
+            document = self.move(number)
+            return document if not document["open"] and document["ledger"]["closed"] else None
+
+        document: dict[str, Any] = wait_until(closed, seconds, f"move {number}: the end", 0.02)
+        return document
+
+    def newest_move(self) -> int:
+        """The number of the newest move; 0 where there is none."""
+        items = self.get("/moves?limit=1")["items"]
+        return int(items[0]["id"]) if items else 0
+
+    def await_synced(self, seconds: float = _SETTLING) -> None:
+        """Wait until every NVE holds all that it was programmed with. Raises NotReady."""
+        names = {nve.name for nve in self.net.nves}
+
+        def synced() -> bool:
+            known = {nve["name"]: nve for nve in self.get("/nves")["items"]}
+            return names <= known.keys() and all(
+                known[n]["in_sync"] and known[n]["generation"]["programmed"] == known[n]["generation"]["realised"]
+                for n in names
+            )
+
+        wait_until(synced, seconds, "all NVEs to be in sync", 0.02)
+
+    def verify(self) -> list[str]:
+        """Compare every switch's flows with the desired state; what is wrong, in words."""
+        wrong = []
+        for nve in self.net.nves:
+            found = self.post(f"/nves/{nve.name}/verify")
+            if not found["in_sync"]:
+                wrong.append(f"{nve.name} is not in sync: {'; '.join(found['differences'][:5])}")
+            if found["tunnel_to_tunnel"]:
+                wrong.append(f"{nve.name} sends from tunnel to tunnel: {found['tunnel_to_tunnel']}")
+            # not the NVA's word alone: what the switch itself lists as sent back where it came from
+            if any("IN_PORT" in flow for flow in nve.flows()):
+                wrong.append(f"{nve.name} has a flow to IN_PORT")
+        return wrong
+
+    # --- places -------------------------------------------------------------------------------------------------------
+    def vm(self, name: str) -> VM:
+        """A VM."""
+        return self.net.vm(name)
+
+    def next_nve(self, vm: VM, step: int = 1) -> str:
+        """The NVE that follows the VM's, round and round."""
+        names = [nve.name for nve in self.net.nves]
+        return names[(names.index(vm.nve.name) + step) % len(names)]

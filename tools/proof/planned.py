@@ -1,0 +1,172 @@
+"""Planned hot moves under load: 0 lost, 0 duplicated, and a ledger that agrees with what the receivers counted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from topologies import MoveReport
+from topologies.traffic.session import Family, FlowResult, Outcome, UdpSession, both_ways
+
+from .lab import Lab
+
+RATE = 2000.0  # datagrams per second in each direction
+MOVER, CORRESPONDENTS = "vm1", ("vm2", "vm3")
+ANNOUNCEMENTS = ("garp-request", "garp-reply", "na", "rarp", "none")
+_BEFORE, _AFTER = 0.5, 0.2  # seconds of traffic before a move and after it has settled
+_SETTLED = 20.0
+#: Seconds in which a datagram sent right before the announcement has surely reached its NVE, and in which one sent
+#: right after the last confirmation may still be under way in the old direction.
+_EDGE = 0.015
+#: Packets of the guests' own (neighbor probes) that may be redirected besides the datagrams, per correspondent.
+_CHATTER = 5
+
+
+@dataclass(frozen=True)
+class Redirected:
+    """What the ledger says a correspondent NVE still sent to the source, and what its flow's times say.
+
+    least: datagrams sent while the redirect was certainly in force and nobody had been told of the new place.
+    most: those that arrived after the redirect was asked for, sent before its NVE had confirmed.
+    """
+
+    nve: str
+    ledger: int
+    least: int
+    most: int
+
+    @property
+    def agrees(self) -> bool:
+        """Is the ledger's number possible?"""
+        return self.least <= self.ledger <= self.most + _CHATTER
+
+
+@dataclass(frozen=True)
+class PlannedMove:
+    """One move and what came of it."""
+
+    underlay: str
+    inside: Family
+    announce: str
+    report: MoveReport
+    document: dict[str, Any]
+    traffic: Outcome
+    redirected: list[Redirected]
+    wrong: list[str] = field(default_factory=list)  # what the comparison of all switches found
+
+    @property
+    def ledger(self) -> dict[str, Any]:
+        """The NVA's account."""
+        found: dict[str, Any] = self.document["ledger"]
+        return found
+
+    @property
+    def convergence(self) -> float:
+        """Seconds from the announcement to the last NVE's barrier reply."""
+        return max(self.ledger["barriers"].values())
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        one = self.report
+        return f"IPv{self.inside} over {self.underlay}, {one.source} to {one.destination}, {self.announce}"
+
+    def problems(self) -> list[str]:
+        """What should not be so, in words."""
+        out, ledger = self.traffic, self.ledger
+        found = list(self.wrong)
+
+        def want(what: str, is_: object, wanted: object) -> None:
+            if is_ != wanted:
+                found.append(f"{what} is {is_}, not {wanted}")
+
+        for flow in out.flows:
+            want(f"lost, {flow.name}, {flow.count.lost_runs}", flow.count.lost, 0)
+            want(f"duplicated, {flow.name}", flow.count.duplicated, 0)
+            if flow.count.sent < 1000:
+                found.append(f"{flow.name}: only {flow.count.sent} datagrams were sent")
+        want("foreign", out.foreign, 0)
+        want("dropped by the receivers", out.dropped, 0)
+        want("state", self.document["state"], "settled")
+        want("left in the source's queue", self.report.left, 0)
+        want("unaccounted", ledger["unaccounted"], 0)
+        want("arrived", ledger["arrived"], ledger["redirected"])
+        want("lost in the ledger", ledger["lost"]["packets"], 0)
+        want("held and lost", ledger["held"]["lost"], 0)
+        want("exact", ledger["exact"], True)
+        want("sum over correspondents", sum(s["packets"] for s in ledger["stale"]), ledger["redirected"]["packets"])
+        if not ledger["redirected"]["packets"]:
+            found.append("nothing was redirected: this has shown nothing")
+        found += [
+            f"{one.nve} had {one.ledger} redirected by the ledger, {one.least} to {one.most} by the receivers"
+            for one in self.redirected if not one.agrees
+        ]
+        return [f"{self.name}: {words}" for words in found]
+
+
+def itinerary(count: int, families: Sequence[Family], first: int = 0) -> Iterator[tuple[Family, str]]:
+    """(inside, announcement) of so many moves: the families in turn, every announcement that fits them."""
+    for n in range(first, first + count):
+        inside = families[n % len(families)]
+        announce = ANNOUNCEMENTS[(n // len(families)) % len(ANNOUNCEMENTS)]
+        yield inside, announce
+
+
+def run(
+    lab: Lab, underlay: str, moves: Sequence[tuple[Family, str]], say: Callable[[str], None] = lambda text: None
+) -> list[PlannedMove]:
+    """Move a VM on from NVE to NVE, each time under the whole load."""
+    found = []
+    for inside, announce in moves:
+        found.append(one(lab, underlay, inside, announce))
+        out, ledger = found[-1].traffic, found[-1].ledger
+        say(f"{found[-1].name}: {out.sent:,} sent, {out.lost} lost, {out.duplicated} duplicated, "
+            f"{ledger['redirected']['packets']} redirected")
+    return found
+
+
+def one(lab: Lab, underlay: str, inside: Family, announce: str) -> PlannedMove:
+    """One move to the next NVE."""
+    vm, others = lab.vm(MOVER), [lab.vm(name) for name in CORRESPONDENTS]
+    session = UdpSession([pair for other in others for pair in both_ways(vm, other, inside, RATE)], quiet=0.5)
+    after = lab.nva.last_event()
+    with session:
+        time.sleep(_BEFORE)  # the load itself is what is waited for
+        report = vm.move(lab.next_nve(vm), announce=announce, settle=_SETTLED)
+        document = lab.await_closed(report.move)
+        time.sleep(_AFTER)
+        outcome = session.stop()
+    wrong = lab.verify()
+    times = _times(lab, after, report, document)
+    redirected = [
+        _redirected(flow, times, document["ledger"]) for flow in outcome.flows
+        if flow.pair.target is vm and flow.pair.source.nve.name != report.destination
+    ]
+    return PlannedMove(underlay, inside, announce, report, document, outcome, redirected, wrong)
+
+
+def _times(lab: Lab, after: str | None, report: MoveReport, document: dict[str, Any]) -> dict[str, float]:
+    """When the NVA did what, on the clock of the datagrams (monotonic seconds)."""
+    offset = time.time() - time.monotonic()
+    entered = {step["state"]: step["at"] - offset for step in document["history"]}
+    number = int(report.move or 0)
+    in_force = lab.nva.await_event("move.redirect", after, move=number, phase="in-force")["at"] - offset
+    # The NVA reads the same two clocks at its start; should somebody have set one since, nothing below would mean much.
+    early, late = report.times["notified"] - 0.05, report.times["redirect_in_force"] + 0.05
+    if not early <= in_force <= late:
+        raise AssertionError(f"the NVA's clock and ours differ: {in_force} is not within {early} to {late}")
+    return {"requested": entered["redirecting"], "in force": in_force, "steering": entered["steering"]}
+
+
+def _redirected(flow: FlowResult, times: dict[str, float], ledger: dict[str, Any]) -> Redirected:
+    nve = flow.pair.source.nve.name
+    confirmed = times["steering"] + ledger["barriers"][nve] + _EDGE
+    told = times["steering"] - _EDGE
+    least = most = 0
+    for sent, arrived in zip(flow.arrivals.sent_ns, flow.arrivals.arrived_ns, strict=True):
+        least += times["in force"] <= sent / 1e9 <= told
+        most += arrived / 1e9 >= times["requested"] and sent / 1e9 <= confirmed
+    listed = {stale["nve"]: stale["packets"] for stale in ledger["stale"]}
+    return Redirected(nve, listed.get(nve, 0), least, most)
