@@ -18,6 +18,7 @@ class MoveEvent(enum.StrEnum):
     READY = "ready"  # destination programmed and every path proven
     REDIRECT = "redirect"  # the hypervisor is about to pause the VM
     DEPARTED = "departed"  # the VM's port at the source has gone
+    RETURNED = "returned"  # that port is there again, after a redirect that began because it had gone
     READIED = "readied"  # the destination takes redirected packets: its barrier has replied
     INSTALLED = "installed"  # the source redirects: its barrier has replied
     ALIVE = "alive"  # the VM announced itself at the destination, was heard there, or the hypervisor says it runs
@@ -36,12 +37,13 @@ class Do(enum.StrEnum):
     REDIRECT_SOURCE = "redirect-source"
     REDIRECT_NOW = "redirect-now"  # both at once: waiting would only lose packets
     IN_FORCE = "in-force"
+    PROVE_AGAIN = "prove-again"  # no redirect any more; the paths may have been left unproven
     STEER = "steer"  # location and epoch, committed, to every correspondent at once
     NAME_UNCONFIRMED = "name-unconfirmed"
     NOTE_ERROR = "note-error"
     NOTE_LOSS = "note-loss"
     DRAIN = "drain"
-    ROLL_BACK = "roll-back"  # the source serves again; the destination forgets the VM
+    ROLL_BACK = "roll-back"  # the source serves again; once it does, the destination forgets the VM
     CLOSE = "close"
 
 
@@ -72,6 +74,7 @@ TABLE: dict[MoveState, dict[MoveEvent, Transition]] = {
         _E.READY: Transition(_S.PREPARED),
         _E.REDIRECT: Transition(refuse="the paths to the destination are not proven yet; wait for 'prepared'"),
         _E.DEPARTED: _REDIRECT_NOW,
+        _E.RETURNED: STAY,
         _E.READIED: STAY,
         _E.INSTALLED: STAY,
         _E.ALIVE: _STEER,
@@ -86,6 +89,7 @@ TABLE: dict[MoveState, dict[MoveEvent, Transition]] = {
         _E.READY: STAY,
         _E.REDIRECT: Transition(_S.REDIRECTING, (Do.READY_DESTINATION,)),
         _E.DEPARTED: _REDIRECT_NOW,
+        _E.RETURNED: STAY,
         _E.READIED: STAY,
         _E.INSTALLED: STAY,
         _E.ALIVE: _STEER,
@@ -100,6 +104,7 @@ TABLE: dict[MoveState, dict[MoveEvent, Transition]] = {
         _E.READY: STAY,
         _E.REDIRECT: STAY,
         _E.DEPARTED: Transition(None, (Do.REDIRECT_NOW,)),
+        _E.RETURNED: Transition(_S.PREPARING, (Do.PROVE_AGAIN,)),
         _E.READIED: Transition(None, (Do.REDIRECT_SOURCE,)),
         _E.INSTALLED: Transition(None, (Do.IN_FORCE,)),
         _E.ALIVE: _STEER,
@@ -114,6 +119,7 @@ TABLE: dict[MoveState, dict[MoveEvent, Transition]] = {
         _E.READY: STAY,
         _E.REDIRECT: STAY,
         _E.DEPARTED: STAY,
+        _E.RETURNED: STAY,
         _E.READIED: STAY,
         _E.INSTALLED: STAY,
         _E.ALIVE: STAY,
@@ -128,6 +134,7 @@ TABLE: dict[MoveState, dict[MoveEvent, Transition]] = {
         _E.READY: STAY,
         _E.REDIRECT: STAY,
         _E.DEPARTED: STAY,
+        _E.RETURNED: STAY,
         _E.READIED: STAY,
         _E.INSTALLED: STAY,
         _E.ALIVE: STAY,

@@ -276,6 +276,7 @@ class Move:
     peers: tuple[str, ...] = ()  # correspondents that have a meter of their own at the source, from slot 1 on
     unconfirmed: tuple[str, ...] = ()
     generation: int = 0
+    departed: bool = False  # the redirect began because the VM's port at the source had gone
     triggered: float = 0.0
     error: str | None = None
     activated_by: str | None = None

@@ -163,10 +163,15 @@ class Moves:
                 self._redirect(move, Redirect.SOURCE)
             case Do.REDIRECT_NOW:
                 if move.redirect in (Redirect.NONE, Redirect.DESTINATION):
-                    self._redirect(move, Redirect.SOURCE)
+                    self._redirect(replace(move, departed=move.redirect is Redirect.NONE), Redirect.SOURCE)
             case Do.IN_FORCE:
                 if move.redirect is Redirect.SOURCE:
                     state.put("clock", ("guard", number), now + self._work.settings.redirect_guard)
+            case Do.PROVE_AGAIN:
+                state.put("clock", ("guard", number), None)
+                state.put("moves", number, replace(move, redirect=Redirect.NONE, departed=False))
+                self._work.report("move.redirect", move=number, phase=Redirect.NONE.value)
+                self._await(move)
             case Do.STEER:
                 self._steer(number, why)
             case Do.DRAIN:
@@ -179,7 +184,11 @@ class Moves:
                 state.put("moves", number, replace(move, error=why))
             case Do.NOTE_LOSS:
                 self._work.report("move.nve-lost", move=number, why=why)
-            case Do.ROLL_BACK | Do.CLOSE:
+            case Do.ROLL_BACK:
+                if move.redirect in (Redirect.SOURCE, Redirect.IN_FORCE):
+                    state.put("returning", number, True)
+                self._close(number)
+            case Do.CLOSE:
                 self._close(number)
 
     def _redirect(self, move: Move, phase: Redirect) -> None:
@@ -247,6 +256,7 @@ class Moves:
                     state.put("gone", leg.interface, None)
             state.put("moves", number, replace(move, ledger=replace(move.ledger, closed=True)))
             self._accounts.close(number)
+            state.put("returning", number, None)
             self._work.report("move.closed", move=number, state=move.state.value)
 
     def confirmed_by(self, nve: str) -> None:
@@ -274,6 +284,12 @@ class Moves:
 
     def nve_lost(self, nve: str) -> None:
         """The control channel of an NVE is gone."""
+    def returned(self, place: Place) -> None:
+        """The port at a place is there again: whoever took its going for a departure was wrong."""
+        for move, leg in self._work.state.moves_at(place):
+            if leg.src == place and move.departed:
+                self.fire(move.id, MoveEvent.RETURNED, f"port {place.port} on {place.nve} is there again")
+
         state = self._work.state
         for move in list(state.open_moves()):
             early = move.state in (MoveState.PREPARING, MoveState.PREPARED)

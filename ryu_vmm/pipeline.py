@@ -13,8 +13,8 @@ No two units have a flow in common: what one no longer needs, nobody needs.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from .flows import IN_PORT, Action, Flow, FlowKey, Match, Meter, Output, SetField, ToNva, match, set_field
 from .model import MARK_BASE, MARKS, METER_SLOTS, PROBE_VNI, Distribution, Interface, Leg, Move, Place, Redirect
@@ -198,10 +198,13 @@ def flood_actions(state: State, nve: str, vni: int) -> tuple[Action, ...]:
     actions: list[Action] = [Output(number) for number in sorted(set(flood_ports(state, nve, vni)))]
     session = state.sessions.get(nve)
     if session is not None and session.tunnel is not None:
-        for peer in sorted(state.members(vni)):
-            way = path(state, nve, peer) if peer != nve else None
-            if way is not None:
-                actions += tunnel_to(way, None, session.tunnel)
+        ways = [path(state, nve, peer) for peer in sorted(state.members(vni)) if peer != nve]
+        here: bytes | None = None
+        for way in sorted((way for way in ways if way is not None), key=lambda way: way.family):
+            copy = tunnel_to(way, None, session.tunnel)
+            # The own address stays set from copy to copy: a thousand peers must fit into one message.
+            actions += copy if way.here != here else copy[1:]
+            here = way.here
     return tuple(actions)
 
 
@@ -218,6 +221,8 @@ def units_of(state: State, nve: str) -> Iterator[Unit]:
             yield ("if", i)
     for move in state.open_moves():
         yield ("move", move.id)
+    for number in state.returning:
+        yield ("move", number)
 
 
 def flows_of(state: State, nve: str, units: Iterable[Unit]) -> dict[FlowKey, Flow]:
@@ -334,8 +339,12 @@ def _interface(state: State, nve: str, tunnel: int | None, key: str) -> Iterator
         move, leg = active
         port = state.port_at(leg.dst)
         if move.redirect is Redirect.NONE:
+            # Nothing comes yet; but when it does, it may be before this NVE hears of it.
+            to_here = {"metadata": _REMOTE, **to}
             if port is not None:
-                yield Flow(DELIVER, 100, match(metadata=_REMOTE, **to), (Output(port.number),), cookie=mine)
+                yield Flow(DELIVER, 100, match(**to_here), (Output(port.number),), cookie=mine)
+            else:
+                yield _hold(to_here, move)
             yield from _remote(state, nve, tunnel, interface, to)
         elif port is not None:
             yield Flow(DELIVER, 100, match(**to), (Output(port.number),), cookie=mine)
@@ -373,7 +382,7 @@ def _arriving(state: State, key: str, place: Place) -> Move | None:
     return moves[-1][0] if moves else None
 
 
-def _hold(to: dict[str, int | bytes], move: Move) -> Flow:
+def _hold(to: Mapping[str, Any], move: Move) -> Flow:
     return Flow(DELIVER, 100, match(**to), (ToNva(0xFFFF),), cookie=cookie(Why.HOLD, move.id))
 
 

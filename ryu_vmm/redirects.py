@@ -36,7 +36,11 @@ from .state import State
 def flows(state: State, nve: str, tunnel: int | None, number: int) -> Iterator[Flow]:
     """What an open move needs on an NVE."""
     move = state.moves.get(number)
-    if move is None or not move.open or tunnel is None:
+    if move is None or tunnel is None:
+        return
+    if number in state.returning:
+        yield from _returning(state, nve, tunnel, move)
+    if not move.open:
         return
     for leg in move.legs:
         yield from _arrivals(state, nve, tunnel, move, leg)
@@ -75,13 +79,21 @@ def probes(state: State, nve: str, tunnel: int | None) -> Iterator[Flow]:
             yield Flow(CLASSIFY, 90, on, (ToNva(64),), cookie=cookie(Why.PROBE))
 
 
-def _redirects_now(move: Move) -> bool:
-    return move.state.steered or move.redirect is not Redirect.NONE
+def _returning(state: State, nve: str, tunnel: int, move: Move) -> Iterator[Flow]:
+    """Of a move that was rolled back: what its source still redirects is handed to the NVA, to be brought back."""
+    for leg in move.legs:
+        way = path(state, nve, leg.src.nve)
+        if nve == leg.dst.nve and way is not None:
+            on = match(in_port=tunnel, tun_id=leg.mark, **_from_peer(way))
+            yield Flow(CLASSIFY, 85, on, (ToNva(0xFFFF),), cookie=cookie(Why.HOLD, move.id))
 
 
 def _arrivals(state: State, nve: str, tunnel: int, move: Move, leg: Leg) -> Iterator[Flow]:
-    """Where redirected packets come in: at the move's destination and wherever the VM is by now."""
-    if not _redirects_now(move) or nve == leg.src.nve:
+    """Where redirected packets come in: at the move's destination and wherever the VM is by now.
+
+    From the start: where the source hears of a redirect first, its packets must not find the door closed.
+    """
+    if nve == leg.src.nve:
         return
     if nve not in (leg.dst.nve, target(state, state.interfaces[leg.interface]).nve):
         return

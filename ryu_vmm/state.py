@@ -45,6 +45,7 @@ class State(Journal):
         self.clock: dict[tuple[str, int], float] = {}
         self.probes: dict[int, Any] = {}
         self.meta: dict[str, int] = {}
+        self.returning: dict[int, bool] = {}
         self.gone: dict[str, int] = {}
         self.held: dict[str, Held] = {}
         self.faults: dict[str, Fault] = {}
@@ -384,6 +385,10 @@ class State(Journal):
 
     def _index_gone(self, key: str, old: int | None, new: int | None) -> None:
         if old is not None:
+    def _index_returning(self, key: int, old: bool | None, new: bool | None) -> None:
+        for leg in self.moves[key].legs:
+            self.touch(leg.dst.nve, ("move", key))
+
             self._slots.discard(old)
             heapq.heappush(self._free_slots, old)
         if new is not None:

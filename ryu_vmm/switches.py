@@ -157,6 +157,7 @@ class Switches:
             elif is_up and place not in was_up and home is not None:
                 state.put("gone", home, None)
                 self._work.report("port.up", nve=name, port=place.port, interface=home)
+                self._moves.returned(place)
 
     # --- acknowledgements ---------------------------------------------------------------------------------------------
     def barrier(self, event: BarrierReplied) -> None:

@@ -8,16 +8,18 @@ against whose port that is. VMM_EXAMPLES in the environment multiplies the numbe
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections import Counter
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from world import TUNNEL, World, ip, mac, unicast
 
 from ryu_vmm import events as ev
 from ryu_vmm.errors import VmmError
-from ryu_vmm.model import Admit, Distribution, Kind, MoveState, Place, Policy, Redirect, Trust
+from ryu_vmm.model import Admit, Distribution, Kind, Move, MoveState, Place, Policy, Redirect, Trust
 from ryu_vmm.nva import Settings
 from ryu_vmm.wire import frames
 
@@ -384,3 +386,76 @@ def test_planned_moves_lose_and_double_nothing(story: list[tuple], distribution:
     s.end()
     assert [n for n in s.sent if not s.got[n] and n not in s.excused] == []
     assert [n for n in s.got if s.got[n] > 1] == []
+
+
+# --- in whatever order switches hear of one step ----------------------------------------------------------------------
+ORDERS = list(itertools.permutations(["n1", "n2", "n3"]))
+
+
+def three(kind: str) -> tuple[World, Move]:
+    """vm1 on n1 on its way to n2, whose port is there, watched by vm2 on n2 and vm3 on n3."""
+    w = World(3)
+    w.network()
+    for n in (1, 2, 3):
+        w.vm(n, f"n{n}")
+    move = w.move("vm1", "n2")
+    if kind != "no port":
+        w.plug("n2", "tap-vm1")
+    return w, move
+
+
+@pytest.mark.parametrize("order", ORDERS, ids="-".join)
+@pytest.mark.parametrize("kind", ["port", "no port"])
+def test_a_redirect_all_at_once_finds_the_destination_ready(order: tuple[str, ...], kind: str) -> None:
+    """The VM's port goes, or it is heard at the destination, without anybody having asked for a redirect."""
+    for event in ("departed", "activated"):
+        w, move = three(kind)
+        w.late = {"n1", "n2", "n3"}
+        if event == "departed":
+            w.unplug("n1", "tap-vm1")
+        else:
+            w.handle(ev.ActivationReported(move.id))
+        for landed, name in enumerate(order):
+            w.land(name, 1)
+            aware = set(order[: landed + 1])
+            before = len(w.out)
+            out = w.send("n3", "tap-vm3", unicast(3, 1))
+            if "n1" in aware or (event == "activated" and "n3" in aware):
+                if kind == "no port":
+                    w.plug("n2", "tap-vm1")
+                    w.land("n2")
+                    out = [(nve, port) for nve, port, _ in w.out[before:]]
+                    assert out == [("n2", "tap-vm1")], (event, order[: landed + 1])
+                    break
+                assert out == [("n2", "tap-vm1")], (event, order[: landed + 1])
+
+
+@pytest.mark.parametrize("order", ORDERS, ids="-".join)
+@pytest.mark.parametrize("kind", ["port", "no port"])
+def test_an_abort_loses_nothing_on_its_way(order: tuple[str, ...], kind: str) -> None:
+    w, move = three(kind)
+    w.handle(ev.RedirectRequested(move.id))
+    w.late = {"n1", "n2", "n3"}
+    w.handle(ev.AbortRequested(move.id))
+    sent, before = 0, len(w.out)
+    for name in order:
+        w.land(name)
+        if "n2" not in w.late:  # until then its port there takes them
+            for n in (2, 3):
+                sent += 1
+                w.send(f"n{n}", f"tap-vm{n}", unicast(n, 1))
+    assert [(nve, port) for nve, port, _ in w.out[before:]] == [("n1", "tap-vm1")] * sent
+    assert w.nva.state.returning == {} and w.differences() == []
+
+
+def test_a_source_port_that_was_away_for_a_moment_gets_its_packets_again() -> None:
+    w, move = three("port")
+    w.unplug("n1", "tap-vm1")
+    assert w.send("n3", "tap-vm3", unicast(3, 1)) == [("n2", "tap-vm1")]
+    w.plug("n1", "tap-vm1")
+    assert w.send("n3", "tap-vm3", unicast(3, 1)) == [("n1", "tap-vm1")]
+    assert w.current(move).state is MoveState.PREPARED and not w.current(move).departed
+    w.handle(ev.RedirectRequested(move.id))
+    w.unplug("n1", "tap-vm1")
+    w.plug("n1", "tap-vm1")  # asked for: the hypervisor says what is to be
+    assert w.send("n3", "tap-vm3", unicast(3, 1)) == [("n2", "tap-vm1")]
