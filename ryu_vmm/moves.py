@@ -175,6 +175,7 @@ class Moves:
             case Do.STEER:
                 self._steer(number, why)
             case Do.DRAIN:
+                self._record_barriers(number)
                 state.put("clock", ("poll", number), now)
                 state.put("clock", ("sample", number), now + self._work.settings.sample_pause)
             case Do.NAME_UNCONFIRMED:
@@ -197,7 +198,7 @@ class Moves:
         )
         self._work.state.put("moves", move.id, changed)
         self._work.report("move.redirect", move=move.id, phase=phase.value)
-        self._await(move)
+        self._await(move, ends_only=True)
 
     def _peers(self, move: Move) -> tuple[str, ...]:
         """The correspondents that get a meter of their own; fixed when packets may first be redirected."""
@@ -216,6 +217,7 @@ class Moves:
         state, now = self._work.state, self._work.now
         move = state.moves[number]
         ledger = replace(move.ledger, barriers={})
+        state.put("barriers", number, None)
         peers = move.peers or self._peers(move)
         state.put("moves", number, replace(move, triggered=now, activated_by=by, ledger=ledger, peers=peers))
         for leg in move.legs:
@@ -254,9 +256,9 @@ class Moves:
                 interface = state.interfaces.get(leg.interface)
                 if interface is not None and state.port_at(interface.location) is not None:
                     state.put("gone", leg.interface, None)
+            state.put("returning", number, None)
             state.put("moves", number, replace(move, ledger=replace(move.ledger, closed=True)))
             self._accounts.close(number)
-            state.put("returning", number, None)
             self._work.report("move.closed", move=number, state=move.state.value)
 
     def confirmed_by(self, nve: str) -> None:
@@ -282,14 +284,14 @@ class Moves:
                 found = True
         return found
 
-    def nve_lost(self, nve: str) -> None:
-        """The control channel of an NVE is gone."""
     def returned(self, place: Place) -> None:
         """The port at a place is there again: whoever took its going for a departure was wrong."""
         for move, leg in self._work.state.moves_at(place):
             if leg.src == place and move.departed:
                 self.fire(move.id, MoveEvent.RETURNED, f"port {place.port} on {place.nve} is there again")
 
+    def nve_lost(self, nve: str) -> None:
+        """The control channel of an NVE is gone."""
         state = self._work.state
         for move in list(state.open_moves()):
             early = move.state in (MoveState.PREPARING, MoveState.PREPARED)
@@ -356,10 +358,15 @@ class Moves:
                 state.put("clock", ("poll", move.id), self._work.now)
 
     # --- waiting -----------------------------------------------------------------------------------------------------
-    def _await(self, move: Move) -> None:
-        """Wait for the barriers of every NVE concerned, once this step's programs are known."""
+    def _await(self, move: Move, ends_only: bool = False) -> None:
+        """Wait for the barriers of every NVE concerned, once this step's programs are known.
+
+        ``ends_only``: the step concerns the source and the destination, whatever else a correspondent has to do.
+        """
         state = self._work.state
-        concerned = {n for leg in move.legs for n in (*state.members(leg.vni), leg.src.nve, leg.dst.nve)}
+        concerned = {n for leg in move.legs for n in (leg.src.nve, leg.dst.nve)}
+        if not ends_only:
+            concerned.update(n for leg in move.legs for n in state.members(leg.vni))
         self._work.awaiting.append((move.id, frozenset(concerned)))
 
     def waiting_for(self, number: int, concerned: frozenset[str]) -> None:
@@ -395,10 +402,18 @@ class Moves:
             if waits.get(nve, generation + 1) > generation:
                 continue
             move = state.moves[number]
-            if move.state is MoveState.STEERING:
-                barriers = {**move.ledger.barriers, nve: now - move.triggered}
-                state.put("moves", number, replace(move, ledger=replace(move.ledger, barriers=barriers)))
+            if move.state.steered and move.open:
+                # Not into the record yet: a commit for each of a thousand replies would be what they wait for.
+                state.put("barriers", number, {**state.barriers.get(number, {}), nve: now - move.triggered})
+                if move.state is MoveState.DRAINING:
+                    self._record_barriers(number)
             self.waited(number, {n: g for n, g in waits.items() if n != nve})
+
+    def _record_barriers(self, number: int) -> None:
+        state = self._work.state
+        move, barriers = state.moves[number], state.barriers.get(number)
+        if barriers:
+            state.put("moves", number, replace(move, ledger=replace(move.ledger, barriers=barriers)))
 
     # --- birth -------------------------------------------------------------------------------------------------------
     def _open(

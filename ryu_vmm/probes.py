@@ -21,6 +21,8 @@ from .work import Work
 Pair = tuple[str, str]
 #: NVEs with more peers than that are left to resolve their underlay neighbors by themselves.
 WARM_PEERS = 128
+#: Seconds allowed for each probe to be sent, to cross and to be taken in, before any is repeated.
+PER_PROBE = 0.002
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class Proof:
     started: float
     missing: frozenset[Pair]
     proven: dict[Pair, float]
+    rounds: int = 0
 
 
 class Prober:
@@ -56,7 +59,8 @@ class Prober:
         if proof is None:
             return False
         pairs = {p for p in probe_pairs(state, move) if all(self._work.session(n) for n in p)}
-        proof = replace(proof, missing=frozenset(pairs - proof.proven.keys()))
+        missing = frozenset(pairs - proof.proven.keys())
+        proof = replace(proof, missing=missing, rounds=proof.rounds + 1)
         state.put("probes", move.id, proof)
         if not proof.missing:
             self._note(move, proof)
@@ -70,7 +74,9 @@ class Prober:
             nonce = self._nonce(move.id, pair)
             self._nonces[nonce] = (move.id, pair)
             self._work.send(here, tunnel_to(way, PROBE_VNI, session.tunnel), frames.build_probe(nonce, mtu))
-        state.put("clock", ("probe", move.id), self._work.now + settings.probe_interval)
+        # Ever later, and not before the answers to so many can have come: repeated probes must not drown the first.
+        pause = max(settings.probe_interval, PER_PROBE * len(proof.missing)) * 2 ** min(proof.rounds - 1, 4)
+        state.put("clock", ("probe", move.id), self._work.now + pause)
         return False
 
     def warm(self, nve: str, networks: Iterable[int]) -> None:

@@ -24,6 +24,8 @@ from .state import State
 from .wire.openflow import PacketIn, packet_out_prefix
 
 LOG = logging.getLogger("ryu_vmm")
+#: Seconds after which facts that were committed without waiting for the disk are brought there.
+SYNC_AFTER = 0.25
 #: Answers kept for each switch; more begin anew.
 ANSWERS_KEPT = 4096
 _QUESTION = cookie(Why.RESOLVE)
@@ -34,7 +36,8 @@ class Store(Protocol):
     """Where records are kept; see store.py."""
 
     def load(self) -> Iterable[tuple[str, Any, Any]]: ...
-    def commit(self, records: Iterable[Record]) -> None: ...
+    def commit(self, records: Iterable[Record], durable: bool = True) -> None: ...
+    def sync(self) -> None: ...
     def check(self) -> str: ...
     def close(self) -> None: ...
 
@@ -107,6 +110,7 @@ class Runtime:
         self._given: dict[int, dict[tuple[int, bytes], bytes]] = {}
         self._answers_version = -1
         self._stopping = threading.Event()
+        self._sync_due = 0.0
         self.nva.restore(list(store.load()), self.now())
 
     @property
@@ -135,7 +139,9 @@ class Runtime:
     def event(self, event: ev.Event) -> None:
         """Take in a fact from a switch or the clock: it cannot be refused, so a store that fails is tried again."""
         try:
-            self._run(self.nva.handle(event, self.now()))
+            # Nobody was promised anything: that it survives this process is enough for now, and waiting for the disk
+            # loses packets. A power cut in the next moment brings back an old location; the VM's next packet mends that.
+            self._run(self.nva.handle(event, self.now()), durable=False)
         except StoreUnavailable as error:
             LOG.error("%s; will try again", error.message)
             self._retries.append(event)
@@ -200,12 +206,14 @@ class Runtime:
         return prefix + answered[0]
 
     # --- effects out --------------------------------------------------------------------------------------------------
-    def _run(self, outcome: Outcome) -> Any:
+    def _run(self, outcome: Outcome, durable: bool = True) -> Any:
         try:
-            self._store.commit(outcome.records)
+            self._store.commit(outcome.records, durable)
         except StoreUnavailable:
             self.nva.rollback()
             raise
+        if outcome.records and not durable and not self._sync_due:
+            self._sync_due = time.monotonic() + SYNC_AFTER
         for effect in outcome.effects:
             match effect:
                 case Report(kind, fields):
@@ -318,7 +326,7 @@ class Runtime:
         while not self._stopping.is_set():
             due = self.nva.next_timer()
             pause = 1.0 if due is None else min(1.0, max(0.0, due - self.now()))
-            if self._retries:
+            if self._retries or self._sync_due:
                 pause = min(pause, 0.1)
             self._timer.wait(pause)
             self._timer.clear()
@@ -329,9 +337,19 @@ class Runtime:
             due = self.nva.next_timer()
             if due is not None and due <= self.now():
                 self.event(ev.TimePassed())
+            if self._sync_due and time.monotonic() >= self._sync_due:
+                self._sync()
             if time.monotonic() >= next_drops:
                 next_drops = time.monotonic() + 10.0
                 self.poll_drops()
+
+    def _sync(self) -> None:
+        self._sync_due = 0.0
+        try:
+            self._store.sync()
+        except StoreUnavailable as error:
+            LOG.error("%s; will try again", error.message)
+            self._sync_due = time.monotonic() + 1.0
 
     def stop(self) -> None:
         """End :meth:`run_timers` and close the store."""

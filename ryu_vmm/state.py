@@ -25,8 +25,10 @@ class State(Journal):
     ``interfaces`` by id, ``moves`` by id, ``ports`` by (NVE, name), ``sessions`` by NVE, ``strangers``: switches that
     connected with a datapath id nobody registered, by that id: ports and meters, ``pulled`` by (NVE, interface id),
     ``gone`` by interface id (the slot of the meter that counts what is lost while its port is gone), ``held`` by
-    interface id: packets that wait for its port, ``faults`` by NVE: what it refused, ``generations`` by NVE:
-    (programmed, realised), ``waits`` and ``probes`` by move id, ``clock`` by (kind, key).
+    interface id: packets that wait for its port, ``faults`` by NVE: what it refused,
+    ``barriers`` by move id: NVE -> seconds from trigger to barrier reply, ``generations`` by NVE:
+    (programmed, realised), ``waits``, ``probes`` and ``returning`` (rolled back; the source may not know) by move id,
+    ``clock`` by (kind, key).
     """
 
     def __init__(self) -> None:
@@ -44,9 +46,10 @@ class State(Journal):
         self.waits: dict[int, dict[str, int]] = {}
         self.clock: dict[tuple[str, int], float] = {}
         self.probes: dict[int, Any] = {}
-        self.meta: dict[str, int] = {}
         self.returning: dict[int, bool] = {}
+        self.meta: dict[str, int] = {}
         self.gone: dict[str, int] = {}
+        self.barriers: dict[int, dict[str, float]] = {}
         self.held: dict[str, Held] = {}
         self.faults: dict[str, Fault] = {}
 
@@ -383,12 +386,12 @@ class State(Journal):
                 del self._pulled_by[key[1]]
         self.touch(key[0], ("if", key[1]))
 
-    def _index_gone(self, key: str, old: int | None, new: int | None) -> None:
-        if old is not None:
     def _index_returning(self, key: int, old: bool | None, new: bool | None) -> None:
         for leg in self.moves[key].legs:
             self.touch(leg.dst.nve, ("move", key))
 
+    def _index_gone(self, key: str, old: int | None, new: int | None) -> None:
+        if old is not None:
             self._slots.discard(old)
             heapq.heappush(self._free_slots, old)
         if new is not None:

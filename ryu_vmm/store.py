@@ -46,13 +46,16 @@ class MemoryStore:
         for (table, key), value in sorted(self.rows.items(), key=lambda item: order.index(item[0][0])):
             yield table, key, value
 
-    def commit(self, records: Iterable[Record]) -> None:
+    def commit(self, records: Iterable[Record], durable: bool = True) -> None:
         """Apply all records or none."""
         for record in records:
             if record.value is None:
                 self.rows.pop((record.table, record.key), None)
             else:
                 self.rows[(record.table, record.key)] = record.value
+
+    def sync(self) -> None:
+        """Nothing to do."""
 
     def check(self) -> str:
         """"ok"."""
@@ -136,8 +139,11 @@ class SqliteStore:
             except (sqlite3.Error, ValidationError) as error:
                 raise StoreUnavailable(f"cannot read {table} from {self.path}: {error}", table=table) from error
 
-    def commit(self, records: Iterable[Record]) -> None:
-        """Apply all records or none; on return they are on the disk.
+    def commit(self, records: Iterable[Record], durable: bool = True) -> None:
+        """Apply all records or none.
+
+        On return they survive the end of this process; if ``durable``, also that of the machine, else so after
+        :meth:`sync`.
 
         Raises:
             StoreUnavailable: disk full, database locked; nothing was changed.
@@ -146,6 +152,7 @@ class SqliteStore:
         if not rows:
             return
         try:
+            self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             self._db.execute("BEGIN IMMEDIATE")
             for record in rows:
                 key = str(record.key)
@@ -159,6 +166,16 @@ class SqliteStore:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise StoreUnavailable(f"cannot commit to {self.path}: {error}", path=str(self.path)) from error
+
+    def sync(self) -> None:
+        """Bring to the disk what was committed without waiting for it. Raises StoreUnavailable."""
+        try:
+            with open(self.path.with_name(self.path.name + "-wal"), "rb") as journal:
+                os.fsync(journal.fileno())
+        except FileNotFoundError:
+            return  # no journal: all of it is in the file
+        except OSError as error:
+            raise StoreUnavailable(f"cannot write {self.path}: {error}", path=str(self.path)) from error
 
     def check(self) -> str:
         """"ok" if a write would be taken now, else what is wrong."""
