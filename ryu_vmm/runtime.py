@@ -140,7 +140,7 @@ class Runtime:
         """Take in a fact from a switch or the clock: it cannot be refused, so a store that fails is tried again."""
         try:
             # Nobody was promised anything: that it survives this process is enough for now, and waiting for the disk
-            # loses packets. A power cut in the next moment brings back an old location; the VM's next packet mends that.
+            # loses packets. A power cut in the next moment brings back an old location; the VM's next packet mends it.
             self._run(self.nva.handle(event, self.now()), durable=False)
         except StoreUnavailable as error:
             LOG.error("%s; will try again", error.message)
