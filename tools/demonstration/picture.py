@@ -19,7 +19,7 @@ def write(account: Account, folder: Path) -> list[Path]:
     flows = [PlotFlow(flow.name, flow.arrivals, flow.count.sent) for flow in account.outcome.flows]
     rate = sum(flow.pair.rate for flow in account.outcome.flows)
     stops = [account.moved[0].report.source, *(moved.report.destination for moved in account.moved)]
-    title = f"{account.moved[0].report.vm} moves {' to '.join(stops)} under {rate:,.0f} datagrams/s"
+    title = f"{account.moved[0].report.vm} moves from {' to '.join(stops)} under {rate:,.0f} datagrams/s"
     svg = folder / "arrivals.svg"
     svg.write_text(draw(title, flows, moves), encoding="utf-8")
     png = folder / "arrivals.png"
