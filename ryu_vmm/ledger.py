@@ -13,6 +13,7 @@ read by its flow counters, and the ledger says that it is not exact.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from .effects import ReadFlows, ReadMeters
@@ -36,6 +37,29 @@ class _Account:
     blurred: bool = False  # a flow counter had to do where a meter should have counted
     read_at: dict[str, float] = field(default_factory=dict)
     values: dict[str, dict[str, Count]] = field(default_factory=dict)
+    #: What counters that have gone had counted: a later move may take over, and give up, what this one counts by.
+    before: dict[str, dict[str, Count]] = field(default_factory=dict)
+
+    def take(self, name: str, found: dict[str, Count], now: float) -> None:
+        """Take a reading; a counter that has become smaller is a new one."""
+        last = self.values.get(name, {})
+        base = self.before.setdefault(name, {})
+        for sender, count in last.items():
+            if found.get(sender, _NONE)[0] < count[0]:
+                base[sender] = _sum(base.get(sender, _NONE), count)
+        self.values[name] = found
+        self.read_at[name] = now
+
+    def counts(self) -> Iterator[tuple[str, str, Count]]:
+        """(kind, sender, count) of every counter there is or was."""
+        for name, found in self.values.items():
+            base = self.before.get(name, {})
+            for sender in {*found, *base}:
+                yield name.split("@", 1)[0], sender, _sum(base.get(sender, _NONE), found.get(sender, _NONE))
+
+
+def _sum(a: Count, b: Count) -> Count:
+    return a[0] + b[0], a[1] + b[1]
 
 
 class Accounts:
@@ -103,7 +127,8 @@ class Accounts:
             return False
         kind, nve = name.split("@", 1)
         found: dict[str, Count] = {}
-        macs = {self._work.state.interfaces[leg.interface].mac for leg in move.legs}
+        interfaces = self._work.state.interfaces
+        macs = {interfaces[leg.interface].mac for leg in move.legs if leg.interface in interfaces}
         for stats in flows:
             fields = {item[0]: item[1] for item in stats.flow.match}
             if kind == "lost" and fields.get("eth_dst") not in macs:
@@ -146,8 +171,7 @@ class Accounts:
         if account is None or not move.open:
             return False
         now = self._work.now
-        account.values[name] = found
-        account.read_at[name] = now
+        account.take(name, found, now)
         ledger = self._ledger(move.ledger, account)
         total = (
             (ledger.redirected_packets, ledger.redirected_bytes),
@@ -157,28 +181,29 @@ class Accounts:
         if account.total and total != account.total:
             account.changed = now
         account.total = total
-        wanted = [n for n, (nve, _) in self._readings(move).items() if self._work.session(nve) is not None]
-        complete = all(n in account.read_at for n in wanted)
+        readings = self._readings(move).items()
+        wanted = [n for n, (nve, _) in readings if self._work.session(nve) is not None]
+        # A source that cannot be asked may be redirecting: then nothing is known to be quiet.
+        blind = any(n.startswith("redirect@") and n not in wanted for n, _ in readings)
+        complete = not blind and all(n in account.read_at for n in wanted)
         if account.confirmed is None and complete:
             account.confirmed = ledger.redirected_packets
         if account.confirmed is not None:
             ledger = replace(ledger, late_packets=ledger.redirected_packets - account.confirmed)
         if ledger != move.ledger:
             self._work.state.put("moves", move.id, replace(move, ledger=ledger))
-        return complete and min(account.read_at.values()) - account.changed >= self._work.settings.quiet_time
+        return complete and min(account.read_at[n] for n in wanted) - account.changed >= self._work.settings.quiet_time
 
     def _ledger(self, old: Ledger, account: _Account) -> Ledger:
         sums = {"redirect": _NONE, "arrived": _NONE, "lost": _NONE}
         stale = dict(old.stale)
-        for name, found in account.values.items():
-            kind = name.split("@", 1)[0]
-            for sender, (packets, size) in found.items():
-                sums[kind] = (sums[kind][0] + packets, sums[kind][1] + size)
-                if kind != "redirect" or not packets:
-                    continue
-                before = stale.get(sender, Stale())
-                if before.packets != packets:
-                    stale[sender] = replace(before, packets=packets, bytes=size, until=self._work.now)
+        for kind, sender, (packets, size) in account.counts():
+            sums[kind] = _sum(sums[kind], (packets, size))
+            if kind != "redirect" or not packets:
+                continue
+            before = stale.get(sender, Stale())
+            if before.packets != packets:
+                stale[sender] = replace(before, packets=packets, bytes=size, until=self._work.now)
         return replace(
             old,
             redirected_packets=sums["redirect"][0],

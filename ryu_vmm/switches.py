@@ -152,10 +152,12 @@ class Switches:
             if place in was_up and not is_up:
                 expected = self._moves.departed(place)
                 if home is not None:
-                    state.put("gone", home, state.free_slot())  # a meter, so that what it loses is known exactly
+                    # A meter, so that what it loses is known exactly; where it was before may still count by it.
+                    state.put("gone", home, state.gone.get(home, state.free_slot()))
                     self._work.report("port.gone", nve=name, port=place.port, interface=home, expected=expected)
             elif is_up and place not in was_up and home is not None:
-                state.put("gone", home, None)
+                if all(move.trigger != "announcement" for move, _ in state.moves_of(home)):
+                    state.put("gone", home, None)
                 self._work.report("port.up", nve=name, port=place.port, interface=home)
                 self._moves.returned(place)
 

@@ -8,9 +8,10 @@ import pytest
 from world import Box, World, ip, mac, unicast
 
 from ryu_vmm import events as ev
-from ryu_vmm.model import Admit, Distribution, MoveState, Nve, Policy
+from ryu_vmm.model import Admit, Distribution, Move, MoveState, Nve, Place, Policy
 from ryu_vmm.nva import Nva, Settings
 from ryu_vmm.pipeline import Why, cookie
+from ryu_vmm.wire import frames
 
 
 def three(policy: Policy | None = None) -> World:
@@ -283,3 +284,87 @@ def test_an_nve_that_leaves_a_network_has_asked_for_nothing_there() -> None:
     assert w.nva.state.pulled == {("n3", "vm1/eth0"): True}
     w.handle(ev.VmWithdrawn("vm3"))
     assert w.nva.state.pulled == {}
+
+
+# --- accounts
+def draining(w: World) -> Move:
+    """vm1 has moved from n1 to n2; n3 has sent one packet to where it was."""
+    move = w.move("vm1", "n2")
+    w.plug("n2", "tap-vm1")
+    w.handle(ev.RedirectRequested(move.id))
+    w.send("n3", "tap-vm3", unicast(3, 1))
+    w.handle(ev.ActivationReported(move.id))
+    w.advance(0.3)
+    return w.current(move)
+
+
+def test_what_was_counted_is_not_lost_when_a_later_move_takes_the_counter_over() -> None:
+    w = three()
+    there = draining(w)
+    assert there.ledger.redirected_packets == 1
+    back = w.move("vm1", "n1")
+    w.handle(ev.RedirectRequested(back.id))
+    w.boxes["n1"].tables.meters.clear()  # a meter goes with the flow that uses it
+    w.handle(ev.ActivationReported(back.id))
+    w.advance(3)
+    assert w.current(there).state is w.current(back).state is MoveState.SETTLED
+    assert (w.current(there).ledger.redirected_packets, w.current(there).ledger.unaccounted) == (1, 0)
+
+
+def test_a_move_settles_though_a_later_one_was_aborted() -> None:
+    w = three()
+    first = draining(w)
+    second = w.move("vm1", "n3")
+    w.plug("n3", "tap-vm1")
+    w.handle(ev.RedirectRequested(second.id))
+    w.advance(0.5)
+    w.handle(ev.AbortRequested(second.id))
+    w.advance(3)
+    assert w.current(first).state is MoveState.SETTLED
+
+
+def test_a_move_settles_though_its_destination_is_away() -> None:
+    w = three()
+    move = draining(w)
+    w.disconnect("n2")
+    w.advance(3)
+    assert w.current(move).state is MoveState.SETTLED
+
+
+def test_a_move_is_not_quiet_while_its_source_cannot_be_asked() -> None:
+    w = three()
+    move = draining(w)
+    w.disconnect("n1")
+    w.advance(3)
+    assert w.current(move).state is MoveState.DRAINING
+    w.connect("n1")
+    w.advance(3)
+    assert w.current(move).state is MoveState.SETTLED
+
+
+def test_counters_that_come_after_the_vm_was_withdrawn() -> None:
+    w = three()
+    move = draining(w)
+    w.handle(ev.VmWithdrawn("vm1"))
+    for kind in ("redirect@n1", "arrived@n2", "lost@n1"):
+        w.handle(ev.FlowsRead(1, f"ledger:{move.id}:{kind}", ()))
+        w.handle(ev.MetersRead(1, f"ledger:{move.id}:{kind}", {}))
+    assert w.current(move).state is MoveState.ABORTED
+
+
+def test_a_port_that_flaps_where_the_vm_has_shown_up_leaves_the_account_alone() -> None:
+    w = three()
+    w.vm(4, "n1", attachments=(Place("n3", "tap-vm4"),))
+    w.unplug("n1", "tap-vm4")
+    w.send("n2", "tap-vm2", unicast(2, 4))  # lost
+    w.plug("n3", "tap-vm4")
+    w.send("n3", "tap-vm4", frames.build_garp(mac(4), ip("10.0.0.4")))
+    (move,) = w.nva.state.open_moves()
+    slot = w.nva.state.gone["vm4/eth0"]
+    w.advance(0.3)
+    w.unplug("n3", "tap-vm4")
+    w.plug("n3", "tap-vm4")
+    assert w.nva.state.gone["vm4/eth0"] == slot
+    w.advance(3)
+    assert w.current(move).ledger.lost_packets == 1 and w.current(move).ledger.exact
+    assert w.nva.state.gone == {}
