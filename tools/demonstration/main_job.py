@@ -8,7 +8,7 @@ from typing import Any
 from topologies import VM, MoveReport, OverlayNet, TopologyError
 from topologies.rundir import wait_until
 from topologies.specs import MTU
-from topologies.traffic.session import UdpSession, both_ways
+from topologies.traffic.session import Family, Pair, UdpSession, both_ways
 
 from .account import Account, Moved
 from .narrator import Narrator
@@ -30,10 +30,11 @@ def run(net: OverlayNet, options: Options, narrator: Narrator) -> Account:
     """Do it, telling what happens. Raises TopologyError if it cannot even begin."""
     pings = everybody_reaches_everybody(net)
     narrator.say(f"Every VM reaches every other: {pings} pings, IPv4 and IPv6, none lost")
-    pairs = []
-    for family in (4, 6):
+    pairs: list[Pair] = []
+    families: tuple[Family, ...] = (4, 6)
+    for family in families:
         for peer in PEERS:
-            pairs += both_ways(net.vm(MOVER), net.vm(peer), family, rate=options.rate / 2)  # type: ignore[arg-type]
+            pairs += both_ways(net.vm(MOVER), net.vm(peer), family, rate=options.rate / len(families))
     clock = time.time() - time.monotonic()  # the NVA's times are Unix times, the traffic's monotonic ones
     with UdpSession(pairs) as session:
         narrator.say(f"Traffic on: {MOVER} with {' and '.join(PEERS)}, {options.rate:,.0f} datagrams/s in each "

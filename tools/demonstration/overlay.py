@@ -8,8 +8,9 @@ from contextlib import contextmanager, suppress
 from itertools import permutations
 from typing import Any
 
-from topologies import NVA, OverlayNet, TopologyError
+from topologies import OverlayNet, TopologyError
 from topologies.cleanup import survey
+from topologies.controller import NVA
 from topologies.netns import NETNS_DIR
 
 from .machine import Port, ovs_version
