@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 from .errors import Conflict, InvalidInput, MoveStateConflict, NotFound
@@ -64,6 +65,8 @@ class Moves:
             place = Place(event.to, event.ports.get(i.name) or self._usual_port(i, event.to))
             holder = state.by_place.get(place)
             taken = [m.id for m, leg in state.moves_at(place) if leg.dst == place and not m.state.steered]
+            if state.is_tunnel(place):
+                raise InvalidInput(f"port {place.port} on {place.nve} is its tunnel", field="ports")
             if holder is not None or taken or place in [p for _, p in legs]:
                 by = holder or (f"move {taken[0]}" if taken else "another interface of the VM")
                 raise Conflict(f"port {place.port} on {place.nve} is taken by {by}", nve=place.nve, port=place.port)
@@ -75,7 +78,11 @@ class Moves:
         return next((p.port for p in interface.attachments if p.nve == nve), interface.location.port)
 
     def announced(self, interface: Interface, place: Place, by: str) -> Move:
-        """The VM announced itself at a place it may be at, and nobody asked for a move: straight to steering."""
+        """The VM announced itself at a place it may be at, and nobody asked for a move: straight to steering.
+
+        Raises Conflict, before anything has changed, if too many moves are open.
+        """
+        self._free_marks(0, 1)
         active = self._work.state.active_move(interface.id)
         if active is not None:
             self.fire(active[0].id, MoveEvent.ABORT, f"announced at {place.nve} instead")
@@ -415,6 +422,13 @@ class Moves:
         if barriers:
             state.put("moves", number, replace(move, ledger=replace(move.ledger, barriers=barriers)))
 
+    def _free_marks(self, number: int, count: int) -> list[int]:
+        used = {leg.mark for m in self._work.state.open_moves() for leg in m.legs}
+        if len(used) + count > MARKS:
+            raise Conflict("too many moves are open at once", open=len(used))
+        marks = (MARK_BASE + (number + n) % MARKS for n in range(MARKS))
+        return list(itertools.islice((mark for mark in marks if mark not in used), count))
+
     # --- birth -------------------------------------------------------------------------------------------------------
     def _open(
         self,
@@ -426,11 +440,7 @@ class Moves:
     ) -> Move:
         state, now = self._work.state, self._work.now
         number = max(state.moves, default=0) + 1
-        used = {leg.mark for m in state.open_moves() for leg in m.legs}
-        marks = [MARK_BASE + (number + n) % MARKS for n in range(MARKS)]
-        free = [mark for mark in marks if mark not in used][: len(legs)]
-        if len(free) < len(legs):
-            raise Conflict("too many moves are open at once", open=len(used))
+        free = self._free_marks(number, len(legs))
         move = Move(
             id=number,
             vm=vm,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from . import addresses
 from .admission import Role, heard_about, role
 from .effects import ReadFlows, SendPacket
-from .errors import DecodeError
+from .errors import Conflict, DecodeError
 from .events import PacketSeen
 from .flows import Action, Output, set_field
 from .ledger import Accounts
@@ -175,6 +175,9 @@ class Packets:
         if why is Why.LIFE and about != heard_about(interface):
             self._work.count("announcement.late")
             return
+        if why is Why.ANNOUNCE and not self._claims_own(interface, event.frame, kind):
+            self._work.count("announcement.refused")  # the port's own flows, which check this, were not there yet
+            return
         by = kind.name.lower().replace("_", "-") if kind is not Kind.OTHER else "data"
         homeless = state.port_at(interface.location) is None
         if bound.role is Role.EXPECTED:
@@ -224,6 +227,8 @@ class Packets:
         )
 
     def _claims_own(self, interface: Interface, frame: bytes, kind: Kind) -> bool:
+        if frame[6:12] != interface.mac:
+            return False
         if kind in (Kind.GARP, Kind.ARP_REQUEST, Kind.ARP_REPLY):
             arp = frames.parse_arp(frame)
             return arp.sha == interface.mac and arp.spa in interface.ipv4
@@ -246,7 +251,11 @@ class Packets:
             frozen = {"interface": interface.id, "nve": place.nve, "port": place.port, "moves": len(recent)}
             self._work.report("interface.frozen", **frozen)
             return
-        self._moves.announced(interface, place, by)
+        try:
+            self._moves.announced(interface, place, by)
+        except Conflict as error:  # nobody to tell; the next announcement may find room
+            self._work.count("announcement.refused")
+            self._work.report("announcement.refused", nve=place.nve, port=place.port, reason=error.message)
 
     # --- pull, hold, stale --------------------------------------------------------------------------------------------
     def _missed(self, nve: str, frame: bytes, vni: int) -> None:
@@ -326,6 +335,8 @@ class Packets:
             if move.redirect is Redirect.NONE:
                 self._moves.late_redirect(number)
             return
+        if not move.sampling:
+            return  # taken while the one before it was on its way here
         sender = next((n.name for n in state.nves.values() if event.tun_src in (n.ipv4, n.ipv6)), None)
         if event.tun_src is None or sender is None:
             self._work.count("drop.unknown-tunnel-source")

@@ -112,7 +112,8 @@ class Registry:
                 if known.vni != given.vni and next(state.moves_of(given.id), None) is not None:
                     raise Conflict(f"{given.id} cannot change its network during a move", interface=given.id)
                 final = replace(given, location=known.location, epoch=known.epoch, since=known.since)
-            self._check(final, f"interfaces.{n}", settled)
+            final = replace(final, attachments=tuple(dict.fromkeys(final.attachments)))
+            self._check(final, f"interfaces.{n}", settled, () if old is None else old.interfaces)
             settled.append(final)
         gone = [] if old is None else [i for i in old.interfaces if i not in vm.interfaces]
         for i in gone:
@@ -145,8 +146,11 @@ class Registry:
         state.put("gone", interface, None)
         state.put("interfaces", interface, None)
 
-    def _check(self, interface: Interface, where: str, siblings: list[Interface]) -> None:
-        """Raise InvalidInput or Conflict unless the interface can stand beside all others."""
+    def _check(self, interface: Interface, where: str, siblings: list[Interface], own: tuple[str, ...]) -> None:
+        """Raise InvalidInput or Conflict unless the interface can stand beside all others.
+
+        ``siblings``: those of the same VM checked before; ``own``: those that the VM had, of which nothing remains.
+        """
         state = self._work.state
         if interface.vni not in state.networks:
             raise NotFound(f"there is no network with VNI {interface.vni}", field=f"{where}.network")
@@ -154,6 +158,8 @@ class Registry:
         for place in places:
             if place.nve not in state.nves:
                 raise NotFound(f"there is no NVE {place.nve}", field=f"{where}.nve", nve=place.nve)
+            if state.is_tunnel(place):
+                raise InvalidInput(f"port {place.port} on {place.nve} is its tunnel", field=f"{where}.port")
         network = state.networks[interface.vni].name
         rivals: list[tuple[str | None, str, str]] = [
             (state.by_mac.get((interface.vni, interface.mac)), "MAC " + addresses.format_mac(interface.mac), "mac"),
@@ -162,9 +168,13 @@ class Registry:
         for ip in (*interface.ipv4, *interface.ipv6):
             rivals += [(state.by_ip.get((interface.vni, ip)), addresses.format_ip(ip), "address")]
         for holder, what, field in rivals:
-            if holder is not None and holder != interface.id:
+            if holder is not None and holder != interface.id and holder not in own:
                 message = f"{what} in network {network} belongs to {holder}"
                 raise Conflict(message, interface=holder, field=f"{where}.{field}")
+        for move, leg in state.moves_at(interface.location):
+            if leg.dst == interface.location and leg.interface != interface.id and not move.state.steered:
+                message = f"port {leg.dst.port} on {leg.dst.nve} is where move {move.id} takes {leg.interface}"
+                raise Conflict(message, move=move.id, interface=leg.interface, field=f"{where}.port")
         for other in siblings:
             same = other.vni == interface.vni
             if other.location == interface.location:

@@ -162,10 +162,12 @@ class State(Journal):
     def port_at(self, place: Place) -> Port | None:
         """The port at an attachment point, if it is there and up, and not the tunnel."""
         port = self.ports.get(place)
-        if port is None or not port.up:
-            return None
-        session = self.sessions.get(place.nve)
-        return None if session is not None and session.tunnel == port.number else port
+        return port if port is not None and port.up and not self.is_tunnel(place) else None
+
+    def is_tunnel(self, place: Place) -> bool:
+        """Whether a port is known to be an NVE's tunnel port."""
+        session, port = self.sessions.get(place.nve), self.ports.get(place)
+        return session is not None and port is not None and session.tunnel == port.number
 
     def expecting(self, nve: str) -> bool:
         """Whether a VM may show up at a port of an NVE that is not there yet."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from world import Box, World, ip, mac, unicast
+from world import Box, World, broadcast, ip, mac, unicast
 
 from ryu_vmm import events as ev
-from ryu_vmm.model import Admit, Distribution, Move, MoveState, Nve, Place, Policy
+from ryu_vmm.errors import Conflict, InvalidInput
+from ryu_vmm.model import Admit, Distribution, Interface, Move, MoveState, Nve, Place, Policy
 from ryu_vmm.nva import Nva, Settings
 from ryu_vmm.pipeline import Why, cookie
 from ryu_vmm.wire import frames
@@ -368,3 +369,99 @@ def test_a_port_that_flaps_where_the_vm_has_shown_up_leaves_the_account_alone() 
     w.advance(3)
     assert w.current(move).ledger.lost_packets == 1 and w.current(move).ledger.exact
     assert w.nva.state.gone == {}
+
+
+# --- ports and addresses that are somebody's
+def test_nobody_is_registered_where_a_move_takes_somebody_else() -> None:
+    w = three()
+    move = w.move("vm1", "n2")
+    with pytest.raises(Conflict, match=f"move {move.id}"):
+        w.handle(ev.VmSubmitted("x", (intruder(Place("n2", "tap-vm1")),)))
+    w.handle(ev.AbortRequested(move.id))
+    w.handle(ev.VmSubmitted("x", (intruder(Place("n2", "tap-vm1")),)))
+
+
+def intruder(place: Place) -> Interface:
+    return Interface("x/eth0", "x", "eth0", 100, mac(50), (ip("10.0.0.50"),), (), place)
+
+
+def test_the_tunnel_is_nobodys_port() -> None:
+    w = three()
+    with pytest.raises(InvalidInput, match="tunnel"):
+        w.handle(ev.VmSubmitted("x", (intruder(Place("n2", "vxlan")),)))
+    with pytest.raises(InvalidInput, match="tunnel"):
+        w.handle(ev.MoveRequested("vm1", "n2", ports={"eth0": "vxlan"}))
+    w.handle(ev.PortChanged(2, ev.PortInfo(1, "vxlan", True), gone=True))
+    w.handle(ev.VmSubmitted("x", (intruder(Place("n2", "vxlan")),)))  # nothing says yet what it will be
+    w.handle(ev.PortChanged(2, ev.PortInfo(1, "vxlan", True)))
+    assert w.send("n2", "tap-vm2", unicast(2, 50)) == []
+    assert sorted(w.send("n2", "tap-vm2", broadcast(2))) == [("n1", "tap-vm1"), ("n3", "tap-vm3")]
+    assert w.differences() == []
+
+
+def test_the_interfaces_of_a_vm_may_change_names_and_swap_addresses() -> None:
+    w = three()
+    first = w.nva.state.interfaces["vm1/eth0"]
+    renamed = dataclasses.replace(first, id="vm1/lan0", name="lan0")
+    w.handle(ev.VmSubmitted("vm1", (renamed,)))
+    assert list(w.nva.state.in_network(100)) == ["vm2/eth0", "vm3/eth0", "vm1/lan0"]
+    other = dataclasses.replace(
+        renamed, id="vm1/b", name="b", mac=mac(9), ipv4=(ip("10.0.0.9"),), ipv6=(), location=Place("n1", "tap-b")
+    )
+    w.handle(ev.VmSubmitted("vm1", (renamed, other)))
+    w.plug("n1", "tap-b")
+    swapped = (dataclasses.replace(renamed, mac=mac(9)), dataclasses.replace(other, mac=mac(1)))
+    w.handle(ev.VmSubmitted("vm1", swapped))
+    assert w.send("n2", "tap-vm2", unicast(2, 9)) == [("n1", "tap-vm1")]
+    assert w.send("n2", "tap-vm2", unicast(2, 1)) == [("n1", "tap-b")]
+    with pytest.raises(InvalidInput, match="share an address"):
+        w.handle(ev.VmSubmitted("vm1", (renamed, dataclasses.replace(other, mac=renamed.mac))))
+    assert w.differences() == []
+
+
+def test_a_place_named_twice_counts_once() -> None:
+    w = World(2)
+    w.network()
+    place = Place("n2", "tap-vm1")
+    w.plug("n2", "tap-vm1")
+    w.vm(1, "n1", attachments=(place, place))
+    w.unplug("n2", "tap-vm1")
+    assert list(w.nva.state.members(100)) == ["n1"]
+    w.handle(ev.VmWithdrawn("vm1"))
+    assert list(w.nva.state.members(100)) == []
+
+
+# --- what is heard where
+def test_what_comes_in_before_a_ports_flows_says_something_only_if_it_is_the_vms_own() -> None:
+    w = three()
+    move = w.move("vm1", "n2")
+    w.plug("n2", "tap-vm1")
+    number, early = w.boxes["n2"].ports["tap-vm1"], cookie(Why.ANNOUNCE)
+    for frame in (frames.build_garp(mac(77), ip("10.0.0.77")), frames.build_garp(mac(1), ip("10.0.0.77"))):
+        w.handle(ev.PacketSeen(2, number, early, frame))
+        assert w.current(move).state is MoveState.PREPARED
+    w.handle(ev.PacketSeen(2, number, early, frames.build_garp(mac(1), ip("10.0.0.1"))))
+    assert w.current(move).state is MoveState.DRAINING
+
+
+def test_an_announcement_for_which_there_is_no_room_is_an_event_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ryu_vmm.moves.MARKS", 1)
+    w = three()
+    w.move("vm2", "n1")
+    w.vm(4, "n1", attachments=(Place("n3", "tap-vm4"),))
+    w.unplug("n1", "tap-vm4")
+    w.plug("n3", "tap-vm4")
+    w.send("n3", "tap-vm4", frames.build_garp(mac(4), ip("10.0.0.4")))
+    assert w.nva.counters["announcement.refused"] == 1
+    assert w.nva.state.interfaces["vm4/eth0"].location.nve == "n1"
+
+
+def test_one_sampled_packet_is_enough_to_correct_its_sender() -> None:
+    w = three()
+    move = draining(w)
+    w.advance(0.6)
+    assert w.current(move).sampling
+    sampled = ev.PacketSeen(1, 1, cookie(Why.REDIRECT, move.id), unicast(3, 1), ip("192.168.100.3"))
+    for _ in range(5):
+        w.handle(sampled)
+    assert w.current(move).ledger.stale["n3"].corrected == 1
