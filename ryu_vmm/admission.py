@@ -107,9 +107,9 @@ def flows(state: State, nve: str, name: str, tunnel: int | None) -> Iterator[Flo
         for ip in own:
             yield allow(120, **nd, icmpv6_type=136, nd_target=ip, nd_tll=link)
     for kind_of_nd in (135, 136):
-        yield drop(ADMIT, 110, match(in_port=p, icmpv6_type=kind_of_nd, **nd), Drop.SPOOFED_ND)
+        yield drop(ADMIT, 110, match(in_port=p, eth_src=mac, icmpv6_type=kind_of_nd, **nd), Drop.SPOOFED_ND)
     for eth_type in (ETH_ARP, ETH_IPV4, ETH_IPV6):
-        yield drop(ADMIT, 60, match(in_port=p, eth_type=eth_type), Drop.SPOOFED_ADDRESS)
+        yield drop(ADMIT, 60, match(in_port=p, eth_src=mac, eth_type=eth_type), Drop.SPOOFED_ADDRESS)
 
 
 def heard_about(interface: Interface) -> int:
