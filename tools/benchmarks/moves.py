@@ -20,7 +20,7 @@ from .report import Part, milliseconds
 #: VMs that take turns to move, so that the next move need not wait for the last to settle.
 MOVERS = 8
 #: Settings for a thousand NVEs played by one processor and served by another, in seconds.
-PATIENCE = {"prepare_deadline": 120, "probe_interval": 10, "steer_deadline": 60}
+PATIENCE = {"prepare_deadline": 120, "steer_deadline": 60}
 #: Seconds that connecting and programming a whole overlay may take.
 CONNECT = 600
 #: Emulated NVEs -> moves; and the same where it has to be quick.
