@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-# Helpers beside the tests, and the topologies, are imported by name, whatever directory pytest is started from.
-for folder in (Path(__file__).parent, Path(__file__).parents[2]):
+# Helpers beside the tests, the topologies, and the scenarios of tools/prove are imported by name, whatever directory
+# pytest is started from.
+ROOT = Path(__file__).parents[2]
+for folder in (Path(__file__).parent, ROOT, ROOT / "tools"):
     sys.path.insert(0, str(folder))
 
 

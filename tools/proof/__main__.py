@@ -53,7 +53,7 @@ class Proof:
             for underlay in _UNDERLAYS:
                 with Lab(underlay) as lab:
                     if "planned" in self._chosen:
-                        moved += self._planned(lab, underlay)
+                        moved += self._planned(lab)
                     if "streams" in self._chosen:
                         survived[underlay] = self._streams(lab, underlay)
         if moved:
@@ -67,10 +67,10 @@ class Proof:
         if isolated is not None:
             self.parts.append(isolated)
 
-    def _planned(self, lab: Lab, underlay: str) -> list[planned.PlannedMove]:
+    def _planned(self, lab: Lab) -> list[planned.PlannedMove]:
         found = []
         for inside, announce in planned.itinerary(self._moves // 2, (4, 6)):
-            move = planned.one(lab, underlay, inside, announce)
+            move = planned.one(lab, inside, announce)
             found.append(move)
             self._take(move.wrong, move.problems(), len(lab.net.nves))
             redirected = move.ledger["redirected"]["packets"]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from ryu_vmm.pipeline import Drop, Why, cookie
 from topologies import VM, OverlayNet, VMSpec, VNSpec
 from topologies.errors import ApiError
 from topologies.rundir import wait_until
@@ -46,6 +48,7 @@ class Lab:
     ) -> None:
         self._attached, self._register, self._folder = attached, register, folder
         self._options = options
+        self.underlay = underlay
         self._wanted: dict[str, Any] = {
             "underlay": underlay, "nves": nves, "vms": vms, "vns": vns, "overlap": overlap,
         }
@@ -167,6 +170,18 @@ class Lab:
                 wrong.append(f"{nve.name} has a flow to IN_PORT")
         return wrong
 
+    def dropped(self, cause: Drop) -> int:
+        """Packets dropped for that cause, over all switches, by the switches' own word."""
+        found = 0
+        for nve in self.net.nves:
+            text = nve.ofctl("dump-flows", f"cookie={cookie(Why.DROP, cause):#x}/-1")
+            found += sum(int(number) for number in re.findall(r"n_packets=(\d+)", text))
+        return found
+
+    def await_dropped(self, cause: Drop, least: int, seconds: float = 5.0) -> None:
+        """Wait until so many packets have been dropped for that cause. Raises NotReady."""
+        wait_until(lambda: self.dropped(cause) >= least, seconds, f"{least} packets dropped as {cause.name}", 0.05)
+
     # --- places -------------------------------------------------------------------------------------------------------
     def vm(self, name: str) -> VM:
         """A VM."""
@@ -174,5 +189,5 @@ class Lab:
 
     def next_nve(self, vm: VM, step: int = 1) -> str:
         """The NVE that follows the VM's, round and round."""
-        names = [nve.name for nve in self.net.nves]
+        names: list[str] = [nve.name for nve in self.net.nves]
         return names[(names.index(vm.nve.name) + step) % len(names)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,7 +65,8 @@ class PlannedMove:
     @property
     def convergence(self) -> float:
         """Seconds from the announcement to the last NVE's barrier reply."""
-        return max(self.ledger["barriers"].values())
+        barriers: dict[str, float] = self.ledger["barriers"]
+        return max(barriers.values())
 
     @property
     def name(self) -> str:
@@ -114,20 +115,12 @@ def itinerary(count: int, families: Sequence[Family], first: int = 0) -> Iterato
         yield inside, announce
 
 
-def run(
-    lab: Lab, underlay: str, moves: Sequence[tuple[Family, str]], say: Callable[[str], None] = lambda text: None
-) -> list[PlannedMove]:
-    """Move a VM on from NVE to NVE, each time under the whole load."""
-    found = []
-    for inside, announce in moves:
-        found.append(one(lab, underlay, inside, announce))
-        out, ledger = found[-1].traffic, found[-1].ledger
-        say(f"{found[-1].name}: {out.sent:,} sent, {out.lost} lost, {out.duplicated} duplicated, "
-            f"{ledger['redirected']['packets']} redirected")
-    return found
+def leg(number: int, nves: int = 4) -> tuple[str, str]:
+    """(source, destination) of the n-th move (from 1 on) of a VM that goes round so many NVEs."""
+    return f"nve{(number - 1) % nves + 1}", f"nve{number % nves + 1}"
 
 
-def one(lab: Lab, underlay: str, inside: Family, announce: str) -> PlannedMove:
+def one(lab: Lab, inside: Family, announce: str) -> PlannedMove:
     """One move to the next NVE."""
     vm, others = lab.vm(MOVER), [lab.vm(name) for name in CORRESPONDENTS]
     session = UdpSession([pair for other in others for pair in both_ways(vm, other, inside, RATE)], quiet=0.5)
@@ -144,7 +137,7 @@ def one(lab: Lab, underlay: str, inside: Family, announce: str) -> PlannedMove:
         _redirected(flow, times, document["ledger"]) for flow in outcome.flows
         if flow.pair.target is vm and flow.pair.source.nve.name != report.destination
     ]
-    return PlannedMove(underlay, inside, announce, report, document, outcome, redirected, wrong)
+    return PlannedMove(lab.underlay, inside, announce, report, document, outcome, redirected, wrong)
 
 
 def _times(lab: Lab, after: str | None, report: MoveReport, document: dict[str, Any]) -> dict[str, float]:
