@@ -11,7 +11,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from . import events as ev
@@ -26,10 +27,15 @@ from .wire.openflow import PacketIn, packet_out_prefix
 LOG = logging.getLogger("ryu_vmm")
 #: Seconds after which facts that were committed without waiting for the disk are brought there.
 SYNC_AFTER = 0.25
+#: Seconds until a store that failed is tried again.
+RETRY_AFTER = 0.1
+#: So many facts may wait for the store before further packets are dropped; other facts always wait.
+PACKETS_WAITING = 10_000
 #: Answers kept for each switch; more begin anew.
 ANSWERS_KEPT = 4096
 _QUESTION = cookie(Why.RESOLVE)
 _LIFE = cookie(Why.LIFE) >> 40
+_CAUSES = {int(cause): cause.name.lower().replace("_", "-") for cause in Drop}
 
 
 class Store(Protocol):
@@ -103,7 +109,10 @@ class Runtime:
         self.log = EventLog()
         self.started = self.now()
         self._timer = threading.Event()
-        self._retries: deque[ev.Event] = deque()
+        self._waiting: deque[ev.Event] = deque()  # facts that are yet to be taken in, in order
+        self._taking = False
+        self._again_at = 0.0  # no fact is taken in before that, by the monotonic clock
+        self._timers_at = 0.0  # nor are the core's timers run
         self._answers: dict[str, list[Any]] = {}
         self._asked = 0
         self._drops: dict[str, dict[str, int]] = {}
@@ -137,15 +146,41 @@ class Runtime:
         return replies
 
     def event(self, event: ev.Event) -> None:
-        """Take in a fact from a switch or the clock: it cannot be refused, so a store that fails is tried again."""
+        """Take in a fact from a switch or the clock: it cannot be refused, so a store that fails is tried again.
+
+        Facts are taken in in the order in which they came: one that has to wait makes all later ones wait.
+        """
+        if isinstance(event, ev.PacketSeen) and len(self._waiting) >= PACKETS_WAITING:
+            self.nva.counters["drop.store-unavailable"] = self.nva.counters.get("drop.store-unavailable", 0) + 1
+        elif not isinstance(event, ev.TimePassed) or not self._waiting:  # time comes again by itself
+            self._waiting.append(event)
+        if self._taking or time.monotonic() < self._again_at:
+            return
+        self._taking = True
+        try:
+            while self._waiting and self._take_in(self._waiting[0]):
+                self._waiting.popleft()
+        finally:
+            self._taking = False
+
+    def _take_in(self, event: ev.Event) -> bool:
+        """Take in a fact; False if it must be tried again."""
         try:
             # Nobody was promised anything: that it survives this process is enough for now, and waiting for the disk
             # loses packets. A power cut in the next moment brings back an old location; the VM's next packet mends it.
             self._run(self.nva.handle(event, self.now()), durable=False)
         except StoreUnavailable as error:
             LOG.error("%s; will try again", error.message)
-            self._retries.append(event)
+            self._again_at = time.monotonic() + RETRY_AFTER
             self._timer.set()
+            return False
+        except Exception:
+            # Undone whole by the core. What comes after it, and time, must go on.
+            LOG.exception("%s could not be taken in", type(event).__name__)
+            self.nva.counters["event.failed"] = self.nva.counters.get("event.failed", 0) + 1
+            if isinstance(event, ev.TimePassed):
+                self._timers_at = time.monotonic() + 1.0
+        return True
 
     def packets(self, dpid: int, batch: Sequence[PacketIn]) -> list[bytes]:
         """Packet-ins of one read from a switch; returns packet-outs to write back at once.
@@ -209,21 +244,28 @@ class Runtime:
     def _run(self, outcome: Outcome, durable: bool = True) -> Any:
         try:
             self._store.commit(outcome.records, durable)
-        except StoreUnavailable:
+        except BaseException:
             self.nva.rollback()
             raise
         if outcome.records and not durable and not self._sync_due:
             self._sync_due = time.monotonic() + SYNC_AFTER
         for effect in outcome.effects:
-            match effect:
-                case Report(kind, fields):
-                    self._report(kind, fields)
-                case Answer(token, value):
-                    self._answered(token, value)
-                case Program() | SendPacket() | ReadFlows() | ReadMeters():
-                    self.execute(effect)
+            try:
+                self._perform(effect)
+            except Exception:  # it was decided and recorded: the others must be carried out all the same
+                LOG.exception("%s could not be carried out", type(effect).__name__)
+                self.nva.counters["effect.failed"] = self.nva.counters.get("effect.failed", 0) + 1
         self._timer.set()
         return outcome.reply
+
+    def _perform(self, effect: Effect) -> None:
+        match effect:
+            case Report(kind, fields):
+                self._report(kind, fields)
+            case Answer(token, value):
+                self._answered(token, value)
+            case Program() | SendPacket() | ReadFlows() | ReadMeters():
+                self.execute(effect)
 
     def _report(self, kind: str, fields: dict[str, object]) -> None:
         if LOG.isEnabledFor(logging.INFO):
@@ -246,20 +288,20 @@ class Runtime:
         """
         deadline = time.monotonic() + timeout
         while True:
-            token = self._token("verify")
-            self._run(self.nva.verify(nve, token, self.now()))
-            value = self._await(token, deadline)
+            with self._asking("verify") as token:
+                self._run(self.nva.verify(nve, token, self.now()))
+                value = self._await(token, deadline)
             if value is not None:
                 result: dict[str, Any] = value
                 return result
 
     def flows(self, nve: str, timeout: float = 5.0) -> list[FlowStats]:
         """Our flows of an NVE as it reports them, with counters. Raises as :meth:`verify`."""
-        token = self._token("flows")
         if nve not in self.state.sessions:
             raise Conflict(f"NVE {nve} is not connected", nve=nve)
-        self._read(nve, token, 0x766D << 48, 0xFFFF << 48)
-        return list(self._await(token, time.monotonic() + timeout))
+        with self._asking("flows") as token:
+            self._read(nve, token, 0x766D << 48, 0xFFFF << 48)
+            return list(self._await(token, time.monotonic() + timeout))
 
     def poll_drops(self) -> None:
         """Ask every NVE what it dropped, by cause; counters follow when the answers come."""
@@ -269,19 +311,20 @@ class Runtime:
     def _read(self, nve: str, token: str, wanted: int, mask: int) -> None:
         self.execute(ReadFlows(self.state.nves[nve].dpid, token, wanted, mask))
 
-    def _token(self, kind: str) -> str:
+    @contextmanager
+    def _asking(self, kind: str) -> Iterator[str]:
         self._asked += 1
         token = f"{kind}:{self._asked}"
         self._answers[token] = [threading.Event(), None]
-        return token
-
-    def _await(self, token: str, deadline: float) -> Any:
         try:
-            if not self._answers[token][0].wait(max(0.0, deadline - time.monotonic())):
-                raise NoAnswer("the switch did not answer in time")
-            return self._answers[token][1]
+            yield token
         finally:
             del self._answers[token]
+
+    def _await(self, token: str, deadline: float) -> Any:
+        if not self._answers[token][0].wait(max(0.0, deadline - time.monotonic())):
+            raise NoAnswer("the switch did not answer in time")
+        return self._answers[token][1]
 
     def _answered(self, token: str, value: Any) -> None:
         kind, _, rest = token.partition(":")
@@ -289,8 +332,8 @@ class Runtime:
             dropped: dict[str, int] = {}
             for stats in value:
                 why = why_of(stats.flow.cookie)
-                if why is not None and why[0] is Why.DROP:
-                    cause = Drop(why[1]).name.lower().replace("_", "-")
+                if why is not None and why[0] is Why.DROP and why[1] in _CAUSES:
+                    cause = _CAUSES[why[1]]
                     dropped[cause] = dropped.get(cause, 0) + stats.packets
             self._drops[rest] = dropped
         elif token in self._answers:
@@ -316,7 +359,7 @@ class Runtime:
             "nves": len(self.state.nves),
             "connected": len(self.state.sessions),
             "synced": synced,
-            "retries": len(self._retries),
+            "retries": len(self._waiting),
         }
 
     # --- time ---------------------------------------------------------------------------------------------------------
@@ -324,24 +367,27 @@ class Runtime:
         """Loop until :meth:`stop`: hand the core its deadlines, retry what the store refused, poll drop counters."""
         next_drops = time.monotonic()
         while not self._stopping.is_set():
-            due = self.nva.next_timer()
-            pause = 1.0 if due is None else min(1.0, max(0.0, due - self.now()))
-            if self._retries or self._sync_due:
-                pause = min(pause, 0.1)
-            self._timer.wait(pause)
+            self._timer.wait(min(self._pause(), RETRY_AFTER) if self._sync_due else self._pause())
             self._timer.clear()
             if self._stopping.is_set():
                 return
-            for _ in range(len(self._retries)):
-                self.event(self._retries.popleft())
-            due = self.nva.next_timer()
-            if due is not None and due <= self.now():
+            if not self._pause():
                 self.event(ev.TimePassed())
             if self._sync_due and time.monotonic() >= self._sync_due:
                 self._sync()
             if time.monotonic() >= next_drops:
                 next_drops = time.monotonic() + 10.0
                 self.poll_drops()
+
+    def _pause(self) -> float:
+        """Seconds until a timer of the core is due or a fact that waits may be tried again; at most 1."""
+        now, due = time.monotonic(), self.nva.next_timer()
+        until = [now + 1.0]
+        if due is not None:
+            until.append(max(due - self._epoch, self._again_at, self._timers_at))
+        if self._waiting:
+            until.append(self._again_at)
+        return max(0.0, min(until) - now)
 
     def _sync(self) -> None:
         self._sync_due = 0.0

@@ -101,6 +101,7 @@ class Switches:
     def disconnected(self, event: NveDisconnected) -> None:
         """A switch's control channel is gone; it goes on forwarding as last told (fail static)."""
         self._work.state.put("strangers", event.dpid, None)
+        self._asked_at.clear()  # who is not answered now never is; others ask again
         name = self._work.state.by_dpid.get(event.dpid)
         if name is None or name not in self._work.state.sessions:
             return

@@ -141,7 +141,7 @@ def test_bytes_that_mean_nothing(runtime: LiveRuntime, path: str, query: str, st
 
 # --- when something fails -------------------------------------------------------------------------------------
 def test_a_store_that_fails_refuses_and_changes_nothing(lab: httpx.Client, runtime: LiveRuntime) -> None:
-    runtime._store.commit = lambda records: (_ for _ in ()).throw(StoreUnavailable("disk is full"))  # type: ignore[method-assign]
+    runtime._store.commit = lambda *_: (_ for _ in ()).throw(StoreUnavailable("disk is full"))  # type: ignore[method-assign]
     response = lab.post("/v1/networks", json={"name": "green", "vni": 7})
     assert problem(response, 503, "store-unavailable")["detail"] == "disk is full"
     assert response.headers["retry-after"]

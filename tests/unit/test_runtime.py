@@ -1,0 +1,196 @@
+"""The core with its surroundings: order and progress while the store, a switch or a handler fails."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from world import ip, mac
+
+from ryu_vmm import events as ev
+from ryu_vmm import runtime as runtime_module
+from ryu_vmm.effects import Program, ReadFlows
+from ryu_vmm.errors import Conflict, NoAnswer, NotFound, StoreUnavailable
+from ryu_vmm.model import Interface, MoveState, Network, Nve, Place
+from ryu_vmm.nva import Settings
+from ryu_vmm.runtime import EventLog, Runtime
+from ryu_vmm.store import MemoryStore
+
+
+class Fragile(MemoryStore):
+    """A store that may be full. ``asked``: how often it was asked to commit records."""
+
+    full = False
+    asked = 0
+
+    def commit(self, records, durable=True):  # type: ignore[no-untyped-def]
+        records = list(records)
+        if records:
+            self.asked += 1
+        if self.full and records:
+            raise StoreUnavailable("the disk is full")
+        super().commit(records, durable)
+
+
+@pytest.fixture
+def store() -> Fragile:
+    return Fragile()
+
+
+@pytest.fixture
+def run(store: Fragile) -> Iterator[Runtime]:
+    """vm1 on n1, prepared to go to n2; no time passes unless told."""
+    r = Runtime(store, Settings(redirect_guard=0.0))
+    for n in (1, 2):
+        r.handle(ev.NveSubmitted(Nve(f"n{n}", n, ip(f"192.168.100.{n}"))))
+    r.handle(ev.NetworkSubmitted(Network("blue", 100)))
+    r.handle(ev.VmSubmitted("vm1", (Interface("vm1/eth0", "vm1", "eth0", 100, mac(1), (), (), Place("n1", "tap1")),)))
+    for n in (1, 2):
+        ports = (ev.PortInfo(1, "vxlan", True), ev.PortInfo(5, "tap1", True))
+        r.event(ev.NveConnected(n, ports[: 3 - n]))
+        r.event(ev.FlowsRead(n, "sync", ()))
+        r.event(ev.BarrierReplied(n, r.state.generation))
+    yield r
+    r.stop()
+
+
+def prepared(r: Runtime) -> int:
+    """A move that is being prepared: no probe comes back."""
+    move, _ = r.handle(ev.MoveRequested("vm1", "n2"))
+    for n in (1, 2):
+        r.event(ev.BarrierReplied(n, r.state.generation))
+    return int(move.id)
+
+
+def timers(r: Runtime) -> threading.Thread:
+    thread = threading.Thread(target=r.run_timers)
+    thread.start()
+    return thread
+
+
+def until(what, seconds: float = 5.0) -> None:  # type: ignore[no-untyped-def]
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "in vain"
+        time.sleep(0.005)
+
+
+def test_facts_keep_their_order_while_the_store_fails(run: Runtime, store: Fragile) -> None:
+    prepared(run)
+    store.full = True
+    run.event(ev.PortChanged(1, ev.PortInfo(5, "tap1", True), gone=True))  # begins a redirect: a record
+    run.event(ev.PortChanged(1, ev.PortInfo(6, "tap1", True)))  # no record of its own
+    assert run.health()["retries"] == 2
+    store.full = False
+    time.sleep(runtime_module.RETRY_AFTER)
+    run.event(ev.TimePassed())
+    assert run.health()["retries"] == 0
+    port = run.state.port_at(Place("n1", "tap1"))
+    assert port is not None and port.number == 6
+
+
+def test_a_full_store_is_neither_asked_all_the_time_nor_piled_up_against(run: Runtime, store: Fragile) -> None:
+    move = prepared(run)
+    store.full = True
+    run.event(ev.PortChanged(1, ev.PortInfo(5, "tap1", True), gone=True))
+    run.state.clock[("deadline", move)] = run.now()  # due, and to be recorded
+    store.asked = 0
+    thread = timers(run)
+    time.sleep(0.55)
+    assert 2 <= store.asked <= 7
+    assert run.health()["retries"] == 1
+    store.full = False
+    until(lambda: run.state.moves[move].state is MoveState.REDIRECTING and not run.health()["retries"])
+    run.stop()
+    thread.join()
+
+
+def test_packets_do_not_pile_up_without_end(run: Runtime, store: Fragile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime_module, "PACKETS_WAITING", 3)
+    prepared(run)
+    store.full = True
+    run.event(ev.PortChanged(1, ev.PortInfo(5, "tap1", True), gone=True))
+    for _ in range(5):
+        run.event(ev.PacketSeen(1, 5, 0, b""))
+    run.event(ev.NveDisconnected(2))
+    assert run.health()["retries"] == 4 and run.counters["drop.store-unavailable"] == 3
+
+
+def test_an_error_in_a_handler_stops_neither_facts_nor_time(run: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    move = prepared(run)
+    with monkeypatch.context() as broken:
+        broken.setattr(run.nva.moves, "guard_over", lambda _: 1 / 0)
+        run.nva.state.clock[("guard", move)] = run.now()
+        thread = timers(run)
+        until(lambda: run.counters.get("event.failed", 0))
+        assert thread.is_alive()
+        run.event(ev.PortChanged(1, ev.PortInfo(7, "other", True)))
+        assert ("n1", "other") in run.state.ports
+        time.sleep(0.2)
+        assert run.counters["event.failed"] == 1  # not again and again
+    until(lambda: ("guard", move) not in run.state.clock)
+    run.stop()
+    thread.join()
+
+
+def test_an_effect_that_fails_does_not_take_the_others_with_it(run: Runtime) -> None:
+    done: list[int] = []
+
+    def execute(effect: object) -> None:
+        if isinstance(effect, Program):
+            done.append(effect.dpid)
+            raise ValueError("not to be encoded")
+
+    run.execute = execute
+    run.handle(ev.MoveRequested("vm1", "n2"))
+    assert sorted(done) == [1, 2] and run.counters["effect.failed"] == 2
+
+
+def test_an_error_in_the_store_undoes_the_step(run: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "_store", None)
+    with pytest.raises(AttributeError):
+        run.handle(ev.MoveRequested("vm1", "n2"))
+    assert run.state.moves == {}
+    monkeypatch.undo()
+
+
+def test_questions_that_fail_leave_nothing_behind(run: Runtime) -> None:
+    asked: list[object] = []
+    run.execute = lambda effect: asked.append(effect) if isinstance(effect, ReadFlows) else None
+    with pytest.raises(NotFound):
+        run.verify("n77")
+    with pytest.raises(Conflict):
+        run.flows("n77")
+    for ask in (run.verify, run.flows):
+        with pytest.raises(NoAnswer):
+            ask("n1", timeout=0.0)
+    assert len(asked) == 2 and run._answers == {}
+    run.event(ev.NveDisconnected(1))
+    assert run.nva.switches._asked_at == {}
+
+
+def test_a_move_goes_on_once_the_store_works_again(run: Runtime, store: Fragile) -> None:
+    move = prepared(run)
+    run.event(ev.PortChanged(2, ev.PortInfo(5, "tap1", True)))
+    store.full = True
+    with pytest.raises(StoreUnavailable):
+        run.handle(ev.ActivationReported(move))
+    assert run.state.moves[move].state is not MoveState.STEERING
+    store.full = False
+    run.handle(ev.ActivationReported(move))
+    assert run.state.moves[move].state is MoveState.STEERING
+
+
+@pytest.mark.parametrize(
+    ("after", "limit", "wanted"),
+    [(0, 10, [3, 4, 5]), (3, 10, [4, 5]), (4, 10, [5]), (5, 10, []), (9, 10, []), (-4, 2, [3, 4]), (2, 1, [3])],
+)
+def test_the_event_log_counts_on(after: int, limit: int, wanted: list[int]) -> None:
+    log = EventLog(size=3)
+    for n in range(1, 6):
+        log.append(float(n), "x", {})
+    assert [entry[0] for entry in log.since(after, limit)] == wanted
+    assert (log.first, log.last) == (3, 5)
+    assert EventLog().since(0) == [] and EventLog().first == 1
