@@ -1,12 +1,14 @@
 """The meters of one switch: which are there, and which flow uses which. No I/O.
 
-A meter lives as long as the one flow that uses it: it is made before the flow and removed after it. One that is there
+A meter lives as long as any flow that uses it: it is made before the first and removed after the last, since a switch
+removes with a meter all flows that use it. One that is there
 already when it is wanted, because an earlier connection ended in the middle of a move, counts from zero again, unless
-the flow that uses it is there as well.
+a flow that uses it is there as well.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from ..flows import Flow, FlowChange, FlowKey, Meter
@@ -29,6 +31,7 @@ class Meters:
         self.complete: dict[int, tuple[str, dict[int, tuple[int, int]]]] = {}
         self._there: set[int] = set()
         self._used: dict[FlowKey, int] = {}
+        self._users: Counter[int] = Counter()
 
     def answered(self, message: bytes, xid: int) -> bool:
         """Take in a multipart reply if it answers one of our questions. Raises DecodeError."""
@@ -51,24 +54,42 @@ class Meters:
         """Learn from flows that were read which meters are in use."""
         for flow in flows:
             meter = _meter(flow)
-            if meter is not None:
+            if meter is not None and self._used.get(flow.key) != meter:
+                self._release(flow.key)
                 self._used[flow.key] = meter
+                self._users[meter] += 1
 
     def around(self, changes: Sequence[FlowChange], xid: int) -> tuple[bytes, bytes]:
         """The meter changes that must come before some flow changes, and those that must come after them."""
-        before, after = [], []
+        before: list[bytes] = []
+        left: set[int] = set()
         for op, flow in changes:
-            if flow.actions and isinstance(flow.actions[0], Meter) and op == "add":
-                meter = flow.actions[0].id
-                if self._used.get(flow.key) != meter:
+            meter = flow.actions[0].id if flow.actions and isinstance(flow.actions[0], Meter) and op == "add" else None
+            if (meter is None and not self._used) or self._used.get(flow.key) == meter:
+                continue
+            last = self._release(flow.key)
+            if last is not None:
+                left.add(last)
+            if meter is not None:
+                if not self._users[meter] and meter not in left:
                     before.append(wire.encode_meter_add(meter, xid, again=meter in self._there))
-                    self._used[flow.key] = meter
-                    self._there.add(meter)
-            elif op == "delete" and self._used and flow.key in self._used:
-                meter = self._used.pop(flow.key)
-                self._there.discard(meter)
-                after.append(wire.encode_meter_delete(meter, xid))
-        return b"".join(before), b"".join(after)
+                self._used[flow.key] = meter
+                self._users[meter] += 1
+                self._there.add(meter)
+        gone = sorted(meter for meter in left if not self._users[meter])
+        self._there.difference_update(gone)
+        return b"".join(before), b"".join(wire.encode_meter_delete(meter, xid) for meter in gone)
+
+    def _release(self, key: FlowKey) -> int | None:
+        """A flow uses its meter no longer: the meter, if nothing else does."""
+        meter = self._used.pop(key, None)
+        if meter is None:
+            return None
+        self._users[meter] -= 1
+        if self._users[meter]:
+            return None
+        del self._users[meter]
+        return meter
 
 
 def _meter(flow: Flow) -> int | None:
