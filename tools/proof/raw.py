@@ -162,3 +162,10 @@ def advertised(frame: bytes) -> tuple[bytes, bytes, int] | None:
     if kind_of(frame) != IPV6 or len(frame) < 86 or frame[20] != 58 or frame[54] != 136:
         return None
     return frame[62:78], frame[80:86], frame[58]
+
+
+def solicited(frame: bytes) -> bytes | None:
+    """The target of a neighbor solicitation; None for any other frame."""
+    if kind_of(frame) != IPV6 or len(frame) < 78 or frame[20] != 58 or frame[54] != 135:
+        return None
+    return frame[62:78]
