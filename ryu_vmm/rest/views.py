@@ -179,7 +179,7 @@ def move(state: State, value: model.Move) -> Doc:
         "activated_by": value.activated_by,
         "error": value.error,
         "redirect": value.redirect,
-        "redirect_in_force": value.redirect is model.Redirect.IN_FORCE,
+        "redirect_in_force": value.open and value.redirect is model.Redirect.IN_FORCE,
         "unconfirmed": list(value.unconfirmed),
         "generation": _move_generation(state, value),
         "legs": [
