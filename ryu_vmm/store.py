@@ -80,6 +80,7 @@ class SqliteStore:
     def __init__(self, path: str | Path, patience: float = 0.1) -> None:
         self.path = Path(path)
         self._lock: IO[str] | None = None
+        self._failed = False  # the last commit did
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = self._claim()
@@ -162,7 +163,9 @@ class SqliteStore:
                     doc = _ADAPTERS[record.table].dump_json((record.value,)).decode()
                     self._db.execute("INSERT OR REPLACE INTO record VALUES (?, ?, ?)", (record.table, key, doc))
             self._db.execute("COMMIT")
+            self._failed = False
         except sqlite3.Error as error:
+            self._failed = True
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise StoreUnavailable(f"cannot commit to {self.path}: {error}", path=str(self.path)) from error
@@ -181,8 +184,13 @@ class SqliteStore:
         """"ok" if a write would be taken now, else what is wrong."""
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute("ROLLBACK")
+            if self._failed:  # whether there is room on the disk by now, only writing tells
+                self._db.execute(f"PRAGMA user_version={_VERSION}")
+            self._db.execute("COMMIT" if self._failed else "ROLLBACK")
+            self._failed = False
         except sqlite3.Error as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
             return str(error)
         return "ok"
 
