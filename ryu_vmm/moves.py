@@ -51,8 +51,10 @@ class Moves:
         for nve in (event.to, source):
             if self._work.session(nve) is None:
                 raise Conflict(f"NVE {nve} is not connected and in sync", nve=nve)
-        if path(state, source, event.to) is None:
-            raise Conflict(f"{source} and {event.to} share no underlay address family", nves=[source, event.to])
+        others = {source, *(n for i in interfaces for n in state.members(i.vni))} - {event.to}
+        for nve in sorted(others):
+            if path(state, nve, event.to) is None:
+                raise Conflict(f"{nve} and {event.to} share no underlay address family", nves=[nve, event.to])
         legs = self._legs(interfaces, event)
         move = self._open(event.vm, legs, MoveState.PREPARING, "request", event)
         self._await(move)

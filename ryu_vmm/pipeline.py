@@ -200,7 +200,8 @@ def flood_actions(state: State, nve: str, vni: int) -> tuple[Action, ...]:
     if session is not None and session.tunnel is not None:
         ways = [path(state, nve, peer) for peer in sorted(state.members(vni)) if peer != nve]
         here: bytes | None = None
-        for way in sorted((way for way in ways if way is not None), key=lambda way: way.family):
+        # IPv6 first: once a packet has an IPv4 tunnel destination, Open vSwitch looks at no other.
+        for way in sorted((way for way in ways if way is not None), key=lambda way: -way.family):
             copy = tunnel_to(way, None, session.tunnel)
             # The own address stays set from copy to copy: a thousand peers must fit into one message.
             actions += copy if way.here != here else copy[1:]

@@ -32,6 +32,9 @@ from .pipeline import (
 )
 from .state import State
 
+#: What a packet still says of the IPv4 tunnel it came by: Open vSwitch looks at that before any IPv6 fields.
+_NO_IPV4: tuple[Action, ...] = (set_field("tun_ipv4_src", 0), set_field("tun_ipv4_dst", 0))
+
 
 def flows(state: State, nve: str, tunnel: int | None, number: int) -> Iterator[Flow]:
     """What an open move needs on an NVE."""
@@ -142,7 +145,8 @@ def _redirect(state: State, nve: str, tunnel: int, move: Move, leg: Leg) -> Iter
         if from_peer is not None:
             on = match(metadata=_REMOTE, **to, **_from_peer(from_peer))
             counted = metered(state, nve, redirect_meter(leg, slots.get(peer, METER_SLOTS - 1)))
-            yield Flow(DELIVER, 120, on, (*counted, *back), cookie=mine)
+            mixed = _NO_IPV4 if (from_peer.family, way.family) == (4, 6) else ()
+            yield Flow(DELIVER, 120, on, (*counted, *mixed, *back), cookie=mine)
     if move.redirect is Redirect.NONE:
         return
     # The source's own VMs are redirected too until it is steered like any correspondent. The flow then stays below

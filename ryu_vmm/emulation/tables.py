@@ -319,11 +319,6 @@ class Tables:
         name = action.field
         if name == "metadata" or name.startswith("tun_"):
             state.fields[name] = value
-            # a tunnel is either over IPv4 or over IPv6: naming a peer of one kind forgets those of the other
-            if name.startswith(("tun_ipv4", "tun_ipv6")) and value:
-                other = "tun_ipv6" if name.startswith("tun_ipv4") else "tun_ipv4"
-                state.fields.pop(other + "_src", None)
-                state.fields.pop(other + "_dst", None)
             return
         # what later tables match is the field as set, even where the packet has no room for it
         state.frame = packets.rewrite(state.frame, name, value)
@@ -333,6 +328,7 @@ class Tables:
         if self.tunnel is not None and port != self.tunnel:
             return Out(port, frame=state.frame)
         fields = state.fields
+        # As Open vSwitch does it: where there is an IPv4 tunnel destination, any IPv6 one is not looked at.
         src, dst = (
             fields[v4].to_bytes(4, "big")
             if fields.get(v4)

@@ -8,6 +8,7 @@ against whose port that is. VMM_EXAMPLES in the environment multiplies the numbe
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import os
 from collections import Counter
@@ -15,10 +16,10 @@ from collections import Counter
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from world import TUNNEL, World, ip, mac, unicast
+from world import TUNNEL, World, broadcast, ip, mac, unicast
 
 from ryu_vmm import events as ev
-from ryu_vmm.errors import VmmError
+from ryu_vmm.errors import Conflict, VmmError
 from ryu_vmm.model import Admit, Distribution, Kind, Move, MoveState, Place, Policy, Redirect, Trust
 from ryu_vmm.nva import Settings
 from ryu_vmm.wire import frames
@@ -459,3 +460,41 @@ def test_a_source_port_that_was_away_for_a_moment_gets_its_packets_again() -> No
     w.unplug("n1", "tap-vm1")
     w.plug("n1", "tap-vm1")  # asked for: the hypervisor says what is to be
     assert w.send("n3", "tap-vm3", unicast(3, 1)) == [("n2", "tap-vm1")]
+
+
+# --- underlays of both kinds ------------------------------------------------------------------------------------------
+def test_a_broadcast_reaches_peers_of_either_kind_once() -> None:
+    w = World(4, family=(46, 4, 6, 46))
+    w.network()
+    for n in (1, 2, 3, 4):
+        w.vm(n, f"n{n}")
+    assert sorted(w.send("n1", "tap-vm1", broadcast(1))) == [(f"n{n}", f"tap-vm{n}") for n in (2, 3, 4)]
+    assert w.send("n1", "tap-vm1", unicast(1, 2)) == [("n2", "tap-vm2")]
+    assert w.send("n1", "tap-vm1", unicast(1, 3)) == [("n3", "tap-vm3")]
+
+
+@pytest.mark.parametrize(("there", "peer"), [(4, 6), (6, 4)])
+def test_a_redirect_from_one_kind_to_the_other(there: int, peer: int) -> None:
+    """n3 still sends to n1 by one kind of underlay, n1 reaches n2 by the other only."""
+    w = World(3, family=(46, 46, peer))
+    w.network()
+    w.vm(1, "n1")
+    w.vm(3, "n3")
+    move = w.move("vm1", "n2")
+    assert w.current(move).state is MoveState.PREPARED
+    w.plug("n2", "tap-vm1")
+    w.handle(ev.RedirectRequested(move.id))
+    box = w.boxes["n2"]
+    narrow = dataclasses.replace(box.nve, **{"ipv6" if there == 4 else "ipv4": None})
+    w.handle(ev.NveSubmitted(narrow))
+    assert w.send("n3", "tap-vm3", unicast(3, 1)) == [("n2", "tap-vm1")]
+    assert w.differences() == []
+
+
+def test_a_move_to_where_a_correspondent_has_no_path_is_refused() -> None:
+    w = World(3, family=(46, 4, 6))
+    w.network()
+    w.vm(1, "n1")
+    w.vm(3, "n3")
+    with pytest.raises(Conflict, match="n3 and n2 share no underlay"):
+        w.move("vm1", "n2")

@@ -55,13 +55,21 @@ class Box:
 class World:
     """NVEs n1..nN on one underlay, driven by a real Nva.
 
+    ``family``: underlay addresses that they have, 4, 6 or 46 for both; a tuple has one for each.
+
     Attributes:
         out: (NVE, port name, frame) of every frame that left by a port, in order.
         hold_barriers: NVEs whose barrier replies wait until ``release`` is called.
         late: NVEs that what is sent to does not reach yet; ``land`` lets it arrive, in order.
     """
 
-    def __init__(self, nves: int = 3, family: int = 4, settings: Settings | None = None, meters: bool = True) -> None:
+    def __init__(
+        self,
+        nves: int = 3,
+        family: int | tuple[int, ...] = 4,
+        settings: Settings | None = None,
+        meters: bool = True,
+    ) -> None:
         self.now = 1000.0
         self.meters = meters
         self.nva = Nva(settings)
@@ -77,11 +85,12 @@ class World:
         self._events: deque[ev.Event] = deque()
         self._running = False
         for n in range(1, nves + 1):
+            only = family if isinstance(family, int) else family[n - 1]
             nve = Nve(
                 f"n{n}",
                 n,
-                ip(f"192.168.100.{n}") if family != 6 else None,
-                ip(f"fd00:100::{n}") if family != 4 else None,
+                ip(f"192.168.100.{n}") if only != 6 else None,
+                ip(f"fd00:100::{n}") if only != 4 else None,
             )
             self.boxes[nve.name] = Box(nve, ports={"vxlan": TUNNEL})
             self.handle(ev.NveSubmitted(nve))
@@ -246,7 +255,7 @@ class World:
                 self.storm += 1
                 assert self.storm < 1000, "packets go round"
                 arrived = peer.tables.run(
-                    result.frame, in_port=TUNNEL, tun_id=result.tun_id, tun_src=result.tun_src, now=self.now
+                    result.frame, TUNNEL, result.tun_id, result.tun_src, result.tun_dst, now=self.now
                 )
                 self._emit(peer, arrived, TUNNEL)
             elif isinstance(result, Handed) and box.connected:
