@@ -17,8 +17,8 @@ PERSISTENT = ("nves", "networks", "vms", "interfaces", "moves")
 
 _ANSWERED_FROM = ("nves", "interfaces", "ports")
 
-#: A part of an NVE's flows that is computed as one: ("base",), ("probes",), ("vn", vni), ("if", id), ("port", name),
-#: ("move", id).
+#: A part of an NVE's flows that is computed as one: ("base",), ("probes",), ("vn", vni), ("peer", vni, NVE), ("port",
+#: name), ("if", id), ("move", id).
 Unit = tuple[Any, ...]
 
 

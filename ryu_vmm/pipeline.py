@@ -3,7 +3,7 @@
 An NVE's flows are the union of *units*; each unit is computed from :class:`~ryu_vmm.state.State` alone, never from
 history, so a change recomputes the units it touched and a restart recomputes all and gets the same:
 
-* ``("base",)``: what every NVE has; * ``("vn", vni)``: a network's peers and its flooding;
+* ``("base",)``: what every NVE has; * ``("vn", vni)``, ``("peer", vni, nve)``: a network's flooding, and its peers;
 * ``("port", name)``: what may enter by a port (admission.py); * ``("if", id)``: where an interface is;
 * ``("probes",)``: the probes of all moves being prepared; * ``("move", id)``: marks and redirects (redirects.py).
 
@@ -13,6 +13,7 @@ No two units have a flow in common: what one no longer needs, nobody needs.
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -195,18 +196,47 @@ def flood_ports(state: State, nve: str, vni: int) -> Iterator[int]:
 
 def flood_actions(state: State, nve: str, vni: int) -> tuple[Action, ...]:
     """Actions that flood a packet that entered locally: local ports, then one copy to each remote NVE."""
-    actions: list[Action] = [Output(number) for number in sorted(set(flood_ports(state, nve, vni)))]
-    session = state.sessions.get(nve)
-    if session is not None and session.tunnel is not None:
-        ways = [path(state, nve, peer) for peer in sorted(state.members(vni)) if peer != nve]
-        here: bytes | None = None
-        # IPv6 first: once a packet has an IPv4 tunnel destination, Open vSwitch looks at no other.
-        for way in sorted((way for way in ways if way is not None), key=lambda way: -way.family):
-            copy = tunnel_to(way, None, session.tunnel)
-            # The own address stays set from copy to copy: a thousand peers must fit into one message.
-            actions += copy if way.here != here else copy[1:]
-            here = way.here
-    return tuple(actions)
+    ports = tuple(Output(number) for number in sorted(set(flood_ports(state, nve, vni))))
+    session, own = state.sessions.get(nve), state.nves.get(nve)
+    if session is None or session.tunnel is None or own is None:
+        return ports
+    actions: tuple[Action, ...] = ports
+    # IPv6 first: once a packet has an IPv4 tunnel destination, Open vSwitch looks at no other.
+    if own.ipv6:
+        actions += _copies(state, vni, 6, session.tunnel, nve, own.ipv6, bool(own.ipv4))
+    if own.ipv4:
+        actions += _copies(state, vni, 4, session.tunnel, nve, own.ipv4, False)
+    return actions
+
+
+def _copies(
+    state: State, vni: int, family: int, tunnel: int, nve: str, here: bytes, others_only: bool
+) -> tuple[Action, ...]:
+    """A copy for each peer with an address of a family, or (``others_only``) with none of the other family.
+
+    What all members' lists have in common is computed once: a thousand NVEs have a thousand peers each.
+    """
+    key = (vni, family, tunnel, others_only)
+    if key not in state.floods:
+        at: dict[str, int] = {}
+        copies: list[Action] = []
+        for peer in sorted(state.members(vni)):
+            known = state.nves.get(peer)
+            there = None if known is None or (others_only and known.ipv4) else known.ipv6 if family == 6 else known.ipv4
+            if there:
+                at[peer] = len(copies)
+                copies += _copy(family, there, tunnel)
+        state.floods[key] = (at, tuple(copies))
+    at, every = state.floods[key]
+    own = at.get(nve)
+    rest = every if own is None else every[:own] + every[own + 2 :]
+    # The own address stays set from copy to copy: a thousand peers must fit into one message.
+    return (SetField(f"tun_ipv{family}_src", here), *rest) if rest else ()
+
+
+@functools.lru_cache(maxsize=65536)
+def _copy(family: int, there: bytes, tunnel: int) -> tuple[Action, ...]:
+    return (SetField(f"tun_ipv{family}_dst", there), Output(tunnel))
 
 
 # --- units ------------------------------------------------------------------------------------------------------------
@@ -218,6 +248,8 @@ def units_of(state: State, nve: str) -> Iterator[Unit]:
         yield ("port", name)
     for vni in state.networks_of(nve):
         yield ("vn", vni)
+        for peer in state.members(vni):
+            yield ("peer", vni, peer)
         for i in state.in_network(vni):
             yield ("if", i)
     for move in state.open_moves():
@@ -238,6 +270,8 @@ def flows_of(state: State, nve: str, units: Iterable[Unit]) -> dict[FlowKey, Flo
                 found = _base(session.tunnel, state.expecting(nve))
             case ("vn", vni):
                 found = _network(state, nve, session.tunnel, vni)
+            case ("peer", vni, peer):
+                found = _peer(state, nve, session.tunnel, vni, peer)
             case ("if", i):
                 found = _interface(state, nve, session.tunnel, i)
             case ("port", name):
@@ -303,11 +337,6 @@ def _network(state: State, nve: str, tunnel: int | None, vni: int) -> Iterator[F
         return
     mine = cookie(Why.NETWORK, vni)
     if tunnel is not None:
-        for peer in state.members(vni):
-            way = path(state, nve, peer) if peer != nve else None
-            if way is not None:
-                on = match(in_port=tunnel, tun_id=vni, **_from_peer(way))
-                yield Flow(CLASSIFY, 80, on, goto=DELIVER, write_metadata=FROM_TUNNEL, cookie=mine)
         yield drop(CLASSIFY, 20, match(in_port=tunnel, tun_id=vni), Drop.UNKNOWN_TUNNEL_SOURCE)
     here = tuple(Output(number) for number in sorted(set(flood_ports(state, nve, vni))))
     yield Flow(FLOOD, 100, match(metadata=_REMOTE, tun_id=vni), here, cookie=mine)
@@ -316,6 +345,14 @@ def _network(state: State, nve: str, tunnel: int | None, vni: int) -> Iterator[F
     if state.networks[vni].policy.distribution is Distribution.PULL:
         on = match(metadata=_LOCAL, tun_id=vni)
         yield Flow(DELIVER, 10, on, (ToNva(0xFFFF),), cookie=cookie(Why.MISS, vni))
+
+
+def _peer(state: State, nve: str, tunnel: int | None, vni: int, peer: str) -> Iterator[Flow]:
+    members = state.members(vni)
+    way = path(state, nve, peer) if tunnel is not None and peer != nve and peer in members and nve in members else None
+    if way is not None:
+        on = match(in_port=tunnel, tun_id=vni, **_from_peer(way))  # type: ignore[arg-type]
+        yield Flow(CLASSIFY, 80, on, goto=DELIVER, write_metadata=FROM_TUNNEL, cookie=cookie(Why.NETWORK, vni))
 
 
 def _interface(state: State, nve: str, tunnel: int | None, key: str) -> Iterator[Flow]:

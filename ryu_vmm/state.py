@@ -78,6 +78,8 @@ class State(Journal):
         self._slots: set[int] = set()
         self._free_slots: list[int] = []  # a heap; may hold some that are taken again
         self._slots_used = 0  # none from here on was ever taken
+        #: What the pipeline has computed for flooding; gone when the members of a network or their addresses change.
+        self.floods: dict[tuple[int, int, int, bool], tuple[dict[str, int], tuple[Any, ...]]] = {}
         self._trusting = 0
         self._expecting: Counter[str] = Counter()
 
@@ -207,11 +209,13 @@ class State(Journal):
             self.by_dpid.pop(old.dpid, None)
         if new is not None:
             self.by_dpid[new.dpid] = name
+        self.floods.clear()
         self.touch(name)
         if self._quiet:
             return
         for vni in tuple(self.networks_of(name)):
-            self._touch_network(vni)
+            there: list[Unit] = [("if", i) for i in self.located(vni, name)]
+            self._touch_everywhere(vni, ("vn", vni), ("peer", vni, name), *there, *self._move_units(vni))
 
     def _index_networks(self, vni: int, old: Network | None, new: Network | None) -> None:
         if old is not None:
@@ -223,19 +227,16 @@ class State(Journal):
         self._trusting -= sum(n.policy.announcements is Trust.ANY for n in (old,) if n)
         if self._quiet:
             return
-        self._touch_network(vni)
-        if bool(before) != bool(self._trusting):
-            for nve in self.sessions:
-                self.touch(nve, ("base",), *(("port", name) for name in self.ports_of(nve)))
-
-    def _touch_network(self, vni: int) -> None:
-        """Everything about a network, on every NVE that has it: for rare changes."""
-        units: list[Unit] = [("vn", vni)]
-        units += [("if", i) for i in self.in_network(vni)]
-        units += self._move_units(vni)
-        self._touch_everywhere(vni, *units)
-        for i in self.in_network(vni):
-            self._touch_places(self.interfaces[i])
+        for nve in self.sessions if bool(before) != bool(self._trusting) else ():
+            self.touch(nve, ("base",), *(("port", name) for name in self.ports_of(nve)))
+        if old is None or new is None:
+            return  # nobody is in it
+        was, now = old.policy, new.policy
+        if (was.distribution, was.idle_timeout) != (now.distribution, now.idle_timeout):
+            self._touch_everywhere(vni, ("vn", vni), *(("if", i) for i in self.in_network(vni)))
+        if was.admit != now.admit:
+            for i in self.in_network(vni):
+                self._touch_places(self.interfaces[i])
 
     def _touch_places(self, interface: Interface) -> None:
         """The ports that an interface is or may show up at: what may enter there depends on it and its network."""
@@ -416,6 +417,8 @@ class State(Journal):
                 del self._members[vni]
         if bool(before) == bool(after):
             return
+        for key in [key for key in self.floods if key[0] == vni]:
+            del self.floods[key]
         if after:
             self._networks_of[nve].add(vni)
         else:
@@ -428,8 +431,12 @@ class State(Journal):
             for i in [i for i in self.in_network(vni) if (nve, i) in self.pulled]:
                 self.put("pulled", (nve, i), None)
         moves = self._move_units(vni)
-        self._touch_everywhere(vni, ("vn", vni), *moves)
-        self.touch(nve, ("vn", vni), *moves, *(("if", i) for i in self.in_network(vni)))
+        self._touch_everywhere(vni, ("vn", vni), ("peer", vni, nve), *(unit for unit in moves if unit[0] == "probes"))
+        for number in self._moves_in.get(vni, ()):
+            for leg in self.moves[number].legs:
+                self.touch(leg.src.nve, ("move", number))  # it redirects what any member sends
+        peers = (("peer", vni, peer) for peer in self.members(vni))
+        self.touch(nve, ("vn", vni), *peers, *moves, *(("if", i) for i in self.in_network(vni)))
 
 
 def _shape(move: Move | None) -> object:
