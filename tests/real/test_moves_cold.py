@@ -99,7 +99,8 @@ def test_a_cold_move_in_a_pulled_network_whose_entry_has_timed_out(lab: Lab) -> 
     wait_until(lambda: not entries(asker.nve, vm), IDLE + 5, "the entry to time out", 0.1)
     report = vm.move(lab.next_nve(vm), kind="cold", pause=0.2, announce="na")
     assert lab.await_closed(report.move)["state"] == "settled"
-    assert entries(asker.nve, vm) == []
+    # the guest's own kernel may have asked meanwhile: it probes neighbors some seconds after they were last used
+    wait_until(lambda: not entries(asker.nve, vm), IDLE + 5, "no entry to be left", 0.1)
     misses = lab.nva.counters("packet_ins")["miss"]
     assert reaches(asker, vm)
     assert lab.nva.counters("packet_ins")["miss"] > misses
