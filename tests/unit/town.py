@@ -1,0 +1,122 @@
+"""Guests in two networks with the same addresses in both, whose frames say what they are.
+
+Guests 1, 2, 3 are blue; 4, 5 and 6 are red, with the addresses of 1, 2 and 3. Guest 6 is the second interface of guest
+3's VM. Every frame names its network, sender and receiver in its payload, so that each that leaves any port is checked
+against whose port that is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+from world import World, ip, mac, unicast
+
+from ryu_vmm import events as ev
+from ryu_vmm.model import Interface, Place, Policy
+from ryu_vmm.wire import frames
+
+#: Multiplies the number of examples: VMM_EXAMPLES in the environment.
+TIMES = int(os.environ.get("VMM_EXAMPLES", "1"))
+NVES = ["n1", "n2", "n3", "n4"]
+BLUE, RED = [1, 2, 3], [4, 5, 6]
+GUESTS = [*BLUE, *RED]
+VMS = [1, 2, 3, 4, 5]
+VNI = {**dict.fromkeys(BLUE, 100), **dict.fromkeys(RED, 200)}
+#: VM -> its guests: what has an interface of its own.
+OF_VM = {1: [1], 2: [2], 3: [3, 6], 4: [4], 5: [5]}
+VM_OF = {guest: vm for vm, guests in OF_VM.items() for guest in guests}
+
+
+def tap(guest: int) -> str:
+    """The name of a guest's port, on whichever NVE."""
+    return f"tap-vm{guest}"
+
+
+def key(guest: int) -> str:
+    """The id of a guest's interface."""
+    return f"vm{VM_OF[guest]}/eth{OF_VM[VM_OF[guest]].index(guest)}"
+
+
+def said(sent: bytes) -> tuple[int, int, int, int] | None:
+    """VNI, sender, receiver and number of a frame; None: it says nothing."""
+    text = sent[42:62]
+    if sent[12:14] != b"\x08\0" or not text.isdigit():
+        return None
+    return int(text[:3]), int(text[3:4]), int(text[4:5]), int(text[5:])
+
+
+class Town(World):
+    """A world with both networks and all guests, each VM on some NVE, with all others where it may show up."""
+
+    def __init__(self, policy: Policy | None = None, **more: object) -> None:
+        #: guest -> the number in its addresses
+        self.host = {1: 1, 2: 2, 3: 3, 4: 1, 5: 2, 6: 3}
+        super().__init__(4, **more)  # type: ignore[arg-type]
+        self.network("blue", 100, policy)
+        self.network("red", 200, policy)
+        for vm in VMS:
+            self.register(vm, NVES[vm % 4])
+            for guest in OF_VM[vm]:
+                self.plug(NVES[vm % 4], tap(guest))
+
+    def register(self, vm: int, nve: str) -> None:
+        """Register a VM, or again with other addresses; its place counts only if it is not known."""
+        self.handle(ev.VmSubmitted(f"vm{vm}", tuple(self._interface(guest, nve) for guest in OF_VM[vm])))
+
+    def _interface(self, guest: int, nve: str) -> Interface:
+        vm, name = key(guest).split("/")
+        host = self.host[guest]
+        elsewhere = tuple(Place(other, tap(guest)) for other in NVES if other != nve)[: guest % 3]
+        mine = ((ip(f"10.0.0.{host}"),), (ip(f"2001:db8::{host}"),))
+        return Interface(
+            key(guest), vm, name, VNI[guest], mac(host), *mine, Place(nve, tap(guest)), attachments=elsewhere
+        )
+
+    def change_address(self, guest: int) -> None:
+        """Give a guest other addresses, or those that it had before."""
+        was = self.host[guest]
+        self.host[guest] = was + 20 if was < 20 else was - 20
+        try:
+            self.register(VM_OF[guest], NVES[0])
+        except BaseException:
+            self.host[guest] = was
+            raise
+
+    def readdress(self, nve: str) -> None:
+        """Give an NVE another underlay address, or the one that it had before."""
+        box = self.boxes[nve]
+        old = box.nve.ipv4 or b""
+        new = dataclasses.replace(box.nve, ipv4=old[:3] + bytes([old[3] ^ 0x80]))
+        self.handle(ev.NveSubmitted(new))
+        box.former |= {old}
+        box.nve = new
+
+    def frame(self, a: int, b: int, number: int = 0) -> bytes:
+        """From guest a to guest b, saying so."""
+        text = f"{VNI[a]:03}{a}{b}{number:015}".encode()
+        return unicast(self.host[a], self.host[b], text)
+
+    def to_all(self, a: int) -> bytes:
+        """From guest a to all of its network, saying so."""
+        return b"\xff" * 6 + self.frame(a, a)[6:]
+
+    def sign_of_life(self, guest: int, how: str) -> bytes:
+        """What a guest sends when it starts to run somewhere."""
+        own, host = mac(self.host[guest]), self.host[guest]
+        return {
+            "garp": frames.build_garp(own, ip(f"10.0.0.{host}")),
+            "na": frames.build_unsolicited_na(own, ip(f"2001:db8::{host}")),
+            "rarp": frames.build_rarp_request(own),
+            "data": unicast(host, 99),
+        }[how]
+
+    def nobody_else_hears(self) -> None:
+        """Every frame that left by any port so far was for that port's guest, or for all of its network."""
+        for nve, port, sent in self.out:
+            owner, words = int(port.removeprefix("tap-vm")), said(sent)
+            if words is not None:
+                vni, a, b, _ = words
+                assert VNI[owner] == vni, (nve, port, a, b)
+                assert sent[0] & 1 or owner == b, (nve, port, a, b)
+        self.out.clear()
