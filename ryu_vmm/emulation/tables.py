@@ -328,14 +328,10 @@ class Tables:
         if self.tunnel is not None and port != self.tunnel:
             return Out(port, frame=state.frame)
         fields = state.fields
-        # As Open vSwitch does it: where there is an IPv4 tunnel destination, any IPv6 one is not looked at.
+        # As Open vSwitch does it: where there is an IPv4 tunnel destination, no IPv6 address is looked at.
+        family, width = ("tun_ipv4_", 4) if fields.get("tun_ipv4_dst") else ("tun_ipv6_", 16)
         src, dst = (
-            fields[v4].to_bytes(4, "big")
-            if fields.get(v4)
-            else fields[v6].to_bytes(16, "big")
-            if fields.get(v6)
-            else None
-            for v4, v6 in (("tun_ipv4_src", "tun_ipv6_src"), ("tun_ipv4_dst", "tun_ipv6_dst"))
+            fields[family + end].to_bytes(width, "big") if fields.get(family + end) else None for end in ("src", "dst")
         )
         return Out(port, fields.get("tun_id"), src, dst, state.frame)
 

@@ -37,6 +37,7 @@ class Seen(NamedTuple):
     cookie: int
     table: int
     tun_id: int
+    tun_src: bytes | None
     frame: bytes
 
 
@@ -92,7 +93,7 @@ class Bridge:
                 found = nva.decode_packet_in(message)
                 if found.frame == end:
                     return seen
-                seen.append(Seen(found.cookie, found.table, found.tun_id or 0, found.frame))
+                seen.append(Seen(found.cookie, found.table, found.tun_id or 0, found.tun_src, found.frame))
         raise AssertionError
 
 
@@ -109,6 +110,14 @@ def bridge() -> Iterator[Bridge]:
         found = Bridge(f"{net.nve('nve1').folder}/br-int.mgmt")
         yield found
         found.sock.close()
+
+
+def tun_src(result: ToNva) -> bytes | None:
+    """The sender's underlay address that a packet-in tells."""
+    for name, width in (("tun_ipv4_src", 4), ("tun_ipv6_src", 16)):
+        if name in result.context:
+            return result.context[name].to_bytes(width, "big")
+    return None
 
 
 # --- chance -----------------------------------------------------------------------------------------------------------
@@ -161,6 +170,9 @@ def some_match(chance: random.Random) -> Match:
         fields["metadata"] = chance.choice([0, 1, (1, 1), (0, 2), (2, 2)])
     if chance.random() < 0.2:
         fields["tun_id"] = chance.choice([0, 7, (0, 1)])
+    for name, values in (("tun_ipv4_src", V4), ("tun_ipv6_src", V6), ("tun_ipv4_dst", V4), ("tun_ipv6_dst", V6)):
+        if chance.random() < 0.05:
+            fields[name] = chance.choice(values)
     kind = chance.choice(["", "", packets.ARP, packets.RARP, packets.IPV4, packets.IPV6, packets.IPV6])
     if kind:
         fields["eth_type"] = kind
@@ -195,6 +207,7 @@ def some_match(chance: random.Random) -> Match:
 SETTABLE = {
     "eth_dst": MACS, "eth_src": MACS, "tun_id": [7, 8], "ipv4_src": V4, "ipv4_dst": V4, "ipv6_src": V6, "ipv6_dst": V6,
     "udp_src": [1, 9], "udp_dst": [2, 9], "arp_op": [1, 2], "arp_spa": V4, "arp_tpa": V4, "arp_sha": MACS,
+    "tun_ipv4_src": V4, "tun_ipv6_src": V6, "tun_ipv4_dst": V4, "tun_ipv6_dst": V6,
     "arp_tha": MACS, "nd_target": V6, "nd_sll": MACS, "nd_tll": MACS, "metadata": [1, 2],
 }  # fmt: skip
 
@@ -243,7 +256,7 @@ def test_both_say_the_same(bridge: Bridge, seed: int) -> None:
     for _ in range(60):
         frame, port = some_frame(chance), chance.choice(PORTS)
         expected = [
-            Seen(r.cookie or 0, r.table, r.context.get("tun_id", 0), r.frame)
+            Seen(r.cookie or 0, r.table, r.context.get("tun_id", 0), tun_src(r), r.frame)
             for r in tables.run(frame, port)
             if isinstance(r, ToNva)
         ]

@@ -87,6 +87,16 @@ def test_tunnel_packets_match_by_key_and_source() -> None:
     assert tables.run(frame(), 1, tun_id=0, tun_src=six) == [Out(3, 0, six, None, frame())]
 
 
+def test_an_ipv4_tunnel_destination_hides_an_ipv6_one() -> None:
+    far = bytes(15) + b"\x02"
+    six = (set_field("tun_ipv6_src", bytes(15) + b"\x01"), set_field("tun_ipv6_dst", far), Output(1))
+    tables = Tables([flow(1, (), *six)], tunnel=1)
+    assert tables.run(frame(), 2) == [Out(1, None, bytes(15) + b"\x01", far, frame())]
+    assert tables.run(frame(), 3, 5, THERE, HERE) == [Out(1, 5, THERE, HERE, frame())]
+    forgotten = Tables([flow(1, (), set_field("tun_ipv4_dst", 0), *six)], tunnel=1)
+    assert forgotten.run(frame(), 3, 5, THERE, HERE) == [Out(1, 5, bytes(15) + b"\x01", far, frame())]
+
+
 def test_to_the_nva_with_cookie_reason_and_context() -> None:
     tables = Tables([flow(1, match(in_port=4), set_field("tun_id", 6), ToNvaAction(0xFFFF), Output(2), cookie=8)])
     sent, out = tables.run(frame(), 4)
