@@ -14,7 +14,7 @@ from topologies import NVE, VM, VNSpec
 from topologies.rundir import wait_until
 from topologies.traffic.session import UdpSession, both_ways
 
-IDLE = 2  # seconds that a pulled entry lasts without traffic
+IDLE = 1  # seconds that a pulled entry lasts without traffic
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_pulled_entries_come_on_first_use_and_go_when_idle(lab: Lab) -> None:
     with UdpSession(both_ways(asker, mover, 4, 200.0), quiet=0.3) as session:
         wait_until(lambda: entries(asker.nve, mover) and entries(mover.nve, asker), 3, "both entries", 0.05)
         used = lab.nva.counters("packet_ins")["miss"]
-        time.sleep(IDLE * 1.5)
+        time.sleep(IDLE * 2.5)
         assert lab.nva.counters("packet_ins")["miss"] == used
         outcome = session.stop()
     assert outcome.lost == outcome.duplicated == 0

@@ -15,7 +15,7 @@ from .lab import Lab
 RATE = 2000.0  # datagrams per second in each direction
 MOVER, CORRESPONDENTS = "vm1", ("vm2", "vm3")
 ANNOUNCEMENTS = ("garp-request", "garp-reply", "na", "rarp", "none")
-_BEFORE, _AFTER = 0.5, 0.2  # seconds of traffic before a move and after it has settled
+_BEFORE, _AFTER = 0.4, 0.2  # seconds of traffic before a move and after it has settled
 _SETTLED = 20.0
 #: Seconds in which a datagram sent right before the announcement has surely reached its NVE, and in which one sent
 #: right after the last confirmation may still be under way in the old direction.
@@ -123,7 +123,7 @@ def leg(number: int, nves: int = 4) -> tuple[str, str]:
 def one(lab: Lab, inside: Family, announce: str) -> PlannedMove:
     """One move to the next NVE."""
     vm, others = lab.vm(MOVER), [lab.vm(name) for name in CORRESPONDENTS]
-    session = UdpSession([pair for other in others for pair in both_ways(vm, other, inside, RATE)], quiet=0.5)
+    session = UdpSession([pair for other in others for pair in both_ways(vm, other, inside, RATE)], quiet=0.3)
     after = lab.nva.last_event()
     with session:
         time.sleep(_BEFORE)  # the load itself is what is waited for

@@ -56,7 +56,10 @@ class Survived:
 
 
 def run(lab: Lab, mover: str, others: tuple[str, str], moves: int = MOVES) -> Survived:
-    """Move a VM with four streams and two idle connections on, so many times in a row."""
+    """Move a VM with four streams and two idle connections on, so many times in a row.
+
+    Every second move begins while the one before it still drains. Switches are compared after every move.
+    """
     vm, one, two = (lab.vm(name) for name in (mover, *others))
     streams = [
         *(Stream(vm, one, "stream", family, RATE) for family in (4, 6)),
@@ -68,10 +71,14 @@ def run(lab: Lab, mover: str, others: tuple[str, str], moves: int = MOVES) -> Su
         started = time.monotonic()
         for n in range(moves):
             announce = _ANNOUNCEMENTS[n % len(_ANNOUNCEMENTS)]
-            report = vm.move(lab.next_nve(vm), announce=announce)
-            lab.await_closed(report.move)
-            wrong += lab.verify()
-            reports.append(report)
+            reports.append(vm.move(lab.next_nve(vm), announce=announce))
+            if n % 2 and n < moves - 1:
+                lab.await_state(reports[-1].move, "draining", "settled")
+                wrong += lab.verify(moving=True)
+            else:
+                for report in reports[-2:]:
+                    lab.await_closed(report.move)
+                wrong += lab.verify()
         seconds = time.monotonic() - started
         found = session.stop()
     return Survived(reports, found, seconds, wrong)

@@ -25,7 +25,7 @@ RATE = 1000.0  # datagrams per second in each direction: one loss is one millise
 KINDS = ("garp-request", "garp-reply", "na", "rarp")
 ALLOWED = 0.005  # seconds after the announcement in which packets may still be lost
 REDIRECT_GONE = 3.0  # seconds after the last stale packet in which the redirect must be gone
-_BEFORE, _AFTER = 0.5, 0.3
+_BEFORE, _AFTER = 0.4, 0.2
 _SETTLED = 20.0
 #: Seconds that a datagram may have been under way when the port went, on a loaded machine.
 _UNDER_WAY = 0.02
@@ -137,7 +137,7 @@ def one(
     reference = Pair(others[0], others[1], inside, RATE)
     pairs = [pair for other in others for pair in both_ways(vm, other, inside, RATE)]
     after = lab.nva.last_event()
-    with UdpSession([*pairs, reference], quiet=0.5) as session:
+    with UdpSession([*pairs, reference], quiet=0.3) as session:
         time.sleep(_BEFORE)  # the load itself is what is waited for
         report = vm.move(lab.next_nve(vm), announce=announce, planned=False, tap_first=tap_first)
         opened = lab.nva.await_event("move.state", after, vm=vm.name, state="steering")
