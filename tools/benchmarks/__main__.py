@@ -40,7 +40,9 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     started = time.monotonic()
     # the end of this process is the end of all that it has started: let its context managers see to that
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # (set for SIGINT as well: a shell starts what runs in its background with that one ignored)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
 
     def say(text: str) -> None:
         print(f"bench: {time.monotonic() - started:5.0f} s  {text}", file=sys.stderr, flush=True)

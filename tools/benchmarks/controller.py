@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,6 +34,38 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
+_RUNNING: list[subprocess.Popen[bytes]] = []
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[set[signal.Signals]]:
+    """Keeps signals waiting, so that none comes between the start of a program and knowing of it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield {signal.Signals(number) for number in before}
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    if process in _RUNNING:
+        _RUNNING.remove(process)
+
+
+@atexit.register
+def _end_all() -> None:
+    """Whatever interrupted its owner, no program outlives this one."""
+    while _RUNNING:
+        _end(_RUNNING[-1])
+
+
 class Controller:
     """A controller listening for switches on loopback; a context manager that ends it.
 
@@ -44,7 +80,12 @@ class Controller:
         self.log = folder / f"controller-{self.port}.log"
         environment = {**os.environ, "PYTHONPATH": f"{TOOLS}:{TOOLS.parent}"}
         started = time.monotonic()
-        with self.log.open("wb") as log:
+        with self.log.open("wb") as log, _undisturbed() as before:
+
+            def prepare() -> None:
+                os.sched_setaffinity(0, {CONTROLLER_CPU})
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
             self.process = subprocess.Popen(
                 [part.format(port=self.port) for part in command],
                 cwd=folder,
@@ -52,8 +93,9 @@ class Controller:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=lambda: os.sched_setaffinity(0, {CONTROLLER_CPU}),
+                preexec_fn=prepare,
             )
+            _RUNNING.append(self.process)
         try:
             self.wait_for(self._listening, wait, "it to listen")
         except BaseException:
@@ -96,13 +138,7 @@ class Controller:
 
     def close(self) -> None:
         """End it."""
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(15)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        _end(self.process)
 
     def __enter__(self) -> Any:
         return self
