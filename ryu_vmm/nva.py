@@ -198,8 +198,12 @@ class Nva:
         }
 
     def _nve_submitted(self, event: ev.NveSubmitted) -> object:
+        name, old = event.nve.name, self.state.nves.get(event.nve.name)
         reply = self._registry.nve_submitted(event)
-        self.switches.adopt(event.nve.name)
+        self.switches.adopt(name)
+        if old is not None and (old.ipv4, old.ipv6) != (event.nve.ipv4, event.nve.ipv6):
+            self._prober.cool(name)
+            self._prober.warm(name, tuple(self.state.networks_of(name)))
         return reply
 
     def _nve_withdrawn(self, event: ev.NveWithdrawn) -> object:

@@ -12,7 +12,7 @@ from .events import PacketSeen
 from .flows import Action, Output, set_field
 from .ledger import Accounts
 from .mobility import MoveEvent
-from .model import Held, Interface, Network, Place, Port, Redirect, Trust, Unknown
+from .model import Held, Interface, Leg, Move, Network, Place, Port, Redirect, Trust, Unknown
 from .moves import Moves
 from .pipeline import (
     COOKIE_MASK,
@@ -20,6 +20,7 @@ from .pipeline import (
     Why,
     flood_actions,
     flood_ports,
+    move_of,
     path,
     target,
     tunnel_to,
@@ -66,8 +67,10 @@ class Packets:
                         self._moves.fire(number, MoveEvent.READY, "destination ready, all paths proven")
                 case Why.HOLD:
                     self._hold(about, event.frame)
-                case Why.STALE | Why.REDIRECT:
-                    self._stale(name, event, why, about)
+                case Why.STALE:
+                    self._stale(name, event.frame, about)
+                case Why.REDIRECT:
+                    self._sampled(name, event, about)
                 case _:
                     self._work.count("drop.unexpected-packet-in")
         except DecodeError as error:
@@ -269,17 +272,21 @@ class Packets:
         state.put("pulled", (nve, key), True)
         self._bring(nve, state.interfaces[key], frame, vni)
 
-    def _hold(self, number: int, frame: bytes) -> None:
+    def _leg(self, about: int) -> tuple[Move, Leg, Interface] | None:
+        """What pipeline.about_leg says, if it is still there."""
+        move, index = self._work.state.moves.get(move_of(about)), about >> 32
+        if move is None or index >= len(move.legs):
+            return None
+        interface = self._work.state.interfaces.get(move.legs[index].interface)
+        return None if interface is None else (move, move.legs[index], interface)
+
+    def _hold(self, about: int, frame: bytes) -> None:
         """A packet came to a move's destination before the VM's port did."""
-        state = self._work.state
-        move = state.moves.get(number)
-        legs = move.legs if move is not None else ()
-        found = [state.interfaces[leg.interface] for leg in legs if leg.interface in state.interfaces]
-        for interface in found:
-            if interface.mac == frame[0:6]:
-                self._give(interface, frame, number)
-                return
-        self._work.count("drop.hold-closed")
+        found = self._leg(about)
+        if found is None or found[2].mac != frame[0:6]:
+            self._work.count("drop.hold-closed")
+            return
+        self._give(found[2], frame, found[0].id)
 
     def _give(self, interface: Interface, frame: bytes, number: int) -> None:
         """Send a frame out of the port of an interface, or have it wait for that port."""
@@ -322,18 +329,22 @@ class Packets:
             lost = waiting.lost + (0 if port is not None else len(waiting.frames))
             self._accounts.held(waiting.move, len(waiting.frames), lost)
 
-    def _stale(self, nve: str, event: PacketSeen, why: Why, number: int) -> None:
-        """A packet reached the source after the VM had left: whoever sent it is put right."""
+    def _stale(self, nve: str, frame: bytes, about: int) -> None:
+        """A packet reached the source of a cold move after all: it is brought on, and those after it redirected."""
+        found = self._leg(about)
+        if found is None or not found[0].open or found[2].mac != frame[0:6]:
+            self._work.count("drop.hold-closed")
+            return
+        move, leg, interface = found
+        self._bring(nve, interface, frame, leg.mark)
+        if move.redirect is Redirect.NONE:
+            self._moves.late_redirect(move.id)
+
+    def _sampled(self, nve: str, event: PacketSeen, number: int) -> None:
+        """A packet was redirected after all had confirmed: whoever sent it is put right."""
         state = self._work.state
         move = state.moves.get(number)
         if move is None or not move.open:
-            return
-        if why is Why.STALE:
-            for leg in move.legs:
-                if state.interfaces[leg.interface].mac == event.frame[0:6]:
-                    self._bring(nve, state.interfaces[leg.interface], event.frame, leg.mark)
-            if move.redirect is Redirect.NONE:
-                self._moves.late_redirect(number)
             return
         if not move.sampling:
             return  # taken while the one before it was on its way here

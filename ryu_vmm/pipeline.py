@@ -52,8 +52,8 @@ class Why(enum.IntEnum):
     LIFE = 7  # to the NVA: the VM has been heard at a port where it is expected
     MISS = 8  # to the NVA: a pulled location is wanted
     PROBE = 9  # to the NVA: a probe has crossed; object: move
-    HOLD = 10  # to the NVA: wait for the destination's port; object: move
-    STALE = 11  # to the NVA: a packet for a VM that has left; object: move
+    HOLD = 10  # to the NVA: wait for the destination's port; object: see about_leg
+    STALE = 11  # to the NVA: a packet for a VM that has left; object: see about_leg
     REDIRECT = 12  # object: move
     MARK = 13  # redirected packets arriving; object: move
     GONE = 14  # the VM's port is gone and nobody said where to; object: VNI
@@ -102,6 +102,16 @@ ETH_PROBE = 0x88B5
 def cookie(why: Why, about: int = 0) -> int:
     """The cookie of a flow that is there for ``why`` and concerns ``about`` (0 .. 2**40 - 1)."""
     return COOKIE_OURS | why << 40 | about
+
+
+def about_leg(move: Move, interface: str) -> int:
+    """A move and which of its interfaces, as an object of a cookie: two may have one MAC, in different networks."""
+    return next(n for n, leg in enumerate(move.legs) if leg.interface == interface) << 32 | move.id
+
+
+def move_of(about: int) -> int:
+    """The move that a cookie's object names."""
+    return about & 0xFFFFFFFF
 
 
 def why_of(value: int) -> tuple[Why, int] | None:
@@ -343,8 +353,7 @@ def _network(state: State, nve: str, tunnel: int | None, vni: int) -> Iterator[F
     everywhere = flood_actions(state, nve, vni)
     yield Flow(FLOOD, 100, match(metadata=_LOCAL, tun_id=vni), everywhere, cookie=mine)
     if state.networks[vni].policy.distribution is Distribution.PULL:
-        on = match(metadata=_LOCAL, tun_id=vni)
-        yield Flow(DELIVER, 10, on, (ToNva(0xFFFF),), cookie=cookie(Why.MISS, vni))
+        yield _miss(vni, 10)
 
 
 def _peer(state: State, nve: str, tunnel: int | None, vni: int, peer: str) -> Iterator[Flow]:
@@ -369,7 +378,7 @@ def _interface(state: State, nve: str, tunnel: int | None, key: str) -> Iterator
             return
         move = _arriving(state, key, interface.location)
         if move is not None:
-            yield _hold(to, move)
+            yield _hold(to, move, key)
         else:
             yield _gone(state, nve, interface)
         return
@@ -382,15 +391,18 @@ def _interface(state: State, nve: str, tunnel: int | None, key: str) -> Iterator
             if port is not None:
                 yield Flow(DELIVER, 100, match(**to_here), (Output(port.number),), cookie=mine)
             else:
-                yield _hold(to_here, move)
+                yield _hold(to_here, move, key)
             yield from _remote(state, nve, tunnel, interface, to)
         elif port is not None:
             yield Flow(DELIVER, 100, match(**to), (Output(port.number),), cookie=mine)
         else:
-            yield _hold(to, move)
+            yield _hold(to, move, key)
         return
     if any(leg.src.nve == nve and move.trigger == "announcement" for move, leg in state.moves_of(key)):
         yield _gone(state, nve, interface)  # keeps its counter until the ledger has been read
+        if (nve, key) not in state.pulled and state.networks[interface.vni].policy.distribution is Distribution.PULL:
+            # What is asked below that flow otherwise: where it is now.
+            yield _miss(interface.vni, 95, eth_dst=interface.mac)
     yield from _remote(state, nve, tunnel, interface, to)
 
 
@@ -414,14 +426,19 @@ def _remote(
     )
 
 
+def _miss(vni: int, priority: int, **to: bytes) -> Flow:
+    on = match(metadata=_LOCAL, tun_id=vni, **to)
+    return Flow(DELIVER, priority, on, (ToNva(0xFFFF),), cookie=cookie(Why.MISS, vni))
+
+
 def _arriving(state: State, key: str, place: Place) -> Move | None:
     """The newest open move that brought the interface to ``place``."""
     moves: list[tuple[Move, Leg]] = [(m, leg) for m, leg in state.moves_of(key) if leg.dst == place]
     return moves[-1][0] if moves else None
 
 
-def _hold(to: Mapping[str, Any], move: Move) -> Flow:
-    return Flow(DELIVER, 100, match(**to), (ToNva(0xFFFF),), cookie=cookie(Why.HOLD, move.id))
+def _hold(to: Mapping[str, Any], move: Move, key: str) -> Flow:
+    return Flow(DELIVER, 100, match(**to), (ToNva(0xFFFF),), cookie=cookie(Why.HOLD, about_leg(move, key)))
 
 
 def _gone(state: State, nve: str, interface: Interface) -> Flow:

@@ -23,6 +23,7 @@ from .pipeline import (
     REDIRECTED,
     Why,
     _from_peer,
+    about_leg,
     cookie,
     metered,
     path,
@@ -88,7 +89,7 @@ def _returning(state: State, nve: str, tunnel: int, move: Move) -> Iterator[Flow
         way = path(state, nve, leg.src.nve)
         if nve == leg.dst.nve and way is not None:
             on = match(in_port=tunnel, tun_id=leg.mark, **_from_peer(way))
-            yield Flow(CLASSIFY, 85, on, (ToNva(0xFFFF),), cookie=cookie(Why.HOLD, move.id))
+            yield Flow(CLASSIFY, 85, on, (ToNva(0xFFFF),), cookie=cookie(Why.HOLD, about_leg(move, leg.interface)))
 
 
 def _arrivals(state: State, nve: str, tunnel: int, move: Move, leg: Leg) -> Iterator[Flow]:
@@ -130,7 +131,8 @@ def _redirect(state: State, nve: str, tunnel: int, move: Move, leg: Leg) -> Iter
     to: dict[str, int | bytes] = {"tun_id": leg.vni, "eth_dst": interface.mac}
     if move.state.steered and move.redirect is Redirect.NONE and move.kind is Kind.COLD:
         # A cold move needs no redirect; should a packet show up all the same, it is brought and the redirect set up.
-        yield Flow(DELIVER, 115, match(metadata=_REMOTE, **to), (ToNva(0xFFFF),), cookie=cookie(Why.STALE, move.id))
+        stale = cookie(Why.STALE, about_leg(move, leg.interface))
+        yield Flow(DELIVER, 115, match(metadata=_REMOTE, **to), (ToNva(0xFFFF),), cookie=stale)
         return
     marked = tunnel_to(way, leg.mark, tunnel)
     slots = {peer: slot for slot, peer in enumerate(move.peers, 1)}

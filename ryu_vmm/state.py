@@ -74,7 +74,7 @@ class State(Journal):
         self._moves_to: dict[tuple[int, str], dict[int, None]] = defaultdict(dict)
         self._moves_in: dict[int, dict[int, None]] = defaultdict(dict)
         self._moves_of: dict[str, tuple[int, ...]] = {}
-        self._moves_of_vm: dict[str, set[int]] = defaultdict(set)
+        self._moves_of_vm: dict[str, dict[int, None]] = defaultdict(dict)
         self._slots: set[int] = set()
         self._free_slots: list[int] = []  # a heap; may hold some that are taken again
         self._slots_used = 0  # none from here on was ever taken
@@ -262,8 +262,8 @@ class State(Journal):
                     del self.by_ip[(old.vni, ip)]
             if self.by_place.get(old.location) == key:
                 del self.by_place[old.location]
-            self._in_network[old.vni].pop(key, None)
-            self._located[(old.vni, old.location.nve)].pop(key, None)
+            _drop(self._in_network, old.vni, key)
+            _drop(self._located, (old.vni, old.location.nve), key)
             for place in old.attachments:
                 self.attached[place].discard(key)
                 if not self.attached[place]:
@@ -298,9 +298,9 @@ class State(Journal):
     def _index_moves(self, key: int, old: Move | None, new: Move | None) -> None:
         vm = (new or old).vm  # type: ignore[union-attr]
         if new is None:
-            self._moves_of_vm[vm].discard(key)
+            _drop(self._moves_of_vm, vm, key)
         else:
-            self._moves_of_vm[vm].add(key)
+            self._moves_of_vm[vm][key] = None
         for move, by in ((new, 1), (old, -1)):
             if move is None:
                 continue
@@ -325,9 +325,7 @@ class State(Journal):
         if old is not None and old.open:
             for leg in old.legs:
                 for index, at in self._indexed(leg):
-                    index[at].pop(key, None)
-                    if not index[at]:
-                        del index[at]
+                    _drop(index, at, key)
         if new is not None and new.open:
             self._open[key] = None
             if new.state is MoveState.PREPARING:
@@ -437,6 +435,15 @@ class State(Journal):
                 self.touch(leg.src.nve, ("move", number))  # it redirects what any member sends
         peers = (("peer", vni, peer) for peer in self.members(vni))
         self.touch(nve, ("vn", vni), *peers, *moves, *(("if", i) for i in self.in_network(vni)))
+
+
+def _drop(index: dict[Any, dict[Any, None]], at: Any, key: Any) -> None:
+    """Take a key out of an index, and with the last one its place there."""
+    keys = index.get(at)
+    if keys is not None:
+        keys.pop(key, None)
+        if not keys:
+            del index[at]
 
 
 def _shape(move: Move | None) -> object:

@@ -24,7 +24,7 @@ from .model import Fault, Move, Place, Port, Session
 from .moves import Moves
 from .ovstext import describe
 from .packets import Packets
-from .pipeline import COOKIE_MASK, COOKIE_OURS, desired, is_tunnel_to_tunnel, why_of
+from .pipeline import COOKIE_MASK, COOKIE_OURS, desired, is_tunnel_to_tunnel
 from .probes import Prober
 from .work import Work
 
@@ -261,7 +261,7 @@ class Switches:
             return
         state.put("sessions", name, replace(session, synced=True))
         # The step that turns a session synced computes no difference of its own for this NVE: this is it.
-        installed = {s.flow.key: s.flow for s in stats if why_of(s.flow.cookie) is not None}
+        installed = {s.flow.key: s.flow for s in stats if s.flow.cookie & COOKIE_MASK == COOKIE_OURS}
         self.program(name, difference(installed, desired(state, name)))
         state.touched.pop(name, None)
         self._prober.cool(name)

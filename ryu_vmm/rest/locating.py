@@ -8,7 +8,7 @@ from typing import Any
 from .. import addresses, model, ovstext
 from ..errors import VmmError
 from ..flows import IN_PORT, Flow, FlowStats, Output, SetField, ToNva
-from ..pipeline import DELIVER, FROM_TUNNEL, Why, why_of
+from ..pipeline import DELIVER, FROM_TUNNEL, Why, move_of, why_of
 from ..state import State
 from . import views
 from .contract import Call, Reply
@@ -132,7 +132,7 @@ def _flow(state: State, nve: str, entry: FlowStats, carries: list[str]) -> dict[
         "bytes": entry.bytes,
         "age": entry.age,
         "purpose": "foreign" if why is None else why.name.lower(),
-        "move": about if concerns_move else None,
+        "move": move_of(about) if concerns_move else None,
         "to": _goal(state, nve, flow),
         "carries": carries,
     }

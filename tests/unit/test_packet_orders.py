@@ -6,11 +6,12 @@ import dataclasses
 import itertools
 
 import pytest
-from world import World, broadcast, unicast
+from world import World, broadcast, ip, mac, unicast
 
 from ryu_vmm import events as ev
 from ryu_vmm.errors import Conflict
-from ryu_vmm.model import Move, MoveState
+from ryu_vmm.model import Distribution, Kind, Move, MoveState, Place, Policy
+from ryu_vmm.wire import frames
 
 ORDERS = list(itertools.permutations(["n1", "n2", "n3"]))
 
@@ -39,7 +40,7 @@ def test_a_redirect_all_at_once_finds_the_destination_ready(order: tuple[str, ..
         else:
             w.handle(ev.ActivationReported(move.id))
         for landed, name in enumerate(order):
-            w.land(name, 1)
+            w.land(name, len(w.boxes[name].inbox))
             aware = set(order[: landed + 1])
             before = len(w.out)
             out = w.send("n3", "tap-vm3", unicast(3, 1))
@@ -120,3 +121,52 @@ def test_a_move_to_where_a_correspondent_has_no_path_is_refused() -> None:
     w.vm(3, "n3")
     with pytest.raises(Conflict, match="n3 and n2 share no underlay"):
         w.move("vm1", "n2")
+
+
+# --- one VM in two networks -------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("kind", list(Kind))
+def test_two_interfaces_with_one_mac_are_two(kind: Kind) -> None:
+    """Packets that the NVA holds or brings on stay in the network that they came from."""
+    w = World(3)
+    w.network("blue", 100)
+    w.network("red", 200)
+    first = w.vm(1, "n1", vni=100)
+    second = dataclasses.replace(first, id="vm1/eth1", name="eth1", vni=200, location=Place("n1", "tap-red"))
+    w.handle(ev.VmSubmitted("vm1", (first, second)))
+    w.plug("n1", "tap-red")
+    w.vm(3, "n3", vni=200)
+    move = w.move("vm1", "n2", kind)
+    before, out = w.installed("n3"), len(w.out)
+    if kind is Kind.HOT:
+        w.handle(ev.RedirectRequested(move.id))
+        assert w.send("n3", "tap-vm3", unicast(3, 1)) == []  # waits
+    else:
+        for port in ("tap-vm1", "tap-red"):
+            w.unplug("n1", port)
+    for port in ("tap-vm1", "tap-red"):
+        w.plug("n2", port)
+    if kind is Kind.COLD:
+        w.handle(ev.ActivationReported(move.id))
+        after = w.installed("n3")
+        for flow in before.values():  # n3 forgets what it acknowledged
+            if after.get(flow.key) != flow:
+                w.boxes["n3"].tables.add(flow)
+        w.send("n3", "tap-vm3", unicast(3, 1))
+    assert [(nve, port) for nve, port, _ in w.out[out:]] == [("n2", "tap-red")]
+
+
+def test_a_neighbor_that_stays_finds_a_vm_that_left_unasked() -> None:
+    """In a pull network, from the NVE that the VM has left, which has never asked where it is."""
+    w = World(2)
+    w.network(policy=Policy(distribution=Distribution.PULL, idle_timeout=5))
+    w.vm(1, "n1", attachments=(Place("n2", "tap-vm1"),))
+    w.vm(2, "n1")
+    w.unplug("n1", "tap-vm1")
+    w.plug("n2", "tap-vm1")
+    w.send("n2", "tap-vm1", frames.build_garp(mac(1), ip("10.0.0.1")))
+    (move,) = w.nva.state.open_moves()
+    assert move.source == "n1" and not move.state.closed
+    for _ in range(2):  # asked for, then by the flow
+        assert w.send("n1", "tap-vm2", unicast(2, 1)) == [("n2", "tap-vm1")]
+    assert w.nva.counters["packet_in.miss"] == 1
+    assert w.differences() == []

@@ -21,7 +21,7 @@ PATIENT = Settings(
 guest = st.sampled_from(GUESTS)
 vm = st.sampled_from(VMS)
 nve = st.sampled_from(NVES)
-some = st.one_of(st.none(), st.integers(1, 3))
+some = st.one_of(st.none(), st.integers(1, 12))
 
 # --- any history ------------------------------------------------------------------------------------------------------
 HISTORY = st.one_of(

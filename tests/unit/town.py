@@ -88,9 +88,9 @@ class Town(World):
         box = self.boxes[nve]
         old = box.nve.ipv4 or b""
         new = dataclasses.replace(box.nve, ipv4=old[:3] + bytes([old[3] ^ 0x80]))
-        self.handle(ev.NveSubmitted(new))
         box.former |= {old}
         box.nve = new
+        self.handle(ev.NveSubmitted(new))
 
     def frame(self, a: int, b: int, number: int = 0) -> bytes:
         """From guest a to guest b, saying so."""

@@ -177,9 +177,16 @@ class World:
             case Program() | ReadFlows() | ReadMeters() | SendPacket():
                 box = self._box(effect.dpid)
                 if box.nve.name in self.late:
-                    box.inbox.append(effect)
+                    box.inbox += self._pieces(effect)
                 else:
                     self._at_switch(effect)
+
+    def _pieces(self, effect: Effect) -> list[Effect]:
+        """A program is many messages, each of which may be the last to have arrived when a packet comes."""
+        if not isinstance(effect, Program):
+            return [effect]
+        single: list[Effect] = [Program(effect.dpid, 0, (change,)) for change in effect.changes]
+        return [*single, Program(effect.dpid, effect.generation, ())]
 
     def _at_switch(self, effect: Effect) -> None:
         match effect:
@@ -187,6 +194,8 @@ class World:
                 box = self._box(dpid)
                 for change in changes:
                     box.tables.change(change, self.now)
+                if not generation:
+                    return
                 if box.nve.name in self.hold_barriers:
                     box.held_barriers.append(generation)
                 elif box.connected:
@@ -213,7 +222,7 @@ class World:
             self.handle(ev.BarrierReplied(box.nve.dpid, generation))
 
     def land(self, name: str, count: int | None = None) -> None:
-        """Let the first ``count`` of what was sent to an NVE arrive there (None: all, and from now on at once)."""
+        """Let the first ``count`` messages to an NVE arrive there (None: all, and from now on at once)."""
         box = self.boxes[name]
         if count is None:
             self.late.discard(name)
