@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Helpers beside the tests are imported by name, whatever directory pytest is started from.
 sys.path.insert(0, str(Path(__file__).parent))
+
+# The same examples at every run, so that a run's result is about the code; VMM_RANDOM=1 looks for new ones.
+settings.register_profile("same", derandomize=True, database=None)
+settings.register_profile("random", derandomize=False)
+settings.load_profile("random" if os.environ.get("VMM_RANDOM") else "same")
 
 
 @pytest.fixture
