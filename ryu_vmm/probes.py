@@ -42,6 +42,7 @@ class Prober:
         self._work = work
         self._secret = secrets.token_bytes(16)
         self._nonces: dict[bytes, tuple[int, Pair]] = {}
+        self._nonces_of: dict[int, set[bytes]] = {}
         self._warmed: dict[str, set[str]] = {}
 
     def start(self, move: Move) -> bool:
@@ -73,6 +74,7 @@ class Prober:
                 continue
             nonce = self._nonce(move.id, pair)
             self._nonces[nonce] = (move.id, pair)
+            self._nonces_of.setdefault(move.id, set()).add(nonce)
             self._work.send(here, tunnel_to(way, PROBE_VNI, session.tunnel), frames.build_probe(nonce, mtu))
         # Ever later, and not before the answers to so many can have come: repeated probes must not drown the first.
         pause = max(settings.probe_interval, PER_PROBE * len(proof.missing)) * 2 ** min(proof.rounds - 1, 4)
@@ -138,7 +140,8 @@ class Prober:
         """The paths of a move are proven, or need not be any more."""
         self._work.state.put("clock", ("probe", number), None)
         self._work.state.put("probes", number, None)
-        self._nonces = {n: v for n, v in self._nonces.items() if v[0] != number}
+        for nonce in self._nonces_of.pop(number, ()):
+            del self._nonces[nonce]
 
     def _nonce(self, number: int, pair: Pair) -> bytes:
         text = f"{number} {pair[0]} {pair[1]}".encode()

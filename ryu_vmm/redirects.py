@@ -69,11 +69,11 @@ def probe_pairs(state: State, move: Move) -> list[tuple[str, str]]:
 def probes(state: State, nve: str, tunnel: int | None) -> Iterator[Flow]:
     """What takes the probes in that are on their way to an NVE, for whichever move: the nonce inside tells."""
     senders: set[str] = set()
-    for move in state.preparing():
-        if nve == move.destination:
-            senders.update(n for leg in move.legs for n in state.members(leg.vni))
-        elif any(nve in state.members(leg.vni) for leg in move.legs):
-            senders.add(move.destination)
+    for destination, vni in state.proving():
+        if nve == destination:
+            senders.update(state.members(vni))
+        elif nve in state.members(vni):
+            senders.add(destination)
     if tunnel is None:
         return
     for sender in senders - {nve}:

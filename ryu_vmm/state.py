@@ -68,7 +68,7 @@ class State(Journal):
         self._ports_of: dict[str, set[str]] = defaultdict(set)
         self._pulled_by: dict[str, set[str]] = defaultdict(set)
         self._open: dict[int, None] = {}
-        self._preparing: dict[int, None] = {}
+        self._proving: Counter[tuple[str, int]] = Counter()
         # Open moves, by what they concern: an end's place, a destination's (VNI, NVE), a VNI.
         self._moves_at: dict[Place, dict[int, None]] = defaultdict(dict)
         self._moves_to: dict[tuple[int, str], dict[int, None]] = defaultdict(dict)
@@ -153,9 +153,9 @@ class State(Journal):
                 if leg.vni == vni:
                     yield self.moves[i], leg
 
-    def preparing(self) -> Iterator[Move]:
-        """Moves whose paths are being proven, oldest first."""
-        return (self.moves[i] for i in sorted(self._preparing))
+    def proving(self) -> Iterable[tuple[str, int]]:
+        """Destination and VNI of moves whose paths are being proven, each once."""
+        return self._proving.keys()
 
     def pulled_by(self, interface: str) -> Iterable[str]:
         """The NVEs that have asked where an interface is."""
@@ -249,7 +249,7 @@ class State(Journal):
     def _move_units(self, vni: int) -> list[Unit]:
         """The units of a network's open moves."""
         units: list[Unit] = [("move", i) for i in self._moves_in.get(vni, ())]
-        if not self._preparing.keys().isdisjoint(self._moves_in.get(vni, ())):
+        if any(proven == vni for _, proven in self._proving):
             units.append(("probes",))
         return units
 
@@ -312,7 +312,6 @@ class State(Journal):
                 continue
             if by < 0:
                 self._open.pop(key, None)
-                self._preparing.pop(key, None)
                 for leg in move.legs:
                     rest = tuple(m for m in self._moves_of.get(leg.interface, ()) if m != key)
                     self._moves_of[leg.interface] = rest
@@ -322,14 +321,16 @@ class State(Journal):
                 self._member(leg.vni, leg.src.nve, by)
                 self._member(leg.vni, leg.dst.nve, by)
                 self._expect(leg.dst.nve, by)
+                if move.state is MoveState.PREPARING:
+                    self._proving[leg.dst.nve, leg.vni] += by
+                    if not self._proving[leg.dst.nve, leg.vni]:
+                        del self._proving[leg.dst.nve, leg.vni]
         if old is not None and old.open:
             for leg in old.legs:
                 for index, at in self._indexed(leg):
                     _drop(index, at, key)
         if new is not None and new.open:
             self._open[key] = None
-            if new.state is MoveState.PREPARING:
-                self._preparing[key] = None
             for leg in new.legs:
                 self._moves_of[leg.interface] = tuple(sorted({*self._moves_of.get(leg.interface, ()), key}))
                 for index, at in self._indexed(leg):
