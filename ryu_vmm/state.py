@@ -290,7 +290,8 @@ class State(Journal):
             if interface is None or self._quiet:
                 continue
             self._touch_everywhere(interface.vni, ("if", key))
-            self.touch(interface.location.nve, ("if", key), ("vn", interface.vni))
+            for place in (interface.location, *interface.attachments):
+                self.touch(place.nve, ("if", key), ("vn", interface.vni))  # those that have just left, too
             self._touch_places(interface)
             for move, _ in self.moves_of(key):
                 self._touch_everywhere(interface.vni, ("move", move.id))

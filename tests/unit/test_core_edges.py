@@ -465,3 +465,13 @@ def test_one_sampled_packet_is_enough_to_correct_its_sender() -> None:
     for _ in range(5):
         w.handle(sampled)
     assert w.current(move).ledger.stale["n3"].corrected == 1
+
+
+def test_an_nve_that_leaves_a_network_with_the_vm_that_might_have_shown_up_there_forgets_it() -> None:
+    w = World(3)
+    w.network()
+    w.vm(1, "n1", attachments=(Place("n3", "tap-vm1"),))
+    w.vm(2, "n2")
+    w.plug("n3", "tap-vm1")
+    w.handle(ev.VmWithdrawn("vm1"))
+    assert w.differences() == [] and list(w.nva.state.members(100)) == ["n2"]
