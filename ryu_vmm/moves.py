@@ -100,6 +100,9 @@ class Moves:
         match event:
             case RedirectRequested():
                 self.fire(move.id, MoveEvent.REDIRECT, "redirect requested", asked=True)
+                move = self._work.state.moves[move.id]
+                if move.departed:  # whatever the source's port does now, the hypervisor means it
+                    self._work.state.put("moves", move.id, replace(move, departed=False))
             case ActivationReported():
                 if not move.open:
                     if move.state is MoveState.SETTLED:

@@ -1,7 +1,8 @@
 """What survives: records in one SQLite file.
 
-WAL journal with full synchronisation: a commit that has returned is on the disk. One process at a time owns a store;
-a second one is refused by a lock beside the file, since two authorities over the same switches would fight.
+WAL journal: a commit that has returned survives the end of this process, and a durable one that of the machine. One
+process at a time owns a store; a second one is refused by a lock beside the file, since two authorities over the same
+switches would fight.
 """
 
 from __future__ import annotations

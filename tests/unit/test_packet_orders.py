@@ -83,6 +83,11 @@ def test_a_source_port_that_was_away_for_a_moment_gets_its_packets_again() -> No
     w.unplug("n1", "tap-vm1")
     w.plug("n1", "tap-vm1")  # asked for: the hypervisor says what is to be
     assert w.send("n3", "tap-vm3", unicast(3, 1)) == [("n2", "tap-vm1")]
+    w, move = three("port")
+    w.unplug("n1", "tap-vm1")
+    w.handle(ev.RedirectRequested(move.id))  # asked for as well
+    w.plug("n1", "tap-vm1")
+    assert w.send("n3", "tap-vm3", unicast(3, 1)) == [("n2", "tap-vm1")]
 
 
 # --- underlays of both kinds ------------------------------------------------------------------------------------------
