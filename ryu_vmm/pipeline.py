@@ -188,12 +188,13 @@ def target(state: State, interface: Interface) -> Place:
 def flood_ports(state: State, nve: str, vni: int) -> Iterator[int]:
     """Numbers of the local ports that get the network's broadcasts.
 
-    While a VM is redirected its broadcasts wait at the destination with the rest; the destination joins before the
-    source leaves, so a broadcast in that moment may come twice but is not lost.
+    While a VM is redirected its broadcasts wait at the destination with the rest, if it has its port there already; the
+    destination joins before the source leaves, so a broadcast in that moment may come twice but is not lost.
     """
     for i in state.located(vni, nve):
         active = state.active_move(i)
-        if active is not None and active[0].redirect in (Redirect.SOURCE, Redirect.IN_FORCE):
+        redirected = active is not None and active[0].redirect in (Redirect.SOURCE, Redirect.IN_FORCE)
+        if redirected and active is not None and state.port_at(active[1].dst) is not None:
             continue
         port = state.port_at(state.interfaces[i].location)
         if port is not None:
@@ -350,6 +351,12 @@ def _network(state: State, nve: str, tunnel: int | None, vni: int) -> Iterator[F
         yield drop(CLASSIFY, 20, match(in_port=tunnel, tun_id=vni), Drop.UNKNOWN_TUNNEL_SOURCE)
     here = tuple(Output(number) for number in sorted(set(flood_ports(state, nve, vni))))
     yield Flow(FLOOD, 100, match(metadata=_REMOTE, tun_id=vni), here, cookie=mine)
+    for move, leg in state.moves_to(vni, nve):
+        if not move.state.steered and move.redirect is not Redirect.NONE:
+            # The VM still runs at the source: what it says to all must not wait for itself here (RFC 7527).
+            port, mac = state.port_at(leg.dst), state.interfaces[leg.interface].mac
+            others = here if port is None else tuple(out for out in here if out.port != port.number)
+            yield Flow(FLOOD, 110, match(metadata=_REMOTE, tun_id=vni, eth_src=mac), others, cookie=mine)
     everywhere = flood_actions(state, nve, vni)
     yield Flow(FLOOD, 100, match(metadata=_LOCAL, tun_id=vni), everywhere, cookie=mine)
     if state.networks[vni].policy.distribution is Distribution.PULL:

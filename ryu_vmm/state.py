@@ -245,6 +245,7 @@ class State(Journal):
         for _, leg in self.moves_of(interface.id):
             self._touch_place(leg.src)
             self._touch_place(leg.dst)
+            self.touch(leg.dst.nve, ("vn", interface.vni))
 
     def _move_units(self, vni: int) -> list[Unit]:
         """The units of a network's open moves."""
@@ -374,6 +375,7 @@ class State(Journal):
         for move, leg in self.moves_at(place):
             here.add(leg.interface)
             self.touch(place.nve, ("move", move.id))
+            self.touch(leg.src.nve, ("vn", leg.vni))  # whether broadcasts still go to the source
         for i in here:
             self.touch(place.nve, ("if", i), ("vn", self.interfaces[i].vni))
 

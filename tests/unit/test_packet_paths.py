@@ -203,6 +203,7 @@ class Story:
         paused: VMs that do not run at the moment.
         queued: (NVE, VM) -> frames in the queues of ports behind which nobody runs yet.
         excused: frames that went with such a port when the move was aborted.
+        heard: broadcast -> guests that got it, or will when they run at their destination.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -212,6 +213,7 @@ class Story:
         self.queued: dict[tuple[str, int], list[int]] = {}
         self.sent: dict[int, int] = {}
         self.got: Counter[int] = Counter()
+        self.heard: dict[int, set[int]] = {}
         self.excused: set[int] = set()
         self.aborted: list[tuple[str, int]] = []
         self.number = 0
@@ -278,13 +280,23 @@ class Story:
             w.send(there, tap(n), w.sign_of_life(n, how))
 
     def talk(self) -> None:
-        """Every guest that runs sends a frame to every other of its network."""
+        """Every guest that runs sends a frame to every other of its network, and one to all."""
         for a in GUESTS:
             for b in GUESTS:
                 if a != b and VNI[a] == VNI[b] and VM_OF[a] not in self.paused:
                     self.number += 1
                     self.sent[self.number] = b
                     self.w.send(self.at[VM_OF[a]], tap(a), self.w.frame(a, b, self.number))
+            if VM_OF[a] not in self.paused:
+                self.number += 1
+                self.heard[self.number] = set()
+                self.w.send(self.at[VM_OF[a]], tap(a), self.w.to_all(a, self.number))
+                self.listen()
+                others = {b for b in GUESTS if b != a and VNI[b] == VNI[a]}
+                here = {b for b in others if VM_OF[b] not in self.paused}
+                heard = self.heard[self.number]
+                assert heard <= others, f"{a} heard itself"
+                assert self.w.late or here <= heard, f"{here - heard} did not hear {a}"
         self.listen()
 
     def listen(self) -> None:
@@ -293,6 +305,10 @@ class Story:
             if words is None:
                 continue
             vni, a, b, number = words
+            if sent[0] & 1:
+                assert VNI[int(port.removeprefix("tap-vm"))] == vni
+                self.heard[number].add(int(port.removeprefix("tap-vm")))
+                continue
             assert port == tap(b) and VNI[b] == vni, (where, port, a, b)
             n = VM_OF[b]
             if where == self.at[n] and n not in self.paused:

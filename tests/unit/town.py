@@ -97,9 +97,9 @@ class Town(World):
         text = f"{VNI[a]:03}{a}{b}{number:015}".encode()
         return unicast(self.host[a], self.host[b], text)
 
-    def to_all(self, a: int) -> bytes:
+    def to_all(self, a: int, number: int = 0) -> bytes:
         """From guest a to all of its network, saying so."""
-        return b"\xff" * 6 + self.frame(a, a)[6:]
+        return b"\xff" * 6 + self.frame(a, a, number)[6:]
 
     def sign_of_life(self, guest: int, how: str) -> bytes:
         """What a guest sends when it starts to run somewhere."""
