@@ -17,7 +17,7 @@ from ryu_vmm.emulation.tables import ToNva as Handed
 from ryu_vmm.flows import Flow
 from ryu_vmm.model import Interface, Kind, Move, Network, Nve, Place, Policy
 from ryu_vmm.nva import Nva, Settings
-from ryu_vmm.pipeline import COOKIE_MASK, desired
+from ryu_vmm.pipeline import COOKIE_MASK, COOKIE_OURS, desired
 from ryu_vmm.store import MemoryStore
 from ryu_vmm.wire import frames
 
@@ -165,6 +165,10 @@ class World:
             self._carry_out(effect)
         return outcome.reply
 
+    def _reply(self, box: Box, event: ev.Event) -> None:
+        """A switch has something to say to the NVA."""
+        self._events.append(event)
+
     def _box(self, dpid: int) -> Box:
         return next(b for b in self.boxes.values() if b.nve.dpid == dpid)
 
@@ -199,16 +203,16 @@ class World:
                 if box.nve.name in self.hold_barriers:
                     box.held_barriers.append(generation)
                 elif box.connected:
-                    self._events.append(ev.BarrierReplied(dpid, generation))
+                    self._reply(box, ev.BarrierReplied(dpid, generation))
             case ReadFlows(dpid, token, cookie, mask):
                 box = self._box(dpid)
                 found = tuple(e.stats(self.now) for e in box.tables.select(cookie=cookie, cookie_mask=mask))
                 if box.connected:
-                    self._events.append(ev.FlowsRead(dpid, token, found))
+                    self._reply(box, ev.FlowsRead(dpid, token, found))
             case ReadMeters(dpid, token):
                 box = self._box(dpid)
                 if box.connected:
-                    self._events.append(ev.MetersRead(dpid, token, dict(box.tables.meters)))
+                    self._reply(box, ev.MetersRead(dpid, token, dict(box.tables.meters)))
             case SendPacket(dpid, actions, frame, in_port):
                 box = self._box(dpid)
                 self._emit(box, box.tables.execute(actions, frame, in_port=in_port, now=self.now))
@@ -275,15 +279,16 @@ class World:
                 for field_name, width in (("tun_ipv4_src", 4), ("tun_ipv6_src", 16)):
                     if field_name in result.context:
                         source = result.context[field_name].to_bytes(width, "big")
-                self._events.append(
-                    ev.PacketSeen(
-                        box.nve.dpid, result.in_port or in_port, result.cookie or 0, result.frame, source
-                    )
+                handed = ev.PacketSeen(
+                    box.nve.dpid, result.in_port or in_port, result.cookie or 0, result.frame, source
                 )
+                self._reply(box, handed)
 
     # --- asking -------------------------------------------------------------------------------------------------------
     def installed(self, name: str) -> dict[object, Flow]:
-        return {flow.key: flow for flow in self.boxes[name].tables.flows}
+        """Our flows of an NVE, by key."""
+        flows = self.boxes[name].tables.flows
+        return {flow.key: flow for flow in flows if flow.cookie & COOKIE_MASK == COOKIE_OURS}
 
     def differences(self) -> list[str]:
         """What any connected, synced NVE holds that it should not, or the other way round."""
