@@ -46,7 +46,10 @@ class Bound(NamedTuple):
 
 
 def role(state: State, nve: str, name: str) -> Bound:
-    """The role of a port: location first, then an open move, then an attachment."""
+    """The role of a port: location first, then an open move, then an attachment.
+
+    The source of an open move stays attached: a VM that dies at its destination may resume there.
+    """
     place = Place(nve, name)
     home = state.by_place.get(place)
     if home is not None:
@@ -54,6 +57,9 @@ def role(state: State, nve: str, name: str) -> Bound:
     for move, leg in state.moves_at(place):
         if leg.dst == place and not move.state.steered:
             return Bound(Role.EXPECTED, state.interfaces[leg.interface])
+    for _, leg in reversed(state.moves_at(place)):
+        if leg.src == place and leg.interface in state.interfaces:
+            return Bound(Role.ATTACHED, state.interfaces[leg.interface])
     attached = state.attached.get(place)
     if attached:
         return Bound(Role.ATTACHED, state.interfaces[min(attached)])

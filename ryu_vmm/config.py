@@ -61,6 +61,9 @@ OPTIONS: list[Any] = [
                help="Packets that wait in the NVA, for each move, until the destination's port is there."),
     cfg.IntOpt("keep_moves", default=Settings().keep_moves, min=1,
                help="Closed moves that are kept with their ledgers."),
+    cfg.FloatOpt("reconnect_grace", default=Settings().reconnect_grace, min=0,
+                 help="Seconds that a restarted NVA allows its NVEs for coming back, on top of each open move's "
+                 "deadline. Open vSwitch tries again after at most 8."),
     cfg.FloatOpt("resync_pause", default=Settings().resync_pause, min=0.1,
                  help="Seconds before an NVE that refused a flow is read back and corrected."),
 ]  # fmt: skip

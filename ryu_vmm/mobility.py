@@ -26,8 +26,10 @@ class MoveEvent(enum.StrEnum):
     QUIET = "quiet"  # no packet was redirected for the quiet time
     ABORT = "abort"  # cancelled
     EXPIRED = "expired"  # the state's deadline has passed
+    OVERDUE = "overdue"  # the same, while a correspondent that has not confirmed may still send to the source
     REFUSED = "refused"  # a switch answered a flow of this move with an error
-    LOST = "lost"  # the control channel of the destination (or, before the redirect, the source) is gone
+    LOST = "lost"  # the control channel of the source or the destination is gone; they go on as last told
+    FORGOT = "forgot"  # the source or the destination has come back with empty tables
 
 
 class Do(enum.StrEnum):
@@ -38,6 +40,8 @@ class Do(enum.StrEnum):
     REDIRECT_NOW = "redirect-now"  # both at once: waiting would only lose packets
     IN_FORCE = "in-force"
     PROVE_AGAIN = "prove-again"  # no redirect any more; the paths may have been left unproven
+    WAIT_ON = "wait-on"  # the redirect stays until the missing correspondents are in sync again, or withdrawn
+    DRAIN_ON = "drain-on"  # they are: from now on the redirect waits for silence as usual
     STEER = "steer"  # location and epoch, committed, to every correspondent at once
     NAME_UNCONFIRMED = "name-unconfirmed"
     NOTE_ERROR = "note-error"
@@ -61,6 +65,7 @@ _FAIL = Transition(_S.FAILED, (Do.ROLL_BACK,))
 _ABORT = Transition(_S.ABORTED, (Do.ROLL_BACK,))
 _STEER = Transition(_S.STEERING, (Do.STEER,))
 _REDIRECT_NOW = Transition(_S.REDIRECTING, (Do.REDIRECT_NOW,))
+_NOTE_LOSS = Transition(None, (Do.NOTE_LOSS,))
 _TOO_LATE = Transition(refuse="the VM already runs at the destination")
 _ENDED = Transition(refuse="the move has ended")
 
@@ -82,8 +87,10 @@ TABLE: dict[MoveState, dict[MoveEvent, Transition]] = {
         _E.QUIET: STAY,
         _E.ABORT: _ABORT,
         _E.EXPIRED: _FAIL,
+        _E.OVERDUE: STAY,
         _E.REFUSED: _FAIL,
-        _E.LOST: _FAIL,
+        _E.LOST: _NOTE_LOSS,
+        _E.FORGOT: Transition(None, (Do.PROVE_AGAIN,)),
     },
     _S.PREPARED: {
         _E.READY: STAY,
@@ -97,8 +104,10 @@ TABLE: dict[MoveState, dict[MoveEvent, Transition]] = {
         _E.QUIET: STAY,
         _E.ABORT: _ABORT,
         _E.EXPIRED: _FAIL,
+        _E.OVERDUE: STAY,
         _E.REFUSED: _FAIL,
-        _E.LOST: _FAIL,
+        _E.LOST: _NOTE_LOSS,
+        _E.FORGOT: Transition(_S.PREPARING, (Do.PROVE_AGAIN,)),
     },
     _S.REDIRECTING: {
         _E.READY: STAY,
@@ -112,8 +121,10 @@ TABLE: dict[MoveState, dict[MoveEvent, Transition]] = {
         _E.QUIET: STAY,
         _E.ABORT: _ABORT,
         _E.EXPIRED: _FAIL,
+        _E.OVERDUE: STAY,
         _E.REFUSED: _FAIL,
-        _E.LOST: _FAIL,
+        _E.LOST: _NOTE_LOSS,
+        _E.FORGOT: _NOTE_LOSS,
     },
     _S.STEERING: {
         _E.READY: STAY,
@@ -127,8 +138,10 @@ TABLE: dict[MoveState, dict[MoveEvent, Transition]] = {
         _E.QUIET: STAY,
         _E.ABORT: _TOO_LATE,
         _E.EXPIRED: Transition(_S.DRAINING, (Do.NAME_UNCONFIRMED, Do.DRAIN)),
+        _E.OVERDUE: STAY,
         _E.REFUSED: Transition(None, (Do.NOTE_ERROR,)),
-        _E.LOST: Transition(None, (Do.NOTE_LOSS,)),
+        _E.LOST: _NOTE_LOSS,
+        _E.FORGOT: _NOTE_LOSS,
     },
     _S.DRAINING: {
         _E.READY: STAY,
@@ -138,12 +151,14 @@ TABLE: dict[MoveState, dict[MoveEvent, Transition]] = {
         _E.READIED: STAY,
         _E.INSTALLED: STAY,
         _E.ALIVE: STAY,
-        _E.CONFIRMED: STAY,
+        _E.CONFIRMED: Transition(None, (Do.DRAIN_ON,)),
         _E.QUIET: Transition(_S.SETTLED, (Do.CLOSE,)),
         _E.ABORT: _TOO_LATE,
         _E.EXPIRED: Transition(_S.SETTLED, (Do.NAME_UNCONFIRMED, Do.CLOSE)),
+        _E.OVERDUE: Transition(None, (Do.NAME_UNCONFIRMED, Do.WAIT_ON)),
         _E.REFUSED: Transition(None, (Do.NOTE_ERROR,)),
-        _E.LOST: Transition(None, (Do.NOTE_LOSS,)),
+        _E.LOST: _NOTE_LOSS,
+        _E.FORGOT: _NOTE_LOSS,
     },
     _S.SETTLED: _CLOSED,
     _S.ABORTED: _CLOSED | {_E.ABORT: STAY},

@@ -64,22 +64,36 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A virtual network (VN). ``vni``: 1 .. VNI_RESERVED - 1."""
+    """A virtual network (VN). ``vni``: 1 .. VNI_RESERVED - 1. ``tenant``: who it belongs to, None: to the operator."""
 
     name: str
     vni: int
     policy: Policy = Policy()
+    tenant: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Nve:
-    """A network virtualization edge: one bridge. At least one of ``ipv4``, ``ipv6`` is its underlay address."""
+    """A network virtualization edge: one bridge. At least one of ``ipv4``, ``ipv6`` is its underlay address.
+
+    ``certificate``: the name in the certificate of its switch, None: the NVE's own. See :meth:`is_of`.
+    """
 
     name: str
     dpid: int
     ipv4: bytes | None = None
     ipv6: bytes | None = None
     tunnel_port: str | None = None
+    certificate: str | None = None
+
+    def is_of(self, names: tuple[str, ...] | None) -> bool:
+        """Whether a connection may be this NVE's switch: its certificate has these names (None: it came without TLS).
+
+        Where TLS is not in use nobody has a certificate; an NVE that was registered with one is never without.
+        """
+        if names is None:
+            return self.certificate is None
+        return (self.certificate or self.name) in names
 
 
 class Place(NamedTuple):
@@ -108,10 +122,11 @@ class Interface:
 
 @dataclass(frozen=True, slots=True)
 class Vm:
-    """A guest: its name and its interfaces' ids."""
+    """A guest: its name, its interfaces' ids, and the tenant it belongs to (None: the operator)."""
 
     name: str
     interfaces: tuple[str, ...]
+    tenant: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +147,7 @@ class Session:
     tunnel: int | None  # port number of the tunnel port, None while it has none
     synced: bool = False
     meters: int = 0  # highest meter number of the switch, 0: it has none
+    names: tuple[str, ...] | None = None  # in the switch's certificate; None: without TLS
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,8 +297,84 @@ class Move:
     error: str | None = None
     activated_by: str | None = None
     ledger: Ledger = Ledger()
+    tenant: str | None = None  # of the VM when the move began: its name may be another's by now
 
     @property
     def open(self) -> bool:
         """Whether the move has not ended yet."""
         return not self.state.closed
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """The NVEs without which it cannot go on; a VM that is off leaves nothing at its source to be told first."""
+        return (self.destination,) if self.kind is Kind.COLD else (self.source, self.destination)
+
+
+class EvacuationState(enum.StrEnum):
+    """States of an evacuation. All but the first two have ended; ``resume`` leads back to running."""
+
+    RUNNING = "running"
+    CANCELLING = "cancelling"  # no further move is opened; those that are open go on
+    DONE = "done"  # every VM has left, and every redirect with it
+    INCOMPLETE = "incomplete"  # some VMs could not be moved
+    CANCELLED = "cancelled"
+
+    @property
+    def open(self) -> bool:
+        """Whether the evacuation has not ended yet."""
+        return self in (EvacuationState.RUNNING, EvacuationState.CANCELLING)
+
+
+class EvacueeState(enum.StrEnum):
+    """What has become of a VM in an evacuation."""
+
+    WAITING = "waiting"  # for its turn
+    MOVING = "moving"  # its move is open and holds one of the places: preparing to steering
+    DRAINING = "draining"  # it is served elsewhere; the redirect waits for silence
+    MOVED = "moved"
+    FAILED = "failed"  # as often as allowed, or there is nowhere to go
+    LEFT = "left"  # cancelled before its turn came, or while its move was open
+    GONE = "gone"  # removed, or moved by somebody else
+
+
+@dataclass(frozen=True, slots=True)
+class Evacuee:
+    """A VM of an evacuation. ``move``, ``to``: its newest move and where that goes; ``failed_at``: where earlier ones
+    failed, tried last from now on."""
+
+    evacuation: int
+    vm: str
+    state: EvacueeState = EvacueeState.WAITING
+    move: int | None = None
+    to: str | None = None
+    attempts: int = 0
+    failed_at: tuple[str, ...] = ()
+    why: str = ""
+
+    @property
+    def key(self) -> str:
+        """Its key in the table: evacuation and VM."""
+        return f"{self.evacuation}/{self.vm}"
+
+
+@dataclass(frozen=True, slots=True)
+class Evacuation:
+    """All VMs of an NVE moving elsewhere.
+
+    ``to``: where they may go (empty: every other NVE); ``parallel``: moves that may be open at once, draining ones
+    aside; ``attempts``: moves for a VM before it counts as failed; ``why``: what holds up all of them now.
+    """
+
+    id: int
+    nve: str
+    to: tuple[str, ...]
+    kind: Kind
+    parallel: int
+    attempts: int
+    state: EvacuationState
+    created: float
+    history: tuple[Step, ...]
+    ended: float | None = None
+    request_id: str | None = None
+    requested_by: str | None = None
+    why: str = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 
-from .errors import Conflict, InvalidInput, MoveStateConflict, NotFound
+from .errors import Conflict, InvalidInput, MoveStateConflict, NotFound, TooManyMoves
 from .events import AbortRequested, ActivationReported, MoveRequested, RedirectRequested
 from .ledger import Accounts
 from .mobility import Do, MoveEvent, step
@@ -48,7 +48,8 @@ class Moves:
         source = sources[0]
         if source == event.to:
             raise Conflict(f"{event.vm} is on {source} already", vm=event.vm, nve=source)
-        for nve in (event.to, source):
+        for nve in (event.to,) if event.kind is Kind.COLD else (event.to, source):
+            # A VM that is off may leave a dead edge: nobody there needs to be told first.
             if self._work.session(nve) is None:
                 raise Conflict(f"NVE {nve} is not connected and in sync", nve=nve)
         others = {source, *(n for i in interfaces for n in state.members(i.vni))} - {event.to}
@@ -155,6 +156,10 @@ class Moves:
         )
 
     def _deadline(self, move: Move) -> None:
+        self.set_deadline(move, 0.0)
+
+    def set_deadline(self, move: Move, more: float) -> None:
+        """Give a move the time that its state allows, and ``more`` seconds."""
         times = self._work.settings
         allowed = {
             MoveState.PREPARING: times.prepare_deadline,
@@ -163,7 +168,8 @@ class Moves:
             MoveState.STEERING: times.steer_deadline,
             MoveState.DRAINING: times.drain_cap,
         }.get(move.state)
-        self._work.state.put("clock", ("deadline", move.id), None if allowed is None else self._work.now + allowed)
+        due = None if allowed is None else self._work.now + allowed + more
+        self._work.state.put("clock", ("deadline", move.id), due)
 
     def _act(self, number: int, action: Do, event: MoveEvent, why: str) -> None:
         state, now = self._work.state, self._work.now
@@ -181,8 +187,9 @@ class Moves:
                     state.put("clock", ("guard", number), now + self._work.settings.redirect_guard)
             case Do.PROVE_AGAIN:
                 state.put("clock", ("guard", number), None)
-                state.put("moves", number, replace(move, redirect=Redirect.NONE, departed=False))
-                self._work.report("move.redirect", move=number, phase=Redirect.NONE.value)
+                if move.redirect is not Redirect.NONE:
+                    state.put("moves", number, replace(move, redirect=Redirect.NONE, departed=False))
+                    self._work.report("move.redirect", move=number, phase=Redirect.NONE.value)
                 self._await(move)
             case Do.STEER:
                 self._steer(number, why)
@@ -190,6 +197,11 @@ class Moves:
                 self._record_barriers(number)
                 state.put("clock", ("poll", number), now)
                 state.put("clock", ("sample", number), now + self._work.settings.sample_pause)
+            case Do.DRAIN_ON:
+                state.put("clock", ("deadline", number), now + self._work.settings.drain_cap)
+            case Do.WAIT_ON:
+                state.put("clock", ("deadline", number), None)
+                self._work.report("move.overdue", move=number, vm=move.vm, unconfirmed=", ".join(self.laggards(move)))
             case Do.NAME_UNCONFIRMED:
                 late = tuple(sorted({*move.unconfirmed, *state.waits.get(number, ())}))
                 state.put("moves", number, replace(move, unconfirmed=late))
@@ -273,16 +285,6 @@ class Moves:
             self._accounts.close(number)
             self._work.report("move.closed", move=number, state=move.state.value)
 
-    def confirmed_by(self, nve: str) -> None:
-        """An NVE that was away is in sync again: it no longer stands in a move's way."""
-        state = self._work.state
-        for move in list(state.open_moves()):
-            if nve in move.unconfirmed:
-                rest = tuple(n for n in move.unconfirmed if n != nve)
-                state.put("moves", move.id, replace(move, unconfirmed=rest))
-                if not rest and not state.waits.get(move.id):
-                    self.fire(move.id, MoveEvent.CONFIRMED, "all correspondents confirmed")
-
     def departed(self, place: Place) -> bool:
         """The port at a place has gone. True if a move was waiting for just that.
 
@@ -301,43 +303,6 @@ class Moves:
         for move, leg in self._work.state.moves_at(place):
             if leg.src == place and move.departed:
                 self.fire(move.id, MoveEvent.RETURNED, f"port {place.port} on {place.nve} is there again")
-
-    def nve_lost(self, nve: str) -> None:
-        """The control channel of an NVE is gone."""
-        state = self._work.state
-        for move in list(state.open_moves()):
-            early = move.state in (MoveState.PREPARING, MoveState.PREPARED)
-            if nve == move.destination or (nve == move.source and early):
-                self.fire(move.id, MoveEvent.LOST, f"control channel of {nve} lost")
-            move, waits = state.moves[move.id], state.waits.get(move.id)
-            if not move.open or not waits or nve not in waits:
-                continue
-            if nve in (move.source, move.destination):
-                state.put("waits", move.id, {**waits, nve: self._when_back(nve)})
-            else:
-                state.put("moves", move.id, replace(move, unconfirmed=tuple(sorted({*move.unconfirmed, nve}))))
-                self.waited(move.id, {n: g for n, g in waits.items() if n != nve})
-
-    def nve_withdrawn(self, nve: str) -> None:
-        """An NVE is no more: nothing waits for it any longer."""
-        state = self._work.state
-        for number, waits in list(state.waits.items()):
-            if nve in waits:
-                self.waited(number, {n: g for n, g in waits.items() if n != nve})
-        self.confirmed_by(nve)
-
-    def refused(self, nve: str, generation: int, kind: int, code: int) -> None:
-        """An NVE answered a change with an error: every move that waits for that change fails with it."""
-        text = f"{nve} refused a flow: OpenFlow error type {kind} code {code}"
-        state = self._work.state
-        for move in list(state.open_moves()):
-            waits = state.waits.get(move.id, {})
-            if waits.get(nve, -1) >= generation or move.generation == generation:
-                self.fire(move.id, MoveEvent.REFUSED, text)
-                if move.state.steered:
-                    # Its barrier will reply all the same: it confirms nothing before it has been read back.
-                    move = state.moves[move.id]
-                    state.put("moves", move.id, replace(move, unconfirmed=tuple(sorted({*move.unconfirmed, nve}))))
 
     def sample(self, number: int, on: bool) -> None:
         """Turn sampling of stale packets on, or off for the sample pause while a correspondent is corrected."""
@@ -359,16 +324,6 @@ class Moves:
                 self._enter(move, MoveState.ABORTED, "VM withdrawn")
                 self._close(move.id)
 
-    def resume(self) -> None:
-        """After a restart: nothing is known to be in force; every NVE must come back in sync before a move goes on."""
-        state = self._work.state
-        for move in list(state.open_moves()):
-            self._deadline(move)
-            concerned = {n for leg in move.legs for n in state.members(leg.vni)}
-            state.put("moves", move.id, replace(move, unconfirmed=tuple(sorted(concerned))))
-            if move.state is MoveState.DRAINING:
-                state.put("clock", ("poll", move.id), self._work.now)
-
     # --- waiting -----------------------------------------------------------------------------------------------------
     def _await(self, move: Move, ends_only: bool = False) -> None:
         """Wait for the barriers of every NVE concerned, once this step's programs are known.
@@ -381,23 +336,39 @@ class Moves:
             concerned.update(n for leg in move.legs for n in state.members(leg.vni))
         self._work.awaiting.append((move.id, frozenset(concerned)))
 
+    def laggards(self, move: Move) -> list[str]:
+        """Correspondents that have not confirmed and may still send to the source; not the source itself, whose
+        redirect nobody could remove, nor the NVE where the VM is."""
+        state = self._work.state
+        homes = {state.interfaces[leg.interface].location.nve for leg in move.legs if leg.interface in state.interfaces}
+        return sorted({*move.unconfirmed, *state.waits.get(move.id, ())} - {move.source} - homes)
+
+    def expired(self, number: int, detail: str) -> None:
+        """A state's deadline has passed."""
+        move = self._work.state.moves[number]
+        away = [nve for nve in move.ends if self._work.session(nve) is None]
+        if away:
+            detail = f": {' and '.join(away)} not connected and in sync"
+        late = move.state is MoveState.DRAINING and self.laggards(move)
+        self.fire(number, MoveEvent.OVERDUE if late else MoveEvent.EXPIRED, f"deadline in state {move.state}{detail}")
+
     def waiting_for(self, number: int, concerned: frozenset[str]) -> None:
         """Note what the move waits for; go on at once if that is nothing."""
         state = self._work.state
         move = state.moves[number]
         waits = {}
-        for nve in concerned:
+        for nve in concerned & state.nves.keys():
             programmed, realised = state.generations.get(nve, (0, 0))
             if self._work.session(nve) is None:
-                if nve in (move.source, move.destination):
-                    waits[nve] = self._when_back(nve)
+                if nve in move.ends:
+                    waits[nve] = self.when_back(nve)
             elif realised < programmed:
                 waits[nve] = programmed
         if waits:
             state.put("moves", number, replace(move, generation=max(waits.values())))
         self.waited(number, waits)
 
-    def _when_back(self, nve: str) -> int:
+    def when_back(self, nve: str) -> int:
         """A generation that an NVE out of sync reaches by being synchronised."""
         return self._work.state.generations.get(nve, (0, 0))[0] + 1
 
@@ -430,7 +401,7 @@ class Moves:
     def _free_marks(self, number: int, count: int) -> list[int]:
         used = {leg.mark for m in self._work.state.open_moves() for leg in m.legs}
         if len(used) + count > MARKS:
-            raise Conflict("too many moves are open at once", open=len(used))
+            raise TooManyMoves("too many moves are open at once", open=len(used))
         marks = (MARK_BASE + (number + n) % MARKS for n in range(MARKS))
         return list(itertools.islice((mark for mark in marks if mark not in used), count))
 
@@ -460,6 +431,7 @@ class Moves:
             request_id=request.request_id if request else None,
             requested_by=request.requested_by if request else None,
             ledger=Ledger(),
+            tenant=state.vms[vm].tenant,
         )
         state.put("moves", number, move)
         self._deadline(move)

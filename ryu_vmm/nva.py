@@ -7,9 +7,9 @@ but the one it is given, and never waits: a test can drive any interleaving in m
     event --> dispatch --> changes in State --> flows that these touch, before and after --> Program
                                   \\--> records (committed first; if that fails, rollback() undoes the step)
 
-Who does what: registry.py (NVEs, networks, VMs), moves.py with mobility.py (the life of a move), packets.py (ARP, ND,
-announcements), switches.py (connections, ports, barriers, reading back), probes.py and ledger.py (proof and account),
-pipeline.py, admission.py and redirects.py (what the flows are).
+Who does what: registry.py (NVEs, networks, VMs), moves.py with mobility.py (the life of a move), recovery.py (what
+faults and restarts do to it), packets.py (ARP, ND, announcements), switches.py (connections, ports, barriers, reading
+back), probes.py and ledger.py (proof and account), pipeline.py, admission.py and redirects.py (what the flows are).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 from . import events as ev
 from .effects import Outcome, Record
 from .errors import NotFound, VmmError
+from .evacuations import Evacuations
 from .ledger import Accounts
 from .mobility import MoveEvent
 from .model import Session
@@ -27,6 +28,7 @@ from .moves import Moves
 from .packets import Packets
 from .pipeline import desired, flows_of
 from .probes import Prober
+from .recovery import Recovery
 from .registry import Registry
 from .state import State
 from .switches import Switches, difference
@@ -49,8 +51,10 @@ class Nva:
         self._accounts = Accounts(self._work)
         self._registry = Registry(self._work)
         self.moves = Moves(self._work, self._prober, self._accounts)
+        self.recovery = Recovery(self._work, self.moves)
         self.packets = Packets(self._work, self.moves, self._prober, self._accounts)
-        self.switches = Switches(self._work, self.moves, self._accounts, self.packets, self._prober)
+        self.switches = Switches(self._work, self.moves, self.recovery, self._accounts, self.packets, self._prober)
+        self.evacuations = Evacuations(self._work, self.moves)
         self._handlers = self._table()
 
     @property
@@ -119,8 +123,9 @@ class Nva:
 
     def _settle(self) -> None:
         """Turn what the step touched into programs, and let moves wait for those; repeat until nothing moves."""
-        mark = 0
+        mark = followed = 0
         while True:
+            followed = self.evacuations.follow(followed)
             self._program(mark)
             mark = self.state.mark()
             if not self._work.awaiting:
@@ -182,12 +187,16 @@ class Nva:
             ev.PortChanged: self.switches.port_changed,
             ev.NveConnected: self.switches.connected,
             ev.NveDisconnected: self.switches.disconnected,
+            ev.ConnectionRefused: self.switches.connection_refused,
             ev.FlowRefused: self.switches.refused,
             ev.FlowExpired: self.switches.flow_expired,
-            ev.MoveRequested: self.moves.requested,
+            ev.MoveRequested: self._move_requested,
             ev.RedirectRequested: self.moves.hook,
             ev.ActivationReported: self.moves.hook,
             ev.AbortRequested: self.moves.hook,
+            ev.EvacuationRequested: self.evacuations.requested,
+            ev.EvacuationCancelled: self.evacuations.cancelled,
+            ev.EvacuationResumed: self.evacuations.resumed,
             ev.NveSubmitted: self._nve_submitted,
             ev.NveWithdrawn: self._nve_withdrawn,
             ev.NetworkSubmitted: self._registry.network_submitted,
@@ -209,10 +218,16 @@ class Nva:
     def _nve_withdrawn(self, event: ev.NveWithdrawn) -> object:
         self.switches.let_go(event.name)
         reply = self._registry.nve_withdrawn(event)
-        self.moves.nve_withdrawn(event.name)
+        self.recovery.withdrawn(event.name)
         return reply
 
+    def _move_requested(self, event: ev.MoveRequested) -> object:
+        if event.request_id not in self.state.by_request:
+            self.evacuations.admit([event.to])
+        return self.moves.requested(event)
+
     def _vm_submitted(self, event: ev.VmSubmitted) -> object:
+        self.evacuations.admit(i.location.nve for i in event.interfaces if i.id not in self.state.interfaces)
         reply = self._registry.vm_submitted(event)
         for old in self._registry.changed_mac:
             self.packets.announce(self.state.interfaces[old.id])
@@ -238,7 +253,7 @@ class Nva:
                 case "deadline":
                     missing = self._prober.missing(key)
                     detail = f": no probe crossed from {missing}" if missing else ""
-                    self.moves.fire(key, MoveEvent.EXPIRED, f"deadline in state {move.state}{detail}")
+                    self.moves.expired(key, detail)
                 case "probe":
                     if self._prober.send(move):
                         self.moves.fire(key, MoveEvent.READY, "destination ready, every path there is proven")
@@ -248,15 +263,18 @@ class Nva:
                     self.moves.guard_over(key)
                 case "sample":
                     self.moves.sample(key, True)
+                case "regroup":
+                    self.recovery.regroup(key)
 
     # --- start --------------------------------------------------------------------------------------------------------
-    def restore(self, rows: Sequence[tuple[str, Any, Any]], now: float) -> None:
-        """Load committed records (table, key, value) into an empty state, and give open moves fresh deadlines."""
+    def restore(self, rows: Sequence[tuple[str, Any, Any]], now: float) -> Outcome:
+        """Load committed records (table, key, value) into an empty state, and resume open moves; says which."""
         for table, key, value in rows:
             self.state.load(table, key, value)
         self._work.begin(now)
-        self.moves.resume()
+        self.recovery.resume()
         self.state.begin()
+        return self._work.out
 
 
 __all__ = ["Nva", "Session", "Settings"]

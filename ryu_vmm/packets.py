@@ -321,7 +321,7 @@ class Packets:
             if port is not None:
                 out: tuple[Action, ...] = (Output(port.number),)
                 self._work.first += [SendPacket(self._work.dpid(port.nve), out, frame) for frame in waiting.frames]
-            elif next(state.moves_of(key), None) is not None:
+            elif next(state.moves_of(key), None) is not None or waiting.move in state.returning:
                 continue
             else:
                 self._work.count("drop.hold-closed", len(waiting.frames))

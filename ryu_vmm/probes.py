@@ -63,7 +63,7 @@ class Prober:
         missing = frozenset(pairs - proof.proven.keys())
         proof = replace(proof, missing=missing, rounds=proof.rounds + 1)
         state.put("probes", move.id, proof)
-        if not proof.missing:
+        if not proof.missing and self._ends_here(move):
             self._note(move, proof)
             return True
         mtu = min(state.networks[leg.vni].policy.mtu for leg in move.legs)
@@ -80,6 +80,10 @@ class Prober:
         pause = max(settings.probe_interval, PER_PROBE * len(proof.missing)) * 2 ** min(proof.rounds - 1, 4)
         state.put("clock", ("probe", move.id), self._work.now + pause)
         return False
+
+    def _ends_here(self, move: Move) -> bool:
+        """Whether the NVEs are in sync without which nothing is proven."""
+        return all(self._work.session(nve) is not None for nve in move.ends)
 
     def warm(self, nve: str, networks: Iterable[int]) -> None:
         """Have the underlay resolve the paths between an NVE and its peers in some networks, both ways.
@@ -122,7 +126,7 @@ class Prober:
         proven = {**proof.proven, pair: self._work.now - proof.started}
         proof = replace(proof, missing=missing, proven=proven)
         state.put("probes", number, proof)
-        if missing:
+        if missing or not self._ends_here(state.moves[number]):
             return None
         self._note(state.moves[number], proof)
         return number

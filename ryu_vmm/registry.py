@@ -56,7 +56,8 @@ class Registry:
             message = f"{len(homes)} VMs are located on NVE {name}, {homes[0]} among them"
             raise Conflict(message, nve=name, vms=homes[:20])
         for move in state.open_moves():
-            if name in (move.source, move.destination):
+            # A move that has left it for good does not keep it: closing that is all that is left to do.
+            if name == move.destination or (name == move.source and not move.state.steered):
                 raise Conflict(f"move {move.id} involves NVE {name}", nve=name, move=move.id)
         for port in list(state.ports_of(name)):
             state.put("ports", (name, port), None)
@@ -79,8 +80,22 @@ class Registry:
         old = state.network_named(network.name)
         if old is not None and old.vni != network.vni:
             raise Conflict(f"network {network.name} has VNI {old.vni}, which cannot change", network=network.name)
+        heirs = [] if old is None or old.tenant == network.tenant else self._heirs(old, network)
         state.put("networks", network.vni, network)
+        for vm in heirs:
+            vnis = {state.interfaces[i].vni for i in vm.interfaces}
+            state.put("vms", vm.name, replace(vm, tenant=state.common_tenant(vnis)))
         return network, old is None
+
+    def _heirs(self, old: Network, new: Network) -> list[Vm]:
+        """The VMs that change hands together with their network. Conflict: a VM of somebody else is in it."""
+        state = self._work.state
+        inside = [state.vms[name] for name in {state.interfaces[i].vm for i in state.in_network(new.vni)}]
+        for vm in inside:
+            if vm.tenant not in (None, old.tenant, new.tenant) and new.tenant is not None:
+                message = f"VM {vm.name} of tenant {vm.tenant} is in network {new.name}"
+                raise Conflict(message, vm=vm.name, network=new.name)
+        return [vm for vm in inside if vm.tenant == old.tenant]
 
     def network_withdrawn(self, event: NetworkWithdrawn) -> Network:
         """Remove a network without interfaces."""
@@ -115,6 +130,7 @@ class Registry:
             final = replace(final, attachments=tuple(dict.fromkeys(final.attachments)))
             self._check(final, f"interfaces.{n}", settled, () if old is None else old.interfaces)
             settled.append(final)
+        vm = replace(vm, tenant=self._owner(event, settled))
         gone = [] if old is None else [i for i in old.interfaces if i not in vm.interfaces]
         for i in gone:
             if next(state.moves_of(i), None) is not None:
@@ -127,6 +143,18 @@ class Registry:
         state.put("vms", vm.name, vm)
         self.changed_mac = [i for i in changed if state.interfaces[i.id].mac != i.mac]
         return vm, old is None
+
+    def _owner(self, event: VmSubmitted, interfaces: list[Interface]) -> str | None:
+        """The tenant of a VM. Conflict: it is to belong to one and be in the network of another."""
+        state = self._work.state
+        if event.tenant is None:
+            return state.common_tenant({i.vni for i in interfaces})
+        for n, interface in enumerate(interfaces):
+            network = state.networks[interface.vni]
+            if network.tenant not in (None, event.tenant):
+                message = f"network {network.name} belongs to tenant {network.tenant}"
+                raise Conflict(message, network=network.name, field=f"interfaces.{n}.network")
+        return event.tenant
 
     def vm_withdrawn(self, event: VmWithdrawn) -> Vm:
         """Remove a VM; its open moves must have been closed before."""

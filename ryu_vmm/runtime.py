@@ -16,7 +16,18 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from . import events as ev
-from .effects import Answer, Effect, Outcome, Program, ReadFlows, ReadMeters, Record, Report, SendPacket
+from .effects import (
+    Answer,
+    Disconnect,
+    Effect,
+    Outcome,
+    Program,
+    ReadFlows,
+    ReadMeters,
+    Record,
+    Report,
+    SendPacket,
+)
 from .errors import Conflict, DecodeError, NoAnswer, StoreUnavailable
 from .flows import FlowStats, Output
 from .nva import Nva, Settings
@@ -120,7 +131,8 @@ class Runtime:
         self._answers_version = -1
         self._stopping = threading.Event()
         self._sync_due = 0.0
-        self.nva.restore(list(store.load()), self.now())
+        for effect in self.nva.restore(list(store.load()), self.now()).effects:
+            self._perform(effect)
 
     @property
     def state(self) -> State:
@@ -181,6 +193,10 @@ class Runtime:
             if isinstance(event, ev.TimePassed):
                 self._timers_at = time.monotonic() + 1.0
         return True
+
+    def admits(self, dpid: int, names: tuple[str, ...] | None) -> bool:
+        """Whether a connection may have that datapath id; ``names``: in its certificate, None: it has none."""
+        return self.nva.switches.admits(dpid, names)
 
     def packets(self, dpid: int, batch: Sequence[PacketIn]) -> list[bytes]:
         """Packet-ins of one read from a switch; returns packet-outs to write back at once.
@@ -264,7 +280,7 @@ class Runtime:
                 self._report(kind, fields)
             case Answer(token, value):
                 self._answered(token, value)
-            case Program() | SendPacket() | ReadFlows() | ReadMeters():
+            case Program() | SendPacket() | ReadFlows() | ReadMeters() | Disconnect():
                 self.execute(effect)
 
     def _report(self, kind: str, fields: dict[str, object]) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .effects import Answer, Program, ReadFlows
+from .effects import Answer, Disconnect, Program, ReadFlows
 from .errors import Conflict
 from .events import (
     BarrierReplied,
+    ConnectionRefused,
     FlowExpired,
     FlowRefused,
     FlowsRead,
@@ -20,12 +21,13 @@ from .events import (
 from .flows import Flow, FlowChange, FlowKey, FlowStats
 from .ledger import Accounts
 from .mobility import MoveEvent
-from .model import Fault, Move, Place, Port, Session
+from .model import Distribution, Fault, Move, Place, Port, Session
 from .moves import Moves
 from .ovstext import describe
 from .packets import Packets
-from .pipeline import COOKIE_MASK, COOKIE_OURS, desired, is_tunnel_to_tunnel
+from .pipeline import COOKIE_MASK, COOKIE_OURS, DELIVER, desired, is_tunnel_to_tunnel
 from .probes import Prober
+from .recovery import Recovery
 from .work import Work
 
 #: Seconds that a switch which keeps refusing flows is left alone at the most.
@@ -45,14 +47,25 @@ def difference(installed: dict[FlowKey, Flow], wanted: dict[FlowKey, Flow]) -> t
     return (*(FlowChange("add", flow) for flow in add), *(FlowChange("delete", flow) for flow in delete))
 
 
+def _certified(names: tuple[str, ...] | None) -> dict[str, object]:
+    return {} if names is None else {"certificate": list(names)}
+
+
 class Switches:
     """Handlers of switch events other than packets."""
 
     def __init__(
-        self, work: Work, moves: Moves, accounts: Accounts, packets: Packets, prober: Prober
+        self,
+        work: Work,
+        moves: Moves,
+        recovery: Recovery,
+        accounts: Accounts,
+        packets: Packets,
+        prober: Prober,
     ) -> None:
         self._work = work
         self._moves = moves
+        self._recovery = recovery
         self._accounts = accounts
         self._packets = packets
         self._prober = prober
@@ -64,28 +77,64 @@ class Switches:
         state = self._work.state
         name = state.by_dpid.get(event.dpid)
         if name is None:
-            state.put("strangers", event.dpid, (event.ports, event.meters))
-            self._work.report("nve.unregistered", dpid=f"{event.dpid:016x}")
+            state.put("strangers", event.dpid, event)
+            self._work.report("nve.unregistered", dpid=f"{event.dpid:016x}", **_certified(event.names))
             return
         self.disconnected(NveDisconnected(event.dpid))  # if nobody has said so
         state.put("strangers", event.dpid, None)
+        if not state.nves[name].is_of(event.names):  # it waited as a stranger, or is asked for only now
+            self._expel(name, event.names)
+            return
         shown = {port.name: port for port in event.ports}
         self._ports_are(name, {**dict.fromkeys(state.ports_of(name)), **shown})
+        for move in list(state.open_moves()):
+            for leg in move.legs:
+                if leg.src.nve == name and state.port_at(leg.src) is None:
+                    self._moves.departed(leg.src)  # while nobody was looking
         programmed = state.generations.get(name, (0, 0))[0]
         state.put("generations", name, (programmed, programmed))
-        state.put("sessions", name, Session(name, self._tunnel(name), meters=event.meters))
-        self._work.report("nve.connected", nve=name, ports=len(event.ports))
+        state.put("sessions", name, Session(name, self._tunnel(name), False, event.meters, event.names))
+        self._work.report("nve.connected", nve=name, ports=len(event.ports), **_certified(event.names))
         self.resync(name)
+
+    def admits(self, dpid: int, names: tuple[str, ...] | None) -> bool:
+        """Whether a connection whose certificate has these names (None: no TLS) may have that datapath id."""
+        name = self._work.state.by_dpid.get(dpid)
+        return name is None or self._work.state.nves[name].is_of(names)
+
+    def connection_refused(self, event: ConnectionRefused) -> None:
+        """A connection was not taken for the switch it says it is; whoever is there already stays."""
+        self._work.count(f"nve.{event.why}", event.times)
+        self._report_refusal(event.why, event.dpid, event.names, peer=event.peer, times=event.times)
+
+    def _report_refusal(self, why: str, dpid: int, names: tuple[str, ...] | None, **more: object) -> None:
+        nve = self._work.state.by_dpid.get(dpid)
+        fields: dict[str, object] = {"nve": nve, "dpid": f"{dpid:016x}", **more}
+        if why == "impostor":
+            known = self._work.state.nves.values()
+            fields["certificate"] = list(names or ())
+            fields["certificate_of"] = next((n.name for n in known if names is not None and n.is_of(names)), None)
+        self._work.report(f"nve.{why}", **fields)
+
+    def _expel(self, name: str, names: tuple[str, ...] | None) -> None:
+        """The switch that is connected as this NVE is another one."""
+        dpid = self._work.dpid(name)
+        self._work.count("nve.impostor")
+        self._report_refusal("impostor", dpid, names, times=1)
+        self.disconnected(NveDisconnected(dpid))
+        self._work.do(Disconnect(dpid))
 
     def adopt(self, name: str) -> None:
         """An NVE was registered: if its switch is waiting, take it in; if its tunnel port changed, follow."""
         state = self._work.state
         dpid = state.nves[name].dpid
         if dpid in state.strangers:
-            ports, meters = state.strangers[dpid]
-            self.connected(NveConnected(dpid, ports, meters))
+            self.connected(state.strangers[dpid])
         elif name in state.sessions:
-            self._follow_tunnel(name)
+            if state.nves[name].is_of(state.sessions[name].names):
+                self._follow_tunnel(name)
+            else:
+                self._expel(name, state.sessions[name].names)
 
     def let_go(self, name: str) -> None:
         """An NVE is being removed: its switch, if connected, loses our flows and waits to be registered again."""
@@ -96,7 +145,8 @@ class Switches:
         if session.synced:
             self.program(name, difference(desired(state, name), {}))
         ports = [state.ports[(name, port)] for port in state.ports_of(name)]
-        state.put("strangers", nve.dpid, (tuple(PortInfo(p.number, p.name, p.up) for p in ports), session.meters))
+        told = tuple(PortInfo(p.number, p.name, p.up) for p in ports)
+        state.put("strangers", nve.dpid, NveConnected(nve.dpid, told, session.meters, session.names))
 
     def disconnected(self, event: NveDisconnected) -> None:
         """A switch's control channel is gone; it goes on forwarding as last told (fail static)."""
@@ -107,7 +157,7 @@ class Switches:
             return
         self._work.state.put("sessions", name, None)
         self._work.report("nve.disconnected", nve=name)
-        self._moves.nve_lost(name)
+        self._recovery.lost(name)
 
     def _tunnel(self, name: str) -> int | None:
         """The tunnel port's number: the one named at registration, else the one whose name says vxlan."""
@@ -129,9 +179,10 @@ class Switches:
         name = state.by_dpid.get(event.dpid)
         if name is None:
             if event.dpid in state.strangers:
-                ports, meters = state.strangers[event.dpid]
-                known = tuple(p for p in ports if p.name != port.name)
-                state.put("strangers", event.dpid, (known if event.gone else (*known, port), meters))
+                stranger = state.strangers[event.dpid]
+                known = tuple(p for p in stranger.ports if p.name != port.name)
+                stranger = replace(stranger, ports=known if event.gone else (*known, port))
+                state.put("strangers", event.dpid, stranger)
             return
         told: dict[str, PortInfo | None] = {port.name: None if event.gone else port}
         other = state.by_number.get((name, port.number))
@@ -175,7 +226,7 @@ class Switches:
         self._moves.realised(name, event.generation)
         if event.generation >= programmed and state.sessions[name].synced:
             state.put("faults", name, None)
-            self._moves.confirmed_by(name)
+            self._recovery.confirmed_by(name)
 
     def refused(self, event: FlowRefused) -> None:
         """A switch answered a change with an error: what it holds is no longer known, so it is read back."""
@@ -184,7 +235,7 @@ class Switches:
             return
         self._work.count("flow.refused")
         self._work.report("nve.refused", nve=name, generation=event.generation, type=event.type, code=event.code)
-        self._moves.refused(name, event.generation, event.type, event.code)
+        self._recovery.refused(name, event.generation, event.type, event.code)
         if self._work.session(name) is not None:
             session = self._work.state.sessions[name]
             self._work.state.put("sessions", name, replace(session, synced=False))
@@ -198,13 +249,16 @@ class Switches:
     def flow_expired(self, event: FlowExpired) -> None:
         """An idle pulled entry has left the switch: the NVE is no correspondent any more until it asks again."""
         state = self._work.state
-        name = state.by_dpid.get(event.dpid)
-        fields = {item[0]: item[1] for item in event.flow.match}
-        if name is None or "tun_id" not in fields or "eth_dst" not in fields:
-            return
-        interface = state.by_mac.get((int.from_bytes(fields["tun_id"], "big"), fields["eth_dst"]))
-        if interface is not None:
+        name, interface = state.by_dpid.get(event.dpid), self._pulled_by(event.flow)
+        if name is not None and interface is not None:
             state.put("pulled", (name, interface), None)
+
+    def _pulled_by(self, flow: Flow) -> str | None:
+        """The interface that a pulled entry is about."""
+        fields = {item[0]: item[1] for item in flow.match}
+        if "tun_id" not in fields or "eth_dst" not in fields:
+            return None
+        return self._work.state.by_mac.get((int.from_bytes(fields["tun_id"], "big"), fields["eth_dst"]))
 
     # --- reading back -------------------------------------------------------------------------------------------------
     def resync(self, name: str) -> None:
@@ -262,11 +316,24 @@ class Switches:
         state.put("sessions", name, replace(session, synced=True))
         # The step that turns a session synced computes no difference of its own for this NVE: this is it.
         installed = {s.flow.key: s.flow for s in stats if s.flow.cookie & COOKIE_MASK == COOKIE_OURS}
+        for flow in installed.values():
+            self._adopt_pulled(name, flow)
+        if not installed:
+            self._recovery.forgot(name)
         self.program(name, difference(installed, desired(state, name)))
         state.touched.pop(name, None)
         self._prober.cool(name)
         self._prober.warm(name, tuple(state.networks_of(name)))
         self._work.report("nve.synchronised", nve=name, flows=len(installed))
+
+    def _adopt_pulled(self, name: str, flow: Flow) -> None:
+        """An entry that the NVE has asked an earlier life of the NVA for is in use: it stays."""
+        key = self._pulled_by(flow)
+        if key is not None and flow.table == DELIVER and flow.idle_timeout:
+            interface = self._work.state.interfaces[key]
+            policy = self._work.state.networks[interface.vni].policy
+            if policy.distribution is Distribution.PULL and interface.location.nve != name:
+                self._work.state.put("pulled", (name, key), True)
 
     def program(self, name: str, changes: tuple[FlowChange, ...], generation: int | None = None) -> None:
         """Send changes to a switch under a generation (default: the next); a barrier reply will report it."""

@@ -30,6 +30,7 @@ class Settings:
         sample_pause: after a stale correspondent was corrected, before its packets are sampled again.
         flap_moves, flap_window: that many unrequested moves of an interface in that time freeze it (RFC 7432
             section 15.1: 5 in 180 s).
+        reconnect_grace: after a restart, for NVEs to come back, on top of the deadlines of moves that are open.
         hold_packets: how many packets wait in the NVA for one move's destination port.
     """
 
@@ -45,6 +46,7 @@ class Settings:
     sample_pause: float = 0.5
     flap_moves: int = 5
     flap_window: float = 180.0
+    reconnect_grace: float = 10.0
     hold_packets: int = 2048
     keep_moves: int = 10_000
     resync_pause: float = 1.0
@@ -74,8 +76,24 @@ class Work:
         self.state.begin()
 
     def report(self, kind: str, **fields: object) -> None:
-        """Put an entry on the event stream."""
+        """Put an entry on the event stream, with the tenant whom it concerns."""
+        owner = self._owner(fields)
+        if owner is not None:
+            fields["tenant"] = owner
         self.out.effects.append(Report(kind, fields))
+
+    def _owner(self, fields: dict[str, object]) -> str | None:
+        """The tenant of what an entry is about: of its move, else of its VM, interface or network."""
+        state = self.state
+        number = fields.get("move")
+        move = state.moves.get(number) if isinstance(number, int) else None
+        if move is not None:
+            return move.tenant
+        vm = state.vms.get(str(fields.get("vm") or fields.get("interface") or "").partition("/")[0])
+        if vm is not None:
+            return vm.tenant
+        network = state.network_named(str(fields.get("network") or ""))
+        return None if network is None else network.tenant
 
     def count(self, name: str, by: int = 1) -> None:
         """Count something that happened."""

@@ -83,6 +83,7 @@ class World:
         self.late: set[str] = set()
         self.cut: set[tuple[str, str]] = set()  # (from, to) pairs whose underlay path is down
         self.storm = 0
+        self.tunnels = 0  # the most that any frame has crossed so far
         self._events: deque[ev.Event] = deque()
         self._running = False
         for n in range(1, nves + 1):
@@ -108,6 +109,27 @@ class World:
         self.boxes[name].connected = False
         self.boxes[name].inbox.clear()
         self.handle(ev.NveDisconnected(self.boxes[name].nve.dpid))
+
+    def kill(self) -> None:
+        """The NVA dies: nobody answers, and switches forward as last told. What was under way to them is lost."""
+        for box in self.boxes.values():
+            box.connected = False
+            box.inbox.clear()
+            box.held_barriers.clear()
+        self._events.clear()
+
+    def start(self, *nves: str) -> None:
+        """The NVA starts again from its records, and NVEs come back in this order (default: all)."""
+        self.nva = Nva(self.nva.settings)
+        for effect in self.nva.restore(list(self.store.load()), self.now).effects:
+            self._carry_out(effect)
+        for name in nves or tuple(self.boxes):
+            self.connect(name)
+
+    def lose_tables(self, name: str) -> None:
+        """A switch restarts: its flows and meters are gone, and its connection with them."""
+        self.disconnect(name)
+        self.boxes[name].tables = Tables()
 
     def network(self, name: str = "blue", vni: int = 100, policy: Policy | None = None) -> Network:
         network = Network(name, vni, policy or Policy())
@@ -149,6 +171,11 @@ class World:
     def handle(self, event: ev.Event) -> object:
         """Give the core an event and carry out all that follows."""
         reply = self._step(event)
+        self._pump()
+        return reply
+
+    def _pump(self) -> None:
+        """Let the core have all that switches have said meanwhile."""
         if not self._running:
             self._running = True
             try:
@@ -156,7 +183,6 @@ class World:
                     self._step(self._events.popleft())
             finally:
                 self._running = False
-        return reply
 
     def _step(self, event: ev.Event) -> object:
         outcome = self.nva.handle(event, self.now)
@@ -233,8 +259,7 @@ class World:
         for _ in range(len(box.inbox) if count is None else min(count, len(box.inbox))):
             if box.inbox:  # what arrives may make the NVA send more, or the connection end
                 self._at_switch(box.inbox.popleft())
-        while self._events and not self._running:
-            self.handle(self._events.popleft())
+        self._pump()
 
     def advance(self, seconds: float, step: float = 0.05) -> None:
         """Let time pass, with every deadline on the way."""
@@ -250,11 +275,13 @@ class World:
         box = self.boxes[nve]
         self.storm = 0
         self._emit(box, box.tables.run(frame, in_port=box.ports[port], now=self.now), box.ports[port])
-        while self._events and not self._running:
-            self.handle(self._events.popleft())
+        self._pump()
         return [(n, p) for n, p, _ in self.out[before:]]
 
-    def _emit(self, box: Box, results: list[object], in_port: int = 0) -> None:
+    def _emit(
+        self, box: Box, results: list[object], in_port: int = 0, crossed: tuple[tuple[str, str], ...] = ()
+    ) -> None:
+        """What comes out of a switch goes on; ``crossed``: the tunnels that it came by, as (from, to)."""
         names = {number: port for port, number in box.ports.items()}
         for result in results:
             if isinstance(result, Out) and result.port != TUNNEL:
@@ -266,14 +293,16 @@ class World:
                 if peer is None or result.tun_src not in (box.nve.ipv4, box.nve.ipv6):
                     assert {result.tun_src, result.tun_dst} & former, f"tunnel from or to nowhere: {result}"
                     continue
-                if (box.nve.name, peer.nve.name) in self.cut:
+                pair = (box.nve.name, peer.nve.name)
+                if pair in self.cut:
                     continue
                 self.storm += 1
-                assert self.storm < 1000, "packets go round"
+                assert self.storm < 1000 and pair not in crossed, f"packets go round: {crossed}, {pair}"
+                self.tunnels = max(self.tunnels, len(crossed) + 1)
                 arrived = peer.tables.run(
                     result.frame, TUNNEL, result.tun_id, result.tun_src, result.tun_dst, now=self.now
                 )
-                self._emit(peer, arrived, TUNNEL)
+                self._emit(peer, arrived, TUNNEL, (*crossed, pair))
             elif isinstance(result, Handed) and box.connected:
                 source = None
                 for field_name, width in (("tun_ipv4_src", 4), ("tun_ipv6_src", 16)):

@@ -1,0 +1,129 @@
+"""What faults do to moves: NVEs that go and come back, errors, and the NVA's own restart.
+
+The rules, which docs/faults.md lists case by case: an edge whose control channel is gone goes on forwarding as last
+told, so nothing that is in force is taken back for that; a stage waits for an edge no longer than its deadline; a
+redirect stays while a correspondent that has not confirmed may still send to the source.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from .mobility import MoveEvent
+from .model import Move, MoveState, Redirect
+from .moves import Moves
+from .work import Work
+
+
+class Recovery:
+    """Tells open moves what has happened to the NVEs that they concern."""
+
+    def __init__(self, work: Work, moves: Moves) -> None:
+        self._work = work
+        self._moves = moves
+
+    # --- NVEs ---------------------------------------------------------------------------------------------------------
+    def lost(self, nve: str) -> None:
+        """The control channel of an NVE is gone; what it was told and has not confirmed, it may not have heard."""
+        state = self._work.state
+        for number in [move.id for move in state.open_moves()]:
+            if nve in (state.moves[number].source, state.moves[number].destination):
+                self._moves.fire(number, MoveEvent.LOST, f"control channel of {nve} lost")
+        for number, waits in list(state.waits.items()):
+            if nve not in waits:
+                continue
+            move = state.moves[number]
+            if nve in move.ends:
+                state.put("waits", number, {**waits, nve: self._moves.when_back(nve)})
+            else:
+                state.put("moves", number, replace(move, unconfirmed=tuple(sorted({*move.unconfirmed, nve}))))
+                self._moves.waited(number, {n: g for n, g in waits.items() if n != nve})
+
+    def forgot(self, nve: str) -> None:
+        """An NVE has come back with empty tables: its underlay neighbors are unknown to it as well."""
+        for move in list(self._work.state.open_moves()):
+            if nve in (move.source, move.destination):
+                self._moves.fire(move.id, MoveEvent.FORGOT, f"{nve} has come back with empty tables")
+
+    def confirmed_by(self, nve: str) -> None:
+        """An NVE is in sync: it no longer stands in a move's way."""
+        state = self._work.state
+        for move in list(state.open_moves()):
+            if nve not in move.unconfirmed:
+                continue
+            before = self._moves.laggards(move)
+            rest = tuple(n for n in move.unconfirmed if n != nve)
+            now = replace(move, unconfirmed=rest)
+            state.put("moves", move.id, now)
+            done = before and not self._moves.laggards(now)
+            if done if move.state is MoveState.DRAINING else not rest and not state.waits.get(move.id):
+                self._moves.fire(move.id, MoveEvent.CONFIRMED, "all correspondents confirmed")
+
+    def withdrawn(self, nve: str) -> None:
+        """An NVE is no more: nothing waits for it any longer, and no redirect is left on it."""
+        state = self._work.state
+        for number, waits in list(state.waits.items()):
+            if nve in waits:
+                self._moves.waited(number, {n: g for n, g in waits.items() if n != nve})
+        self.confirmed_by(nve)
+        for move in list(state.open_moves()):
+            while move.open and move.source == nve:  # steered, or the withdrawal would have been refused
+                self._moves.fire(move.id, MoveEvent.EXPIRED, f"source {nve} withdrawn")
+                move = state.moves[move.id]
+
+    def refused(self, nve: str, generation: int, kind: int, code: int) -> None:
+        """An NVE answered a change with an error: every move that waits for that change fails with it."""
+        text = f"{nve} refused a flow: OpenFlow error type {kind} code {code}"
+        state = self._work.state
+        for move in list(state.open_moves()):
+            waits = state.waits.get(move.id, {})
+            if waits.get(nve, -1) >= generation or move.generation == generation:
+                self._moves.fire(move.id, MoveEvent.REFUSED, text)
+                if move.state.steered:
+                    # Its barrier will reply all the same: it confirms nothing before it has been read back.
+                    move = state.moves[move.id]
+                    state.put("moves", move.id, replace(move, unconfirmed=tuple(sorted({*move.unconfirmed, nve}))))
+
+    # --- the NVA ------------------------------------------------------------------------------------------------------
+    def resume(self) -> None:
+        """After a restart: edges have gone on as last told, and moves go on once their edges are in sync again.
+
+        Each state's deadline begins anew, with time for the NVEs to come back.
+        """
+        state, grace = self._work.state, self._work.settings.reconnect_grace
+        for move in list(state.moves.values()):
+            if not move.open and move.ledger.closed:
+                continue
+            concerned = {n for leg in move.legs for n in (leg.src.nve, leg.dst.nve)}
+            if move.open:
+                concerned.update(n for leg in move.legs for n in state.members(leg.vni))
+                self._moves.set_deadline(move, grace)
+            waits = {nve: self._moves.when_back(nve) for nve in concerned & state.nves.keys()}
+            if move.state.steered and move.open:
+                state.put("moves", move.id, replace(move, unconfirmed=tuple(sorted(waits))))
+                if move.state is MoveState.DRAINING:
+                    state.put("clock", ("poll", move.id), self._work.now)
+                    state.put("clock", ("sample", move.id), self._work.now + self._work.settings.sample_pause)
+            elif move.state is not MoveState.PREPARED:  # which has nothing to wait for: its paths are proven
+                if not move.open and move.redirect in (Redirect.SOURCE, Redirect.IN_FORCE) and not self._steered(move):
+                    state.put("returning", move.id, True)
+                state.put("waits", move.id, waits or None)
+            if move.open:
+                if move.id in state.waits:
+                    state.put("clock", ("regroup", move.id), self._work.now + grace)
+                self._work.report("move.resumed", move=move.id, vm=move.vm, state=move.state.value)
+
+    def regroup(self, number: int) -> None:
+        """A restarted NVA has waited long enough for correspondents: the move goes on without those not here."""
+        state = self._work.state
+        state.put("clock", ("regroup", number), None)
+        waits = state.waits.get(number)
+        if waits:
+            move = state.moves[number]
+            here = {n: g for n, g in waits.items() if n in move.ends or self._work.session(n) is not None}
+            if here != waits:
+                self._moves.waited(number, here)
+
+    @staticmethod
+    def _steered(move: Move) -> bool:
+        return any(step.state == MoveState.STEERING for step in move.history)
