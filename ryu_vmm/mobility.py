@@ -29,7 +29,7 @@ class MoveEvent(enum.StrEnum):
     OVERDUE = "overdue"  # the same, while a correspondent that has not confirmed may still send to the source
     REFUSED = "refused"  # a switch answered a flow of this move with an error
     LOST = "lost"  # the control channel of the source or the destination is gone; they go on as last told
-    FORGOT = "forgot"  # the source or the destination has come back with empty tables
+    FORGOT = "forgot"  # the source or the destination has come back with empty tables, or at another address
 
 
 class Do(enum.StrEnum):

@@ -125,15 +125,15 @@ class Nva:
         """Turn what the step touched into programs, and let moves wait for those; repeat until nothing moves."""
         mark = followed = 0
         while True:
-            followed = self.evacuations.follow(followed)
             self._program(mark)
             mark = self.state.mark()
-            if not self._work.awaiting:
-                break
             awaiting, self._work.awaiting = self._work.awaiting, []
             for number, concerned in awaiting:
                 if number in self.state.moves:
                     self.moves.waiting_for(number, concerned)
+            followed = self.evacuations.follow(followed)
+            if self.state.mark() == mark and not self._work.awaiting:
+                break
         self.packets.release()
         self._warm()
 
@@ -213,6 +213,7 @@ class Nva:
         if old is not None and (old.ipv4, old.ipv6) != (event.nve.ipv4, event.nve.ipv6):
             self._prober.cool(name)
             self._prober.warm(name, tuple(self.state.networks_of(name)))
+            self.recovery.forgot(name, "has another underlay address")
         return reply
 
     def _nve_withdrawn(self, event: ev.NveWithdrawn) -> object:

@@ -39,11 +39,11 @@ class Recovery:
                 state.put("moves", number, replace(move, unconfirmed=tuple(sorted({*move.unconfirmed, nve}))))
                 self._moves.waited(number, {n: g for n, g in waits.items() if n != nve})
 
-    def forgot(self, nve: str) -> None:
-        """An NVE has come back with empty tables: its underlay neighbors are unknown to it as well."""
+    def forgot(self, nve: str, why: str) -> None:
+        """An NVE has empty tables, or another underlay address: what was proven of its paths is proven no longer."""
         for move in list(self._work.state.open_moves()):
             if nve in (move.source, move.destination):
-                self._moves.fire(move.id, MoveEvent.FORGOT, f"{nve} has come back with empty tables")
+                self._moves.fire(move.id, MoveEvent.FORGOT, f"{nve} {why}")
 
     def confirmed_by(self, nve: str) -> None:
         """An NVE is in sync: it no longer stands in a move's way."""

@@ -319,7 +319,7 @@ class Switches:
         for flow in installed.values():
             self._adopt_pulled(name, flow)
         if not installed:
-            self._recovery.forgot(name)
+            self._recovery.forgot(name, "has come back with empty tables")
         self.program(name, difference(installed, desired(state, name)))
         state.touched.pop(name, None)
         self._prober.cool(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from world import World, arp, ip, mac, unicast
@@ -201,6 +202,19 @@ def test_an_nve_goes_and_comes_back(state: str, nve: str, empty: bool) -> None:
     w.advance(0.2)
     if state == "prepared" and empty and nve in ("n1", "n2"):
         assert [step.state for step in w.current(move).history] == ["preparing", "prepared"] * 2  # proven again
+    finish(w, move)
+
+
+@pytest.mark.parametrize("nve", ["n1", "n2"])
+def test_an_end_with_another_underlay_address_is_proven_again(nve: str) -> None:
+    w = three()
+    move = bring(w, "prepared")
+    box = w.boxes[nve]
+    assert box.nve.ipv4 is not None
+    box.former.add(box.nve.ipv4)
+    box.nve = replace(box.nve, ipv4=ip("192.168.100.77"))
+    w.handle(ev.NveSubmitted(box.nve))
+    assert [step.state for step in w.current(move).history] == ["preparing", "prepared"] * 2
     finish(w, move)
 
 
