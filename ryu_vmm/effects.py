@@ -58,6 +58,13 @@ class ReadMeters:
 
 
 @dataclass(frozen=True, slots=True)
+class Disconnect:
+    """Close the connection of a switch that is not the NVE it was taken for."""
+
+    dpid: int
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """An entry for the event stream, the log and the metrics. ``kind``: dotted, e.g. ``move.state``."""
 
@@ -73,7 +80,7 @@ class Answer:
     value: object
 
 
-Effect = Program | SendPacket | ReadFlows | ReadMeters | Report | Answer
+Effect = Program | SendPacket | ReadFlows | ReadMeters | Disconnect | Report | Answer
 
 
 @dataclass(slots=True)

@@ -116,6 +116,27 @@ class NveConnected:
     dpid: int
     ports: tuple[PortInfo, ...]
     meters: int = 0  # highest meter number, 0: none
+    names: tuple[str, ...] | None = None  # in its certificate; None: it came without TLS
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionRefused:
+    """A connection was not taken for the switch it says it is, and closed.
+
+    Attributes:
+        dpid: the datapath id that it claims.
+        why: "impostor": its certificate is not that of the NVE with this datapath id; "duplicate": the connection
+            that is there is alive.
+        names: those in its certificate; None: it came without TLS.
+        peer: address and port that it came from.
+        times: so many since the last report of the same.
+    """
+
+    dpid: int
+    why: str
+    names: tuple[str, ...] | None = None
+    peer: str = ""
+    times: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +231,7 @@ Request = (
 SwitchEvent = (
     NveConnected
     | NveDisconnected
+    | ConnectionRefused
     | PortChanged
     | BarrierReplied
     | FlowRefused
@@ -224,6 +246,7 @@ __all__ = [
     "AbortRequested",
     "ActivationReported",
     "BarrierReplied",
+    "ConnectionRefused",
     "Event",
     "FlowExpired",
     "FlowRefused",

@@ -165,6 +165,11 @@ class NveInput(Input):
     tunnel_port: PortName | None = Field(
         default=None, description="port name of the VXLAN port; default: found by itself"
     )
+    certificate: Words | None = Field(
+        default=None,
+        description="name in the certificate that its switch shows over TLS (DNS name, else common name); default: the "
+        "NVE's own. Given, the switch is never taken without TLS",
+    )
 
     @model_validator(mode="after")
     def _reachable(self) -> NveInput:
@@ -180,6 +185,7 @@ class NveInput(Input):
             addresses.parse_ipv4(self.ipv4) if self.ipv4 else None,
             addresses.parse_ipv6(self.ipv6) if self.ipv6 else None,
             self.tunnel_port,
+            self.certificate,
         )
 
 

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from .events import PortInfo
+from .events import NveConnected
 from .journal import Journal, Unit
 from .model import Fault, Held, Interface, Leg, Move, MoveState, Network, Nve, Place, Port, Session, Trust, Vm
 
@@ -23,7 +23,7 @@ class State(Journal):
 
     Tables (read freely, write with :meth:`put` only): ``nves`` by name, ``networks`` by VNI, ``vms`` by name,
     ``interfaces`` by id, ``moves`` by id, ``ports`` by (NVE, name), ``sessions`` by NVE, ``strangers``: switches that
-    connected with a datapath id nobody registered, by that id: ports and meters, ``pulled`` by (NVE, interface id),
+    connected with a datapath id nobody registered, by that id: what they said, ``pulled`` by (NVE, interface id),
     ``gone`` by interface id (the slot of the meter that counts what is lost while its port is gone), ``held`` by
     interface id: packets that wait for its port, ``faults`` by NVE: what it refused,
     ``barriers`` by move id: NVE -> seconds from trigger to barrier reply, ``generations`` by NVE:
@@ -40,7 +40,7 @@ class State(Journal):
         self.moves: dict[int, Move] = {}
         self.ports: dict[tuple[str, str], Port] = {}
         self.sessions: dict[str, Session] = {}
-        self.strangers: dict[int, tuple[tuple[PortInfo, ...], int]] = {}
+        self.strangers: dict[int, NveConnected] = {}
         self.pulled: dict[tuple[str, str], bool] = {}
         self.generations: dict[str, tuple[int, int]] = {}
         self.waits: dict[int, dict[str, int]] = {}

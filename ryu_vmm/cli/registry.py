@@ -102,6 +102,7 @@ def nve_show(context: Context, name: str) -> None:
 @click.option("--ipv4", help="Underlay IPv4 address.")
 @click.option("--ipv6", help="Underlay IPv6 address.")
 @click.option("--tunnel-port", help="Name of the VXLAN port; found by itself if there is one such port.")
+@click.option("--certificate", help="Name in its switch's TLS certificate; default: the NVE's own.")
 @replace_option
 @passing
 def nve_add(
@@ -111,6 +112,7 @@ def nve_add(
     ipv4: str | None,
     ipv6: str | None,
     tunnel_port: str | None,
+    certificate: str | None,
     replace: bool,
 ) -> None:
     """Register an NVE.
@@ -118,6 +120,8 @@ def nve_add(
     Example: vmm nve add nve1 --dpid 0000000000000001 --ipv4 192.168.100.1
     """
     body = {"name": name, "dpid": dpid, "ipv4": ipv4, "ipv6": ipv6, "tunnel_port": tunnel_port}
+    if certificate is not None:
+        body["certificate"] = certificate
     submit(context, "nves", body, replace)
 
 

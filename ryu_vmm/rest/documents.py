@@ -63,7 +63,9 @@ class NveDocument(Document):
     ipv4: str | None
     ipv6: str | None
     tunnel_port: str | None
+    certificate: str | None
     connected: bool
+    tls: bool = Field(description="connected over TLS, with its own certificate")
     in_sync: bool
     tunnel: int | None = Field(description="port number of the tunnel port in use")
     generation: NveGeneration
