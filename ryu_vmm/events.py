@@ -46,11 +46,13 @@ class VmSubmitted:
     """A VM was registered, or its interfaces changed. ``epoch`` and ``since`` of the interfaces are ignored.
 
     The location of an interface that is already known is not changed by this event: only a move does that.
+    ``tenant``: who it belongs to; None: to the tenant that all its networks belong to, else to the operator.
     Reply: ``(Vm, created)``.
     """
 
     name: str
     interfaces: tuple[Interface, ...]
+    tenant: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

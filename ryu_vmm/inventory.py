@@ -137,11 +137,11 @@ def unchanged(state: _StateView, request: events.Request) -> bool:
             return state.nves.get(nve.name) == nve
         case events.NetworkSubmitted(network):
             return state.networks.get(network.vni) == network
-        case events.VmSubmitted(name, interfaces):
+        case events.VmSubmitted(name, interfaces, tenant):
             vm = state.vms.get(name)
-            return vm is not None and {_lasting(i) for i in interfaces} == {
-                _lasting(state.interfaces[i]) for i in vm.interfaces
-            }
+            if vm is None or tenant not in (None, vm.tenant):
+                return False
+            return {_lasting(i) for i in interfaces} == {_lasting(state.interfaces[i]) for i in vm.interfaces}
     return False
 
 

@@ -222,10 +222,11 @@ class NetworkInput(Input):
     name: Name
     vni: Whole = Field(ge=1, lt=model.VNI_RESERVED, description="VXLAN network identifier")
     policy: PolicyInput = PolicyInput()
+    tenant: Name | None = Field(default=None, description="whose network it is; default: the operator's")
 
     def value(self) -> model.Network:
         """The core's value."""
-        return model.Network(self.name, self.vni, self.policy.value())
+        return model.Network(self.name, self.vni, self.policy.value(), self.tenant)
 
 
 class PlaceInput(Input):
@@ -283,6 +284,9 @@ class VmInput(Input):
 
     name: Name
     interfaces: list[InterfaceInput] = Field(min_length=1, max_length=32)
+    tenant: Name | None = Field(
+        default=None, description="whose VM it is; default: of the tenant that all its networks belong to"
+    )
 
     @model_validator(mode="after")
     def _distinct_names(self) -> VmInput:
@@ -306,7 +310,7 @@ class VmInput(Input):
             interfaces.append(interface.value(self.name, vni or 0))
         if errors:
             refuse(errors)
-        return events.VmSubmitted(self.name, tuple(interfaces))
+        return events.VmSubmitted(self.name, tuple(interfaces), self.tenant)
 
 
 class MoveInput(Input):

@@ -75,6 +75,7 @@ class State(Journal):
         self._moves_in: dict[int, dict[int, None]] = defaultdict(dict)
         self._moves_of: dict[str, tuple[int, ...]] = {}
         self._moves_of_vm: dict[str, dict[int, None]] = defaultdict(dict)
+        self._vms_of_tenant: dict[str, dict[str, None]] = defaultdict(dict)
         self._slots: set[int] = set()
         self._free_slots: list[int] = []  # a heap; may hold some that are taken again
         self._slots_used = 0  # none from here on was ever taken
@@ -93,6 +94,15 @@ class State(Journal):
         """The network of that name, or None."""
         vni = self._vni_of.get(name)
         return None if vni is None else self.networks[vni]
+
+    def common_tenant(self, vnis: Iterable[int]) -> str | None:
+        """The tenant that all these networks belong to, None if there is no such."""
+        owners = {self.networks[vni].tenant for vni in vnis}
+        return owners.pop() if len(owners) == 1 else None
+
+    def vms_of(self, tenant: str) -> Iterable[str]:
+        """Names of a tenant's VMs."""
+        return self._vms_of_tenant.get(tenant, ())
 
     def members(self, vni: int) -> Iterable[str]:
         """The NVEs that hold state for a network: its correspondents."""
@@ -237,6 +247,12 @@ class State(Journal):
         if was.admit != now.admit:
             for i in self.in_network(vni):
                 self._touch_places(self.interfaces[i])
+
+    def _index_vms(self, key: str, old: Vm | None, new: Vm | None) -> None:
+        if old is not None and old.tenant is not None:
+            _drop(self._vms_of_tenant, old.tenant, key)
+        if new is not None and new.tenant is not None:
+            self._vms_of_tenant[new.tenant][key] = None
 
     def _touch_places(self, interface: Interface) -> None:
         """The ports that an interface is or may show up at: what may enter there depends on it and its network."""

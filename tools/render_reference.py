@@ -21,9 +21,10 @@ from pydantic import BaseModel  # noqa: E402
 
 from ryu_vmm import errors, schema  # noqa: E402
 from ryu_vmm.cli.root import vmm  # noqa: E402
-from ryu_vmm.rest import documents, problems, queries  # noqa: E402
+from ryu_vmm.rest import documents, problems, queries, roles  # noqa: E402
 from ryu_vmm.rest.openapi import document as openapi  # noqa: E402
-from ryu_vmm.rest.routes import ROUTES  # noqa: E402
+from ryu_vmm.rest.roles import Role  # noqa: E402
+from ryu_vmm.rest.routes import ROUTES, Route  # noqa: E402
 
 BODIES = (
     schema.NveInput,
@@ -74,13 +75,21 @@ def routes() -> str:
             (
                 f"`{route.method}`",
                 f"`{route.path}`",
+                callers(route),
                 route.summary,
                 body,
                 replies,
                 ", ".join(map(str, route.problems)),
             )
         )
-    return table(("method", "path", "what it does", "body", "replies", "problems"), rows)
+    return table(("method", "path", "for", "what it does", "body", "replies", "problems"), rows)
+
+
+def callers(route: Route) -> str:
+    """Who may call a route."""
+    if route.roles is None:
+        return "anybody"
+    return "all" if route.roles == roles.ALL else ", ".join(role for role in Role if role in route.roles)
 
 
 def named(kind: Any) -> str:

@@ -79,6 +79,7 @@ class NetworkDocument(Document):
 
     name: str
     vni: int
+    tenant: str | None = Field(description="whose it is, null: the operator's")
     policy: PolicyInput
     members: list[str]
     interfaces: int
@@ -105,6 +106,7 @@ class VmDocument(Document):
     """A VM. ``move``: its newest open move."""
 
     name: str
+    tenant: str | None = Field(description="whose it is, null: the operator's")
     interfaces: list[InterfaceDocument]
     move: int | None
 
@@ -204,6 +206,7 @@ class MoveDocument(Document):
 
     id: int
     vm: str
+    tenant: str | None = Field(description="whose VM it was when the move began")
     kind: model.Kind
     trigger: str
     source: str

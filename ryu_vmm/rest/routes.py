@@ -8,8 +8,9 @@ from typing import Any
 
 from .. import __version__, schema
 from . import documents as doc
-from . import locating, metering, moving, queries, registering, service, stream
+from . import locating, metering, moving, queries, registering, roles, service, stream
 from .contract import Call, Reply
+from .roles import Role
 
 __all__ = ["ROUTES", "Route"]
 
@@ -34,6 +35,7 @@ class Route:
         problems: statuses of problems beyond those that any request may meet.
         produces: media types of the reply.
         location: the reply has a Location header.
+        roles: who may call it, None: anybody. What of it a tenant or a hypervisor sees is in ``scopes``.
     """
 
     method: str
@@ -49,6 +51,7 @@ class Route:
     problems: tuple[int, ...] = ()
     produces: tuple[str, ...] = _JSON
     location: bool = False
+    roles: frozenset[Role] | None = roles.ADMINS
 
 
 def _registry(
@@ -56,6 +59,9 @@ def _registry(
     body: type[schema.Input],
     document: type[doc.Document],
     listing: type[queries.Query] = queries.PageQuery,
+    *,
+    readers: frozenset[Role],
+    writers: frozenset[Role] = roles.ADMINS,
 ) -> tuple[Route, ...]:
     """The routes of a kind of object that is registered under a name."""
     what, title = made.what, f"an {made.noun}" if made.noun == "NVE" else f"a {made.noun}"
@@ -73,6 +79,7 @@ def _registry(
             what,
             {200: page},
             query=listing,
+            roles=readers,
         ),
         Route(
             "POST",
@@ -86,8 +93,18 @@ def _registry(
             body_list=list[schema.VmInput] if bulk else None,
             problems=(409, 503),
             location=True,
+            roles=writers,
         ),
-        Route("GET", f"{path}/{{name}}", made.get, f"Show {title}", what, {200: document}, problems=(404,)),
+        Route(
+            "GET",
+            f"{path}/{{name}}",
+            made.get,
+            f"Show {title}",
+            what,
+            {200: document},
+            problems=(404,),
+            roles=readers,
+        ),
         Route(
             "PUT",
             f"{path}/{{name}}",
@@ -98,6 +115,7 @@ def _registry(
             body=body,
             problems=(409, 503),
             location=True,
+            roles=writers,
         ),
         Route(
             "DELETE",
@@ -107,11 +125,14 @@ def _registry(
             what,
             {204: None},
             problems=(404, 409, 503),
+            roles=writers,
         ),
     )
 
 
-def _hook(name: str, summary: str, body: type[schema.Input] | None = None) -> Route:
+def _hook(
+    name: str, summary: str, body: type[schema.Input] | None = None, callers: frozenset[Role] = roles.OPERATORS
+) -> Route:
     return Route(
         "POST",
         f"/v1/moves/{{id}}/{name}",
@@ -123,6 +144,7 @@ def _hook(name: str, summary: str, body: type[schema.Input] | None = None) -> Ro
         body_optional=True,
         problems=(404, 409, 503),
         location=True,
+        roles=callers,
     )
 
 
@@ -141,7 +163,9 @@ def _openapi(call: Call) -> Reply:
 
 
 ROUTES: tuple[Route, ...] = (
-    *_registry(registering.NVES, schema.NveInput, doc.NveDocument),
+    *_registry(
+        registering.NVES, schema.NveInput, doc.NveDocument, readers=roles.READERS | roles.OPERATORS
+    ),
     Route(
         "POST",
         "/v1/nves/{name}/verify",
@@ -150,9 +174,17 @@ ROUTES: tuple[Route, ...] = (
         "nves",
         {200: doc.VerifyDocument},
         problems=(404, 409, 504),
+        roles=roles.OPERATORS,
     ),
-    *_registry(registering.NETWORKS, schema.NetworkInput, doc.NetworkDocument),
-    *_registry(registering.VMS, schema.VmInput, doc.VmDocument, queries.VmsQuery),
+    *_registry(registering.NETWORKS, schema.NetworkInput, doc.NetworkDocument, readers=roles.ALL),
+    *_registry(
+        registering.VMS,
+        schema.VmInput,
+        doc.VmDocument,
+        queries.VmsQuery,
+        readers=roles.ALL,
+        writers=roles.TENANTS,
+    ),
     Route(
         "GET",
         "/v1/vms/{name}/explain",
@@ -161,6 +193,7 @@ ROUTES: tuple[Route, ...] = (
         "vms",
         {200: doc.ExplainDocument},
         problems=(404,),
+        roles=roles.READERS | roles.OPERATORS,
     ),
     Route(
         "GET",
@@ -170,6 +203,7 @@ ROUTES: tuple[Route, ...] = (
         "moves",
         {200: doc.Page[doc.MoveDocument]},
         query=queries.MovesQuery,
+        roles=roles.ALL,
     ),
     Route(
         "POST",
@@ -181,6 +215,7 @@ ROUTES: tuple[Route, ...] = (
         body=schema.MoveInput,
         problems=(404, 409, 503),
         location=True,
+        roles=roles.PARTIES,
     ),
     Route(
         "GET",
@@ -190,10 +225,11 @@ ROUTES: tuple[Route, ...] = (
         "moves",
         {200: doc.MoveDocument},
         problems=(404,),
+        roles=roles.ALL,
     ),
     _hook("redirect", "The VM is about to be paused: send what is in flight to the destination from now on"),
     _hook("activate", "The VM runs at the destination (where it does not announce that itself)"),
-    _hook("abort", "Abandon the move; the source serves again", schema.AbortInput),
+    _hook("abort", "Abandon the move; the source serves again", schema.AbortInput, roles.PARTIES),
     Route(
         "GET",
         "/v1/directory",
@@ -203,6 +239,7 @@ ROUTES: tuple[Route, ...] = (
         {200: doc.Page[doc.DirectoryEntry]},
         query=queries.DirectoryQuery,
         problems=(404,),
+        roles=roles.ALL,
     ),
     Route(
         "POST",
@@ -224,8 +261,17 @@ ROUTES: tuple[Route, ...] = (
         query=queries.EventsQuery,
         problems=(503,),
         produces=("text/event-stream", "application/json"),
+        roles=roles.ALL,
     ),
-    Route("GET", "/v1/health", service.health, "How the NVA is", "service", {200: doc.HealthDocument}),
+    Route(
+        "GET",
+        "/v1/health",
+        service.health,
+        "How the NVA is",
+        "service",
+        {200: doc.HealthDocument},
+        roles=roles.ANYBODY,
+    ),
     Route(
         "GET",
         "/v1/ready",
@@ -233,10 +279,19 @@ ROUTES: tuple[Route, ...] = (
         "Whether requests are taken: 200 or 503",
         "service",
         {200: doc.ReadyDocument, 503: doc.ReadyDocument},
+        roles=roles.ANYBODY,
     ),
-    Route("GET", "/", _index, "The API's entry", "service", {200: doc.IndexDocument}),
-    Route("GET", "/v1", _index, "The API's entry", "service", {200: doc.IndexDocument}),
-    Route("GET", "/v1/openapi.json", _openapi, "This API as OpenAPI 3.1", "service", {200: dict[str, Any]}),
+    Route("GET", "/", _index, "The API's entry", "service", {200: doc.IndexDocument}, roles=roles.ALL),
+    Route("GET", "/v1", _index, "The API's entry", "service", {200: doc.IndexDocument}, roles=roles.ALL),
+    Route(
+        "GET",
+        "/v1/openapi.json",
+        _openapi,
+        "This API as OpenAPI 3.1",
+        "service",
+        {200: dict[str, Any]},
+        roles=roles.ALL,
+    ),
     Route(
         "GET",
         "/metrics",
@@ -245,5 +300,6 @@ ROUTES: tuple[Route, ...] = (
         "service",
         {200: str},
         produces=("text/plain", "application/openmetrics-text"),
+        roles=roles.READERS,
     ),
 )

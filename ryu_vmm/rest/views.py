@@ -95,6 +95,7 @@ def network(state: State, value: model.Network) -> Doc:
     return {
         "name": value.name,
         "vni": value.vni,
+        "tenant": value.tenant,
         "policy": {
             "distribution": policy.distribution,
             "announcements": policy.announcements,
@@ -136,6 +137,7 @@ def vm(state: State, value: model.Vm) -> Doc:
     """A VM with its interfaces."""
     return {
         "name": value.name,
+        "tenant": value.tenant,
         "interfaces": [interface(state, state.interfaces[i]) for i in value.interfaces],
         "move": newest_move(state, value),
     }
@@ -168,6 +170,7 @@ def move(state: State, value: model.Move) -> Doc:
     return {
         "id": value.id,
         "vm": value.vm,
+        "tenant": value.tenant,
         "kind": value.kind,
         "trigger": value.trigger,
         "source": value.source,
