@@ -104,6 +104,13 @@ class Authority:
             raise Unhealthy(f"the NVA ended with {code}:\n{self.tail()}")
         self.check()
 
+    def kill(self) -> None:
+        """End it by SIGKILL, as a crash would; `start` starts it again on the same store and ports."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+
     def check(self) -> None:
         """Raises Unhealthy if the log holds a traceback."""
         text = self.log.read_text(errors="replace")

@@ -1,0 +1,74 @@
+"""A choice of what `tools/faults` does: something breaks at some state of a move, with traffic running."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from faulting import cells, faults, minds, twists
+from faulting.faults import SHORT, Fault
+from faulting.ground import Ground
+
+FAULTS = {fault.key: fault for fault in (*faults.FAULTS, *minds.AT_EVERY_STATE)}
+STORIES = {story.key: story for story in twists.TWISTS}
+
+
+@pytest.fixture(scope="module")
+def ground() -> Iterator[Ground]:
+    with Ground() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def short() -> Iterator[Ground]:
+    """Deadlines pass quickly."""
+    with Ground(**SHORT) as made:
+        yield made
+
+
+def proven(cell: cells.Cell, fault: Fault | None = None) -> None:
+    """Nothing is wrong, and the fault did what it was meant to do."""
+    assert cell.problems() == []
+    assert cell.sent > 1000
+    if fault is not None and fault.drops:
+        assert cell.losses.own > 0
+
+
+@pytest.mark.parametrize("state", ["preparing", "prepared", "redirecting", "steering", "draining"])
+def test_the_nva_is_killed(ground: Ground, state: str) -> None:
+    proven(cells.run(ground, FAULTS["NVA-killed"], state))
+
+
+@pytest.mark.parametrize(
+    ("name", "state"),
+    [
+        ("channel-dropped-destination", "prepared"),
+        ("channel-dropped-source", "redirecting"),
+        ("channel-dropped-correspondent", "steering"),
+        ("NVE-restarted-empty-source", "redirecting"),
+        ("NVE-restarted-empty-destination", "steering"),
+        ("NVE-restarted-empty-correspondent", "prepared"),
+        ("underlay-cut-destination", "redirecting"),
+        ("abort", "redirecting"),
+        ("announcements-doubled-late-strange", "steering"),
+        ("port-flaps", "prepared"),
+        ("VM-deleted", "draining"),
+        ("VM-dies-resumes-at-the-source", "draining"),
+    ],
+)
+def test_something_breaks(ground: Ground, name: str, state: str) -> None:
+    proven(cells.run(ground, FAULTS[name], state), FAULTS[name])
+
+
+@pytest.mark.parametrize("name", ["A-to-B-to-C-before-B-settled", "NVA-dead-while-the-VM-switches-over"])
+def test_moves_are_overtaken(ground: Ground, name: str) -> None:
+    proven(twists.run(ground, STORIES[name]))
+
+
+def test_a_correspondent_is_away_beyond_every_deadline(short: Ground) -> None:
+    """It goes on sending to the source: the redirect stays, the move stays open, and both end when it is back."""
+    proven(twists.run(short, STORIES["correspondent-away-beyond-every-deadline"]))
+
+
+def test_a_destination_that_is_gone_past_the_deadline(short: Ground) -> None:
+    proven(cells.run(short, FAULTS["channel-gone-past-the-deadline-destination"], "redirecting"))

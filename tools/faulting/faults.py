@@ -1,0 +1,176 @@
+"""What is broken, and how it is mended. A fault returns when everything that was broken is whole again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from topologies import NVE, netns
+from topologies.errors import ApiError
+from topologies.traffic.session import Pair
+
+from .ground import Ground, await_true
+from .losses import Outage
+from .staged import STATES, Staged
+
+ROLES = ("source", "destination", "correspondent")
+ENDED = frozenset({"settled", "aborted", "failed"})
+#: Seconds that an underlay link stays down.
+CUT = 1.0
+#: Seconds from an NVE's being in sync (with empty tables before), or its link's being up, until Open vSwitch surely
+#: forwards: it has to read its routes and to learn its neighbors again.
+RECOVERY = 0.3
+#: Settings under which deadlines pass quickly, for what is gone for longer than they last.
+SHORT = {
+    "prepare_deadline": 3.0, "prepared_deadline": 3.0, "redirect_deadline": 3.0, "steer_deadline": 3.0,
+    "drain_cap": 4.0, "quiet_time": 2.0,
+}
+_PAST = {
+    "preparing": SHORT["prepare_deadline"], "prepared": SHORT["prepared_deadline"],
+    "redirecting": SHORT["redirect_deadline"], "steering": SHORT["steer_deadline"] + SHORT["drain_cap"],
+    "draining": SHORT["drain_cap"], "settled": 1.0,
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One way to break something.
+
+    name: for people and for --faults. role: the NVE it befalls, by its part in the move ("" for the NVA). strike:
+    breaks and mends it. short: whether deadlines must be short. ends: how a move may end that meets it, by the state
+    it was in (default: only settled). drops: whether the fault itself drops packets of the data plane.
+    """
+
+    name: str
+    role: str
+    strike: Callable[[Ground, Staged, NVE | None], list[Outage]]
+    short: bool = False
+    ends: dict[str, frozenset[str]] = field(default_factory=dict)
+    drops: bool = False
+
+    @property
+    def title(self) -> str:
+        """For tables."""
+        return f"{self.name}, {self.role}" if self.role else self.name
+
+    @property
+    def key(self) -> str:
+        """For command lines and test names."""
+        return self.title.replace(", ", "-").replace(" ", "-")
+
+    def may_end(self, state: str) -> frozenset[str]:
+        """How a move that was in that state may end."""
+        return self.ends.get(state, frozenset({"settled"}))
+
+
+# --- what of the traffic crosses what --------------------------------------------------------------------------------
+def crossed(staged: Staged, pair: Pair) -> set[str]:
+    """The NVEs that datagrams of a flow cross while the move is in its state."""
+    at_destination = staged.state in STATES[STATES.index("steering"):]
+    home = staged.destination if at_destination else staged.source
+    ends = {(home if vm is staged.vm else vm.nve).name for vm in (pair.source, pair.target)}
+    if pair.target is staged.vm:
+        stale = pair.source.nve is staged.holder and staged.state == "steering"
+        if staged.state == "redirecting" or stale:
+            ends |= {staged.source.name, staged.destination.name}
+    return ends
+
+
+def affected(ground: Ground, staged: Staged, nve: NVE, local: bool) -> frozenset[str]:
+    """The names of the flows that cross an NVE; with `local` also those that never leave it."""
+    found = set()
+    for pair in ground.traffic(staged):
+        places = crossed(staged, pair)
+        if nve.name in places and (local or len(places) > 1):
+            found.add(pair.name)
+    return frozenset(found)
+
+
+# --- the faults ------------------------------------------------------------------------------------------------------
+def _killed(ground: Ground, staged: Staged, _nve: NVE | None) -> list[Outage]:
+    ground.nva.kill()
+    ground.nva.start()
+    ground.await_all_synced(but=staged.stalled)
+    return []
+
+
+def _dropped(ground: Ground, staged: Staged, nve: NVE | None) -> list[Outage]:
+    assert nve is not None
+    nve.cut("close")
+    ground.await_nve(nve.name, False)
+    nve.restore()
+    ground.await_nve(nve.name, True)
+    ground.await_all_synced(but=staged.stalled)
+    return []
+
+
+def _gone_past_deadline(ground: Ground, staged: Staged, nve: NVE | None) -> list[Outage]:
+    assert nve is not None
+    nve.cut("close")
+    ground.await_nve(nve.name, False)
+    # the deadline itself is what has to pass; a move that has ended needs no more of it
+    await_true(lambda: not staged.document()["open"], _PAST[staged.state] + 1.0)
+    nve.restore()
+    ground.await_nve(nve.name, True)
+    ground.await_all_synced(but=staged.stalled)
+    return []
+
+
+def _restarted(ground: Ground, staged: Staged, nve: NVE | None) -> list[Outage]:
+    assert nve is not None
+    after, flows = ground.nva.last_event(), affected(ground, staged, nve, local=True)
+    began = time.monotonic()
+    nve.crash()
+    nve.restart()
+    ground.nva.await_event("nve.synchronised", after, 40.0, nve=nve.name)
+    ground.await_all_synced(but=staged.stalled)
+    return [Outage(f"{nve.name} down and empty", began, time.monotonic() + RECOVERY, flows)]
+
+
+def _cut_off(ground: Ground, staged: Staged, nve: NVE | None) -> list[Outage]:
+    assert nve is not None
+    flows, fabric = affected(ground, staged, nve, local=False), ground.net.underlay.namespace
+    began = time.monotonic()
+    netns.ip_batch(fabric, f"link set {nve.name} down")
+    try:
+        time.sleep(CUT)  # the length of the cut
+    finally:
+        netns.ip_batch(fabric, f"link set {nve.name} up")
+    return [Outage(f"{nve.name} cut off", began, time.monotonic() + RECOVERY, flows)]
+
+
+def _aborted(ground: Ground, staged: Staged, _nve: NVE | None) -> list[Outage]:
+    wanted = staged.state in ("preparing", "prepared", "redirecting")
+    try:
+        ground.post(f"/moves/{staged.number}/abort", {"why": "changed my mind"})
+        taken = True
+    except ApiError as error:
+        if error.status != 409:
+            raise
+        taken = False
+    if taken is not wanted:
+        raise AssertionError(f"an abort while {staged.state} was {'taken' if taken else 'refused'}")
+    return []
+
+
+_BEFORE_STEERING = ("preparing", "prepared", "redirecting")
+_ANY = dict.fromkeys(_BEFORE_STEERING, frozenset({"failed", "aborted", "settled"}))
+_ABORTS = dict.fromkeys(_BEFORE_STEERING, frozenset({"aborted"}))
+#: Past their deadlines moves fail, whoever was waited for; where nobody had to wait they may go on.
+_LATE = {**_ANY, **dict.fromkeys(("steering", "draining"), frozenset({"settled", "failed"}))}
+
+FAULTS = (
+    Fault("NVA killed", "", _killed),
+    *(Fault("channel dropped", role, _dropped) for role in ROLES),
+    *(Fault("channel gone past the deadline", role, _gone_past_deadline, True, _LATE) for role in ROLES),
+    *(Fault("NVE restarted empty", role, _restarted, drops=True) for role in ROLES),
+    *(Fault("underlay cut", role, _cut_off, drops=True) for role in ROLES),
+    Fault("abort", "", _aborted, ends=_ABORTS),
+)
+
+
+def named(words: str) -> list[Fault]:
+    """The faults whose keys contain one of some words, separated by commas."""
+    wanted = words.split(",")
+    return [fault for fault in FAULTS if any(word in fault.key for word in wanted)]
