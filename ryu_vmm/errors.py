@@ -4,7 +4,8 @@
     ├── InvalidInput        what was sent cannot be taken, and which field is at fault
     ├── NotFound            no such NVE, network, VM, move
     ├── Conflict            well-formed, but the present state forbids it
-    │   └── MoveStateConflict   a hook that does not fit the move's state
+    │   ├── MoveStateConflict   a hook that does not fit the move's state
+    │   └── TooManyMoves        so many moves are open that no mark is left for another
     ├── NoAnswer            a switch did not answer in time
     ├── StoreUnavailable    the record could not be committed; nothing was done
     └── DecodeError         bytes from a switch or a guest that are not what they claim
@@ -59,6 +60,10 @@ class MoveStateConflict(Conflict):
     """A hook was called that the move's state does not allow."""
 
     code = "move-state"
+
+
+class TooManyMoves(Conflict):
+    """Every mark for redirected packets is in use; one is free when a move ends."""
 
 
 class StoreUnavailable(VmmError):

@@ -101,6 +101,47 @@ class AbortRequested:
     why: str = "abort requested"
 
 
+@dataclass(frozen=True, slots=True)
+class EvacuationRequested:
+    """All VMs of an NVE are to move elsewhere, ``parallel`` at a time. Reply: ``(Evacuation, created)``.
+
+    ``to``: NVEs that may take them (empty: every other one). ``attempts``: moves to open for a VM before it counts as
+    failed. Same ``request_id`` again: the same evacuation is the reply.
+    """
+
+    nve: str
+    to: tuple[str, ...] = ()
+    kind: Kind = Kind.HOT
+    parallel: int = 4
+    attempts: int = 3
+    request_id: str | None = None
+    requested_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EvacuationCancelled:
+    """No further VM is to leave. ``abort``: moves that are open and not steered are aborted, else they go on.
+
+    Reply: Evacuation. Refused (Conflict) once it has ended.
+    """
+
+    evacuation: int
+    why: str = "cancelled"
+    abort: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EvacuationResumed:
+    """VMs that failed, were left behind, or have come since are to be tried (again). Reply: Evacuation.
+
+    ``to``, ``parallel``: from now on; None: as before.
+    """
+
+    evacuation: int
+    to: tuple[str, ...] | None = None
+    parallel: int | None = None
+
+
 # --- switches -------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class PortInfo:
@@ -229,6 +270,9 @@ Request = (
     | RedirectRequested
     | ActivationReported
     | AbortRequested
+    | EvacuationRequested
+    | EvacuationCancelled
+    | EvacuationResumed
 )
 SwitchEvent = (
     NveConnected
@@ -249,6 +293,9 @@ __all__ = [
     "ActivationReported",
     "BarrierReplied",
     "ConnectionRefused",
+    "EvacuationCancelled",
+    "EvacuationRequested",
+    "EvacuationResumed",
     "Event",
     "FlowExpired",
     "FlowRefused",

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 #: Tables that survive a restart.
-PERSISTENT = ("nves", "networks", "vms", "interfaces", "moves")
+PERSISTENT = ("nves", "networks", "vms", "interfaces", "moves", "evacuations", "evacuees")
 
 _ANSWERED_FROM = ("nves", "interfaces", "ports")
 
@@ -56,6 +56,10 @@ class Journal:
     def mark(self) -> int:
         """A position in the journal, for :meth:`rewound`."""
         return len(self._journal)
+
+    def since(self, mark: int) -> list[tuple[str, Any, Any, Any]]:
+        """What has changed since :meth:`mark`, in order: (table, key, old, new); None where there was or is nothing."""
+        return self._journal[mark:]
 
     @contextlib.contextmanager
     def rewound(self, mark: int) -> Iterator[None]:

@@ -247,6 +247,9 @@ class Nva:
             if kind == "resync":
                 self.switches.resync(str(key))
                 continue
+            if kind == "evacuation":
+                self.evacuations.replan(key)
+                continue
             move = self.state.moves.get(key)
             if move is None or not move.open:
                 continue
@@ -274,6 +277,7 @@ class Nva:
             self.state.load(table, key, value)
         self._work.begin(now)
         self.recovery.resume()
+        self.evacuations.resume()
         self.state.begin()
         return self._work.out
 

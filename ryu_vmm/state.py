@@ -11,14 +11,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from .evacuees import EvacuationTables
 from .events import NveConnected
-from .journal import Journal, Unit
+from .journal import Unit
 from .model import Fault, Held, Interface, Leg, Move, MoveState, Network, Nve, Place, Port, Session, Trust, Vm
 
 __all__ = ["State", "Unit"]
 
 
-class State(Journal):
+class State(EvacuationTables):
     """The directory, the open moves, and what the switches reported.
 
     Tables (read freely, write with :meth:`put` only): ``nves`` by name, ``networks`` by VNI, ``vms`` by name,
@@ -28,7 +29,7 @@ class State(Journal):
     interface id: packets that wait for its port, ``faults`` by NVE: what it refused,
     ``barriers`` by move id: NVE -> seconds from trigger to barrier reply, ``generations`` by NVE:
     (programmed, realised), ``waits``, ``probes`` and ``returning`` (rolled back; the source may not know) by move id,
-    ``clock`` by (kind, key).
+    ``clock`` by (kind, key); and those of evacuees.py.
     """
 
     def __init__(self) -> None:
@@ -299,6 +300,7 @@ class State(Journal):
             if interface is None:
                 continue
             self._member(interface.vni, interface.location.nve, by)
+            self._guest(interface.vm, interface.location.nve, by)
             for place in interface.attachments:
                 self._expect(place.nve, by)
                 if place in self.ports:

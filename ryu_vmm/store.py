@@ -18,7 +18,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from .effects import Record
 from .errors import StoreUnavailable
-from .model import Interface, Move, Network, Nve, Vm
+from .model import Evacuation, Evacuee, Interface, Move, Network, Nve, Vm
 
 _VERSION = 1
 _CONFIG = ConfigDict(ser_json_bytes="hex", val_json_bytes="hex")
@@ -29,8 +29,10 @@ _ADAPTERS: dict[str, TypeAdapter[Any]] = {
     "vms": TypeAdapter(tuple[Vm], config=_CONFIG),
     "interfaces": TypeAdapter(tuple[Interface], config=_CONFIG),
     "moves": TypeAdapter(tuple[Move], config=_CONFIG),
+    "evacuations": TypeAdapter(tuple[Evacuation], config=_CONFIG),
+    "evacuees": TypeAdapter(tuple[Evacuee], config=_CONFIG),
 }
-_INT_KEYS = ("networks", "moves")
+_INT_KEYS = ("networks", "moves", "evacuations")
 
 Row = tuple[str, Any, Any]
 
