@@ -203,7 +203,14 @@ class Registry:
             if leg.dst == interface.location and leg.interface != interface.id and not move.state.steered:
                 message = f"port {leg.dst.port} on {leg.dst.nve} is where move {move.id} takes {leg.interface}"
                 raise Conflict(message, move=move.id, interface=leg.interface, field=f"{where}.port")
+        for place in interface.attachments:
+            for rival in sorted(state.attached.get(place, set()) - {interface.id, *own}):
+                # A port says nothing of which of them has come.
+                message = f"port {place.port} on {place.nve} is an attachment of {rival}"
+                raise Conflict(message, interface=rival, field=f"{where}.attachments")
         for other in siblings:
+            if {*other.attachments} & {*interface.attachments}:
+                raise InvalidInput("two interfaces share an attachment", field=f"{where}.attachments")
             same = other.vni == interface.vni
             if other.location == interface.location:
                 raise InvalidInput("two interfaces share a port", field=f"{where}.port")

@@ -347,3 +347,13 @@ def test_a_lost_correspondent_does_not_hold_up_a_move_but_keeps_the_redirect() -
     w.connect("n3")
     w.advance(3)
     assert w.current(move).state is MoveState.SETTLED and w.differences() == []
+
+
+def test_a_port_is_the_attachment_of_one_interface_only() -> None:
+    w = World(3)
+    w.network()
+    w.vm(1, "n1", attachments=(Place("n3", "tap-x"),))
+    with pytest.raises(Conflict, match="tap-x on n3 is an attachment of vm1/eth0"):
+        w.vm(2, "n2", attachments=(Place("n3", "tap-x"),))
+    w.vm(1, "n1", attachments=(Place("n3", "tap-x"), Place("n2", "tap-x")))  # its own is no conflict
+    assert "vm2" not in w.nva.state.vms
