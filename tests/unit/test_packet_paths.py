@@ -112,60 +112,16 @@ def happen(w: Town, action: tuple) -> None:  # type: ignore[type-arg]
                     w.handle(ev.FlowExpired(w.boxes[at].nve.dpid, entry.flow))
 
 
-def send_all(w: Town) -> None:
-    """Every guest sends to every other of its network, and to all, from wherever it has a port."""
-    for a in GUESTS:
-        for name, box in w.boxes.items():
-            if tap(a) not in box.ports:
-                continue
-            for b in GUESTS:
-                if a != b and VNI[a] == VNI[b]:
-                    out = w.send(name, tap(a), w.frame(a, b))
-                    assert len(out) <= 1, (a, b, out)
-            w.send(name, tap(a), w.to_all(a))
-    w.nobody_else_hears()
-
-
-def settled(w: Town) -> bool:
-    """Whether every switch is told at once what it should do."""
-    sessions = w.nva.state.sessions
-    quick = not w.late and not w.hold_barriers and len(sessions) == len(NVES)
-    return quick and all(s.synced and s.tunnel for s in sessions.values())
-
-
-def reach_each_other(w: Town) -> None:
-    """Every guest at home reaches every other exactly once, where the directory and the open moves say it is."""
-    state = w.nva.state
-    for a in GUESTS:
-        home = state.interfaces.get(key(a))
-        if home is None or state.port_at(home.location) is None:
-            continue
-        for b in GUESTS:
-            there = state.interfaces.get(key(b))
-            if a == b or VNI[a] != VNI[b] or there is None:
-                continue
-            expected = there.location
-            active = state.active_move(there.id)
-            if active is not None:
-                move, leg = active
-                at_destination = home.location.nve == leg.dst.nve and move.redirect is Redirect.DESTINATION
-                if at_destination or move.redirect in (Redirect.SOURCE, Redirect.IN_FORCE):
-                    expected = leg.dst
-            out = w.send(home.location.nve, home.location.port, w.frame(a, b))
-            assert out == ([expected] if state.port_at(expected) is not None else []), (a, b)
-    w.nobody_else_hears()
-
-
 @settings(max_examples=50 * TIMES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(HISTORY, max_size=30), st.sampled_from(list(Distribution)))
 def test_frames_reach_their_receiver_or_nobody(history: list[tuple], distribution: Distribution) -> None:  # type: ignore[type-arg]
     w = Town(Policy(distribution, idle_timeout=5))
     for action in history:
         happen(w, action)
-        send_all(w)
-        if settled(w):
+        w.everybody_sends()
+        if w.settled():
             assert w.differences() == []
-            reach_each_other(w)
+            w.reach_each_other()
     for name in NVES:
         w.land(name)
         w.release(name)
@@ -173,12 +129,12 @@ def test_frames_reach_their_receiver_or_nobody(history: list[tuple], distributio
             w.connect(name)
         happen(w, ("tunnel", name, True))
     w.advance(1000, step=5)
-    assert settled(w)
+    assert w.settled()
     state = w.nva.state
     assert not list(state.open_moves()) and not state.waits and not state.returning and not state.held
     assert w.differences() == []
-    send_all(w)
-    reach_each_other(w)
+    w.everybody_sends()
+    w.reach_each_other()
 
 
 # --- planned moves lose nothing ---------------------------------------------------------------------------------------

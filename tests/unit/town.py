@@ -13,7 +13,7 @@ import os
 from world import World, ip, mac, unicast
 
 from ryu_vmm import events as ev
-from ryu_vmm.model import Interface, Place, Policy
+from ryu_vmm.model import Interface, Place, Policy, Redirect
 from ryu_vmm.wire import frames
 
 #: Multiplies the number of examples: VMM_EXAMPLES in the environment.
@@ -120,3 +120,44 @@ class Town(World):
                 assert VNI[owner] == vni, (nve, port, a, b)
                 assert sent[0] & 1 or owner == b, (nve, port, a, b)
         self.out.clear()
+
+    def everybody_sends(self) -> None:
+        """Every guest sends to every other of its network, and to all, from wherever it has a port."""
+        for a in GUESTS:
+            for name, box in self.boxes.items():
+                if tap(a) not in box.ports:
+                    continue
+                for b in GUESTS:
+                    if a != b and VNI[a] == VNI[b]:
+                        out = self.send(name, tap(a), self.frame(a, b))
+                        assert len(out) <= 1, (a, b, out)
+                self.send(name, tap(a), self.to_all(a))
+        self.nobody_else_hears()
+
+    def settled(self) -> bool:
+        """Whether every switch is told at once what it should do."""
+        sessions = self.nva.state.sessions
+        quick = not self.late and not self.hold_barriers and len(sessions) == len(NVES)
+        return quick and all(s.synced and s.tunnel for s in sessions.values())
+
+    def reach_each_other(self) -> None:
+        """Every guest at home reaches every other exactly once, where the directory and the open moves say it is."""
+        state = self.nva.state
+        for a in GUESTS:
+            home = state.interfaces.get(key(a))
+            if home is None or state.port_at(home.location) is None:
+                continue
+            for b in GUESTS:
+                there = state.interfaces.get(key(b))
+                if a == b or VNI[a] != VNI[b] or there is None:
+                    continue
+                expected = there.location
+                active = state.active_move(there.id)
+                if active is not None:
+                    move, leg = active
+                    at_destination = home.location.nve == leg.dst.nve and move.redirect is Redirect.DESTINATION
+                    if at_destination or move.redirect in (Redirect.SOURCE, Redirect.IN_FORCE):
+                        expected = leg.dst
+                out = self.send(home.location.nve, home.location.port, self.frame(a, b))
+                assert out == ([expected] if state.port_at(expected) is not None else []), (a, b)
+        self.nobody_else_hears()
