@@ -29,6 +29,8 @@ from .errors import InvalidInput
 
 __all__ = [
     "AbortInput",
+    "CancelInput",
+    "EvacuationInput",
     "InterfaceInput",
     "InventoryInput",
     "Known",
@@ -37,6 +39,7 @@ __all__ = [
     "NveInput",
     "PlaceInput",
     "PolicyInput",
+    "ResumeInput",
     "VmInput",
     "duplicates",
 ]
@@ -137,6 +140,7 @@ Ip = Annotated[
     Field(description="IPv4 or IPv6 address"),
 ]
 Whole = Annotated[int, BeforeValidator(_whole)]
+_Targets = Annotated[list[Name], Field(max_length=1000), AfterValidator(_distinct)]
 
 
 class Known(Protocol):
@@ -339,6 +343,46 @@ class AbortInput(Input):
     """Why a move is aborted; kept in its history."""
 
     why: Words = "abort requested"
+
+
+class EvacuationInput(Input):
+    """An evacuation: all VMs of an NVE are moved elsewhere."""
+
+    nve: Name = Field(description="the NVE that they leave")
+    to: _Targets = Field(
+        default=[], description="the NVEs that may take them; default: every other one that is connected"
+    )
+    kind: model.Kind = Field(
+        default=model.Kind.HOT, description="hot: the VMs run on; cold: shut down here, started there"
+    )
+    parallel: Whole = Field(
+        default=4, ge=1, le=256, description="so many moves at a time, those that only drain aside"
+    )
+    attempts: Whole = Field(default=3, ge=1, le=100, description="moves for one VM before it counts as failed")
+    request_id: Token | None = Field(default=None, description="the same id again is answered with the same evacuation")
+    requested_by: Words | None = None
+
+    def value(self) -> events.EvacuationRequested:
+        """The core's event."""
+        return events.EvacuationRequested(
+            self.nve, tuple(self.to), self.kind, self.parallel, self.attempts, self.request_id, self.requested_by
+        )
+
+
+class CancelInput(Input):
+    """How an evacuation is cancelled."""
+
+    why: Words = "cancelled"
+    abort: bool = Field(
+        default=False, strict=True, description="abort the moves that are open, unless the VM runs elsewhere already"
+    )
+
+
+class ResumeInput(Input):
+    """How an evacuation goes on; null: as before."""
+
+    to: _Targets | None = Field(default=None, description="the NVEs that may take the VMs from now on")
+    parallel: Whole | None = Field(default=None, ge=1, le=256, description="so many moves at a time from now on")
 
 
 class InventoryInput(Input):

@@ -35,6 +35,9 @@ BODIES = (
     schema.PlaceInput,
     schema.MoveInput,
     schema.AbortInput,
+    schema.EvacuationInput,
+    schema.CancelInput,
+    schema.ResumeInput,
     schema.InventoryInput,
 )
 REPLIES = (
@@ -46,6 +49,9 @@ REPLIES = (
     documents.StepDocument,
     documents.LedgerDocument,
     documents.StaleDocument,
+    documents.EvacuationDocument,
+    documents.EvacueeCounts,
+    documents.EvacueeDocument,
     documents.DirectoryEntry,
     documents.EventDocument,
     documents.VerifyDocument,

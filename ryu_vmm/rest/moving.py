@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from .. import events, model, schema
 from ..checking import check
@@ -13,7 +13,9 @@ from . import views
 from .contract import Call, Reply
 from .paging import listed
 
-__all__ = ["HOOKS", "get_move", "list_moves", "post_move"]
+__all__ = ["HOOKS", "get_move", "idempotent", "list_moves", "post_move"]
+
+Body = TypeVar("Body", schema.MoveInput, schema.EvacuationInput)
 
 
 def list_moves(call: Call) -> Reply:
@@ -44,20 +46,26 @@ def get_move(call: Call) -> Reply:
 
 def post_move(call: Call) -> Reply:
     """Open a move, or find the one of the same request id."""
-    body: schema.MoveInput = call.body
-    key = call.headers.get("Idempotency-Key")
-    if key is not None:
-        # The header is a structured field's string, in quotation marks; few clients know.
-        key = key[1:-1] if len(key) > 1 and key[0] == key[-1] == '"' else key
-        if body.request_id not in (None, key):
-            raise InvalidInput("Idempotency-Key and request_id differ", field="request_id")
-        body = check(schema.MoveInput, {**body.model_dump(), "request_id": key})
+    body: schema.MoveInput = idempotent(call, schema.MoveInput)
     move, created = call.runtime.handle(body.value())
     if not created and (move.vm, move.destination, move.kind) != (body.vm, body.to, body.kind):
         raise Conflict(
             f"request_id {body.request_id} was used for another move", move=move.id, request_id=body.request_id
         )
     return _accepted(call, move)
+
+
+def idempotent(call: Call, kind: type[Body]) -> Body:
+    """The request's body, with the Idempotency-Key header as its request_id. InvalidInput."""
+    body: Body = call.body
+    key = call.headers.get("Idempotency-Key")
+    if key is None:
+        return body
+    # The header is a structured field's string, in quotation marks; few clients know.
+    key = key[1:-1] if len(key) > 1 and key[0] == key[-1] == '"' else key
+    if body.request_id not in (None, key):
+        raise InvalidInput("Idempotency-Key and request_id differ", field="request_id")
+    return check(kind, {**body.model_dump(), "request_id": key})
 
 
 def _hook(make: Callable[[int, Any], events.Request]) -> Callable[[Call], Reply]:

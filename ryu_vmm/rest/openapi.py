@@ -23,7 +23,7 @@ _BODY_PROBLEMS = (400, 413, 415, 422)
 _ANY_PROBLEMS = (406,)
 _PATH_PARAMETERS = {
     "name": {"type": "string", "description": "name of the object"},
-    "id": {"type": "integer", "description": "number of the move"},
+    "id": {"type": "integer", "description": "number of the move or evacuation"},
 }
 
 

@@ -9,7 +9,16 @@ from pydantic import Field
 from .. import model
 from ..schema import Input, Ip, Mac, Name, Token, Whole
 
-__all__ = ["DirectoryQuery", "EventsQuery", "MovesQuery", "NoQuery", "PageQuery", "Query", "VmsQuery"]
+__all__ = [
+    "DirectoryQuery",
+    "EvacuationsQuery",
+    "EventsQuery",
+    "MovesQuery",
+    "NoQuery",
+    "PageQuery",
+    "Query",
+    "VmsQuery",
+]
 
 
 class Query(Input):
@@ -41,6 +50,15 @@ class MovesQuery(PageQuery):
     nve: Name | None = Field(default=None, description="only moves from or to this NVE")
     state: model.MoveState | Literal["open", "closed"] | None = Field(
         default=None, description="only moves in this state, or that are open, or that have ended"
+    )
+
+
+class EvacuationsQuery(PageQuery):
+    """A part of the list of evacuations."""
+
+    nve: Name | None = Field(default=None, description="only evacuations of this NVE")
+    state: model.EvacuationState | Literal["open", "closed"] | None = Field(
+        default=None, description="only evacuations in this state, or that are open, or that have ended"
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import __version__, schema
 from . import documents as doc
-from . import locating, metering, moving, queries, registering, roles, service, stream
+from . import evacuating, locating, metering, moving, queries, registering, roles, service, stream
 from .contract import Call, Reply
 from .roles import Role
 
@@ -230,6 +230,62 @@ ROUTES: tuple[Route, ...] = (
     _hook("redirect", "The VM is about to be paused: send what is in flight to the destination from now on"),
     _hook("activate", "The VM runs at the destination (where it does not announce that itself)"),
     _hook("abort", "Abandon the move; the source serves again", schema.AbortInput, roles.PARTIES),
+    Route(
+        "GET",
+        "/v1/evacuations",
+        evacuating.list_evacuations,
+        "List evacuations, newest first",
+        "evacuations",
+        {200: doc.Page[doc.EvacuationDocument]},
+        query=queries.EvacuationsQuery,
+        roles=roles.READERS,
+    ),
+    Route(
+        "POST",
+        "/v1/evacuations",
+        evacuating.post_evacuation,
+        "Move all VMs of an NVE elsewhere; the same request_id (or Idempotency-Key header) again is answered with the "
+        "same evacuation",
+        "evacuations",
+        {202: doc.EvacuationDocument},
+        body=schema.EvacuationInput,
+        problems=(404, 409, 503),
+        location=True,
+    ),
+    Route(
+        "GET",
+        "/v1/evacuations/{id}",
+        evacuating.get_evacuation,
+        "Show an evacuation: what has become of every VM",
+        "evacuations",
+        {200: doc.EvacuationDocument},
+        problems=(404,),
+        roles=roles.READERS,
+    ),
+    Route(
+        "POST",
+        "/v1/evacuations/{id}/cancel",
+        evacuating.cancel,
+        "Open no further moves; those that are open go on, or are aborted if asked for",
+        "evacuations",
+        {202: doc.EvacuationDocument},
+        body=schema.CancelInput,
+        body_optional=True,
+        problems=(404, 409, 503),
+        location=True,
+    ),
+    Route(
+        "POST",
+        "/v1/evacuations/{id}/resume",
+        evacuating.resume,
+        "Try the VMs again that failed or were left, and those that have come since",
+        "evacuations",
+        {202: doc.EvacuationDocument},
+        body=schema.ResumeInput,
+        body_optional=True,
+        problems=(404, 409, 503),
+        location=True,
+    ),
     Route(
         "GET",
         "/v1/directory",

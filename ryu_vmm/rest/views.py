@@ -13,6 +13,7 @@ from ..state import State
 __all__ = [
     "directory_entry",
     "event",
+    "history",
     "interface",
     "move",
     "network",
@@ -198,12 +199,13 @@ def move(state: State, value: model.Move) -> Doc:
             }
             for leg in value.legs
         ],
-        "history": _history(value.history),
+        "history": history(value.history),
         "ledger": _ledger(value.ledger),
     }
 
 
-def _history(steps: tuple[model.Step, ...]) -> list[Doc]:
+def history(steps: tuple[model.Step, ...]) -> list[Doc]:
+    """States entered, with how long each lasted."""
     ends: list[float | None] = [step.at for step in steps[1:]]
     ends.append(None)
     return [
