@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -15,15 +16,16 @@ from benchmarks import report as tables
 from benchmarks.report import Part
 from mininet.log import setLogLevel
 from proof.authority import Unhealthy
+from proof.lab import Lab
 
 from topologies import TopologyError
 
-from . import cells, faults, minds, report, twists
+from . import cells, chaos, faults, many, minds, report, requests, twists
 from .faults import SHORT, Fault
 from .ground import Ground
 from .staged import STATES
 
-_POINTS = ("matrix", "minds")
+_POINTS = ("matrix", "minds", "requests", "restart", "chaos")
 
 
 class Trial:
@@ -52,6 +54,25 @@ class Trial:
             self._cells("matrix", "Faults at every state of a move", faults.FAULTS, ())
         if "minds" in chosen:
             self._cells("minds", "Changed minds", minds.AT_EVERY_STATE, twists.TWISTS)
+        if "requests" in chosen:
+            with Lab(nves=3, vms=3) as lab:
+                asked = requests.run(lab, self._given.kills, self._given.seed)
+            self.say(f"{asked.acknowledged} requests acknowledged over {asked.kills} kills")
+            self.take(asked.problems())
+            self.parts.append(report.requests(asked))
+        if "restart" in chosen:
+            found = many.run(self._given.vms, self._given.restarts, self.say)
+            self.take(found.problems())
+            self.parts.append(found.part())
+        if "chaos" in chosen:
+            self._chaos()
+
+    def _chaos(self) -> None:
+        self.say(f"chaos with seed {self._given.seed}")
+        with Ground(movers=chaos.MOVERS, attached=True, **chaos.TIMES) as ground:
+            one = chaos.run(ground, self._given.seed, self._given.minutes * 60, self.say)
+        self.take(one.problems())
+        self.parts.append(chaos.part([one]))
 
     def _cells(self, name: str, title: str, what: Iterable[Fault], stories: Iterable[twists.Twist]) -> None:
         words = self._given.faults.split(",") if self._given.faults else [""]
@@ -105,6 +126,11 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--faults", default="", help="of matrix and minds: only names with these words")
     parser.add_argument("--states", default="", help=f"only at these of {', '.join(STATES)}")
     parser.add_argument("--runs", type=int, default=1, help="runs of each (1)")
+    parser.add_argument("--kills", type=int, default=10, help="of requests: how often the NVA is killed (10)")
+    parser.add_argument("--vms", type=int, default=1000, help="of restart: VMs (1,000)")
+    parser.add_argument("--restarts", type=int, default=many.RUNS, help=f"of restart: how often ({many.RUNS})")
+    parser.add_argument("--minutes", type=float, default=3.0, help="of chaos (3)")
+    parser.add_argument("--seed", type=int, default=random.randrange(10_000), help="of requests and chaos (random)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
     parser.add_argument("--text", action="store_true", help="print tables for a terminal, not Markdown")
     given = parser.parse_args(arguments)

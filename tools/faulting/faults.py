@@ -22,7 +22,7 @@ CUT = 1.0
 #: forwards: it has to read its routes and to learn its neighbors again.
 RECOVERY = 0.3
 #: Settings under which deadlines pass quickly, for what is gone for longer than they last.
-SHORT = {
+SHORT: dict[str, float] = {
     "prepare_deadline": 3.0, "prepared_deadline": 3.0, "redirect_deadline": 3.0, "steer_deadline": 3.0,
     "drain_cap": 4.0, "quiet_time": 2.0,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from topologies import NVE, frames
+from topologies.rundir import wait_until
 
 from .faults import Fault
 from .ground import Ground
@@ -46,10 +47,10 @@ def _removed_nve(ground: Ground, staged: Staged, _nve: NVE | None) -> list[Outag
 
 
 def _announced(ground: Ground, staged: Staged, _nve: NVE | None) -> list[Outage]:
-    """Doubled where the VM is, late from where it was, and from a port where it has no business."""
+    """Doubled where the VM is; and from ports where it has no business, its old one once the move has ended."""
     moves, vnic, vm = ground.newest_move(), staged.vm.lab.vnic, staged.vm
     here = staged.source if staged.state in _UNDECIDED else staged.destination
-    strange = [staged.correspondent] if staged.state in _UNDECIDED else [staged.correspondent, staged.source]
+    strange = [staged.correspondent, staged.source] if staged.state == "settled" else [staged.correspondent]
     for nve in strange:
         nve.plug(vm.spec.port)
     try:
@@ -98,7 +99,8 @@ def _deleted(ground: Ground, staged: Staged, _nve: NVE | None) -> list[Outage]:
 def _dies(ground: Ground, staged: Staged, _nve: NVE | None) -> list[Outage]:
     """The VM ends where it runs and is started at the source again, as by an orchestrator that gives up the move.
 
-    Until it was heard at the destination that is an abort; afterwards it is another move, from where it died.
+    Until it was heard at the destination that is an abort. While the move is open it is enough that the VM announces
+    itself at the source, to which it stays bound; afterwards another move has to be asked for.
     """
     flows, began, vm = own_flows(ground, staged), time.monotonic(), staged.vm
     if staged.state in _UNDECIDED:
@@ -106,15 +108,17 @@ def _dies(ground: Ground, staged: Staged, _nve: NVE | None) -> list[Outage]:
         ground.post(f"/moves/{staged.number}/abort", {"why": "the VM has died"})
         staged.stay()
         return [Outage("the VM is dead", began, time.monotonic() + BACK, flows)]
+    moves = ground.newest_move()
     vm.attachment.pause()
     vm.attachment.leave()
-    staged.release()  # who does not confirm the first move cannot confirm the second
-    again = ground.post("/moves", {"vm": vm.name, "to": staged.source.name, "kind": "cold"})["id"]
-    ground.await_state(again, "prepared")
+    if staged.state == "settled":
+        again = ground.post("/moves", {"vm": vm.name, "to": staged.source.name, "kind": "cold"})["id"]
+        ground.await_state(again, "prepared")
     vm.attachment.prepare(staged.source)
     vm.attachment.resume(staged.source, frames.announcement("both", vm.spec))
-    ground.await_state(again, "steering", "draining", "settled")
-    ground.await_all_synced()
+    wait_until(lambda: ground.newest_move() > moves, 10, "a move back")
+    ground.await_state(moves + 1, "steering", "draining", "settled")
+    ground.await_all_synced(but=staged.stalled)
     return [Outage("the VM is dead", began, time.monotonic() + BACK, flows)]
 
 

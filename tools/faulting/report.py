@@ -8,6 +8,7 @@ from typing import Any
 from benchmarks.report import Part, number
 
 from .cells import Cell
+from .requests import Asked
 
 _COLUMNS = [
     "runs", "datagrams sent", "lost", "of these the fault's own", "thrown away with a port", "lost beyond", "doubled",
@@ -55,3 +56,18 @@ def matrix(cells: Sequence[Cell], name: str, title: str, crashed: Sequence[str] 
         notes.append(f"Not counted, since they came to no end: {', '.join(crashed)}.")
     data = {"runs": [_data(cell) for cell in cells], "crashed": list(crashed)}
     return Part(name, title, ["fault", "state", *_COLUMNS], rows, notes, data)
+
+
+def requests(asked: Asked) -> Part:
+    """What clients were told over kills of the NVA."""
+    row = [number(value) for value in (
+        asked.kills, asked.asked, asked.acknowledged, asked.repeated, asked.vms, asked.moves, len(asked.lost),
+        len(asked.doubled), len(asked.untrue), len(asked.wrong),
+    )]
+    columns = [
+        "kills", "requests made", "acknowledged", "of these only when repeated", "VMs", "moves",
+        "acknowledged and lost", "done twice", "otherwise untrue", "flow differences left",
+    ]
+    notes = ["Four clients register, change, move and remove VMs and abort moves while the NVA is killed (SIGKILL) and "
+             "started again; a request without an answer is made again as it was."]
+    return Part("requests", "Requests over SIGKILL", columns, [row], notes, {**vars(asked)})
