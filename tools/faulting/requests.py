@@ -140,7 +140,7 @@ def run(lab: Lab, kills: int, seed: int, clients: int = 4) -> Asked:
             lab.nva.kill()
             lab.nva.start()
             # not that all is realised: clients ask for more all the time
-            wait_until(lambda: all(nve["in_sync"] for nve in lab.get("/nves")["items"]), _PATIENCE, "NVEs in sync", 0.05)
+            wait_until(lambda: _all_there(lab), _PATIENCE, "all NVEs in sync", 0.05)
         time.sleep(0.5)
     finally:
         stop.set()
@@ -151,6 +151,10 @@ def run(lab: Lab, kills: int, seed: int, clients: int = 4) -> Asked:
             raise AssertionError(f"{client.name} has come to no end: {client.error}") from client.error
     lab.await_synced()
     return _compare(lab, crowd, kills)
+
+
+def _all_there(lab: Lab) -> bool:
+    return all(nve["in_sync"] for nve in lab.get("/nves")["items"])
 
 
 def _all(lab: Lab, what: str) -> list[dict[str, Any]]:

@@ -54,6 +54,13 @@ class Authority:
         return "127.0.0.1", self.port
 
     @property
+    def pid(self) -> int:
+        """Of its process. Raises Unhealthy where there is none."""
+        if self._process is None:
+            raise Unhealthy("the NVA is not running")
+        return self._process.pid
+
+    @property
     def base(self) -> str:
         """The address of its REST interface."""
         return self.rest.base
