@@ -129,7 +129,7 @@ class TapLink(AttachLink):
         started = changed = now = time.monotonic()
         before = -1
         while now - changed < quiet and now - started < deadline:
-            received = self.vm.lab.vnic.ask("counts")["vms"][self.vm.name]["to_guest"]
+            received = self.vm.lab.vnic.ask("counts", vm=self.vm.name)["vms"][self.vm.name]["to_guest"]
             now = time.monotonic()
             if received != before:
                 before, changed = received, now

@@ -53,7 +53,7 @@ class MoveReport:
 def move(
     net: OverlayNet, vm: VM, to: NVE | str, *, announce: str = "garp-request", planned: bool | None = None,
     pause: float = 0.05, kind: str = "hot", quiet: float = 0.02, tap_first: bool = False, deadline: float = 15.0,
-    settle: float | None = None, **request: Any,
+    settle: float | None = None, opened: str | None = None, rest: Rest | None = None, **request: Any,
 ) -> MoveReport:
     """Move a VM to another NVE and say what happened when.
 
@@ -67,7 +67,9 @@ def move(
     change. kind: hot or cold; a cold VM is off between the NVEs, with a port nowhere. tap_first: the
     destination's tap is there before the move is asked for, else after; in an unplanned move, before the
     source's port goes, else after. deadline: for each answer of the NVA, in seconds. settle: also wait so
-    long for `settled`. Whatever else is given goes into the request for the move (request_id, requested_by).
+    long for `settled`. opened: the id of a move that the NVA has opened by itself (in an evacuation), so that
+    none is asked for. rest: another client than the net's. Whatever else is given goes into the request for
+    the move (request_id, requested_by).
 
     Raises TopologyError where the move makes no sense, ApiError where the NVA refuses, NotReady when it is
     late. The VM runs afterwards in any case: at the source if the pause had not come yet, else at the
@@ -80,10 +82,10 @@ def move(
     planned = net.rest is not None if planned is None else planned
     announcement = frames.announcement(announce, vm.spec)
     report = MoveReport(vm.name, src.name, dst.name, planned, kind, announce)
-    rest = net.need_rest() if planned else None
+    rest = (rest or net.need_rest()) if planned else None
     with contextlib.ExitStack() as undo:
         if rest is not None:
-            _ask(rest, report, vm, dst, tap_first, deadline, request, undo)
+            _ask(rest, report, vm, dst, tap_first, deadline, opened, request, undo)
             if kind == "hot":
                 vm.attachment.await_quiet(quiet, deadline=1.0)
                 report.mark("quiet")
@@ -108,15 +110,15 @@ def _prepare(report: MoveReport, vm: VM, dst: NVE, undo: contextlib.ExitStack) -
 
 
 def _ask(
-    rest: Rest, report: MoveReport, vm: VM, dst: NVE, tap_first: bool, deadline: float, request: dict[str, Any],
-    undo: contextlib.ExitStack,
+    rest: Rest, report: MoveReport, vm: VM, dst: NVE, tap_first: bool, deadline: float, opened: str | None,
+    request: dict[str, Any], undo: contextlib.ExitStack,
 ) -> None:
     """Request the move, prepare the destination, announce the pause and wait until the redirect is in force."""
     hot = report.kind == "hot"
     if tap_first and hot:
         _prepare(report, vm, dst, undo)
     report.mark("requested")
-    report.move = str(rest.start_move(vm.name, dst.name, report.kind, vm.spec.port, **request)["id"])
+    report.move = opened or str(rest.start_move(vm.name, dst.name, report.kind, vm.spec.port, **request)["id"])
     undo.callback(_abort, rest, report.move)
     rest.await_move(report.move, lambda doc: doc["state"] in _PREPARED, deadline, "prepared")
     report.mark("prepared")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -53,6 +54,7 @@ class NVE(NamespaceNode, Switch):  # type: ignore[misc]
         self._env = {"OVS_RUNDIR": self.folder, "OVS_LOGDIR": self.folder, "OVS_DBDIR": self.folder}
         self.ports_wanted: dict[str, int] = {}  # VM ports of br-int: name -> OpenFlow port number
         self._next_ofport = FIRST_VM_OFPORT
+        self._numbering = threading.Lock()
         self._daemons: list[Any] = []
         self.running = False
 
@@ -206,9 +208,10 @@ class NVE(NamespaceNode, Switch):  # type: ignore[misc]
 
     def plug(self, port: str, ofport: int | None = None) -> int:
         """Add an interface of the namespace to `br-int`; returns the OpenFlow port number asked for."""
-        number = ofport or self._next_ofport
-        self._next_ofport = max(self._next_ofport, number) + 1
-        self.ports_wanted[port] = number
+        with self._numbering:  # several VMs may come at once
+            number = ofport or self._next_ofport
+            self._next_ofport = max(self._next_ofport, number) + 1
+            self.ports_wanted[port] = number
         if self.running:
             self.vsctl(*self._add_port_words(port, number))
             self._widen()

@@ -72,6 +72,21 @@ def default_vns(count: int, policy: dict[str, Any] | None = None) -> list[VNSpec
     return [VNSpec(f"vn{i}", 100 * i, dict(policy or {})) for i in range(1, count + 1)]
 
 
+def crowd(count: int, nves: int = 3) -> list[VMSpec]:
+    """`count` VMs vm1, vm2, ... all on nve1 and in vn1, and a VM peer2, peer3, ... on each other NVE.
+
+    The i-th VM is 10.0.0.i, 2001:db8::i and 02:00:00:00:00:i, the peer on the k-th NVE 10.0.0.(200+k) and so on.
+    """
+    if count > 200 or nves > 54:
+        raise TopologyError("a crowd has at most 200 VMs, and 53 peers")
+    places = [(f"vm{i}", "nve1", i) for i in range(1, count + 1)]
+    places += [(f"peer{k}", f"nve{k}", 200 + k) for k in range(2, nves + 1)]
+    return [
+        VMSpec(name, "vn1", nve, f"02:00:00:00:00:{i:02x}", f"10.0.0.{i}/24", f"2001:db8::{i:x}/64")
+        for name, nve, i in places
+    ]
+
+
 def default_vms(
     count: int, vns: Sequence[VNSpec], nves: Sequence[str], overlap: bool = False, attach: Attachment = "tap"
 ) -> list[VMSpec]:

@@ -293,9 +293,10 @@ class Vnic:
         del self._guests[vm]
         return {}
 
-    def do_counts(self) -> dict[str, Any]:
-        """Frames carried since the start, per VM, and the processor seconds used for all."""
-        return {"vms": {guest.name: guest.counts for guest in self._guests.values()}, "cpu": time.process_time()}
+    def do_counts(self, vm: str | None = None) -> dict[str, Any]:
+        """Frames carried since the start, per VM (or of one VM), and the processor seconds used for all."""
+        guests = self._guests.values() if vm is None else [self._guests[vm]]
+        return {"vms": {guest.name: guest.counts for guest in guests}, "cpu": time.process_time()}
 
 
 def main() -> None:
