@@ -27,10 +27,12 @@ FIELDS: dict[str, FieldSpec] = {
     "eth_type": FieldSpec(0x8000, 5, 2),
     "vlan_vid": FieldSpec(0x8000, 6, 2),
     "ip_proto": FieldSpec(0x8000, 10, 1),
+    "ip_frag": FieldSpec(0x0001, 26, 1),  # bits: 1 a fragment, 2 not the first one
     "ipv4_src": FieldSpec(0x8000, 11, 4),
     "ipv4_dst": FieldSpec(0x8000, 12, 4),
     "udp_src": FieldSpec(0x8000, 15, 2),
     "udp_dst": FieldSpec(0x8000, 16, 2),
+    "icmpv4_type": FieldSpec(0x8000, 19, 1),
     "arp_op": FieldSpec(0x8000, 21, 2),
     "arp_spa": FieldSpec(0x8000, 22, 4),
     "arp_tpa": FieldSpec(0x8000, 23, 4),

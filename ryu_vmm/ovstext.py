@@ -14,6 +14,7 @@ _NAMES = {
     "ip_proto": "nw_proto",
     "ipv4_src": "nw_src",
     "ipv4_dst": "nw_dst",
+    "icmpv4_type": "icmp_type",
     "icmpv6_type": "icmp_type",
     "icmpv6_code": "icmp_code",
     "tun_ipv4_src": "tun_src",
@@ -24,13 +25,20 @@ _IP = frozenset(
     {"ipv4_src", "ipv4_dst", "arp_spa", "arp_tpa", "ipv6_src", "ipv6_dst", "nd_target"}
     | {"tun_ipv4_src", "tun_ipv4_dst", "tun_ipv6_src", "tun_ipv6_dst"}
 )
-_DECIMAL = frozenset({"in_port", "ip_proto", "icmpv6_type", "icmpv6_code", "udp_src", "udp_dst", "arp_op"})
+_DECIMAL = frozenset(
+    {"in_port", "ip_proto", "icmpv4_type", "icmpv6_type", "icmpv6_code", "udp_src", "udp_dst", "arp_op"}
+)
+#: ``ip_frag`` has words for what its two bits say.
+_FRAGMENTS = {(1, 1): "yes", (0, 1): "no", (1, 3): "first", (3, 3): "later", (0, 2): "not_later", (2, 2): "later"}
 
 
 def match(flow: Match) -> str:
     """The fields of a match, e.g. ``tun_id=0x64,dl_dst=02:00:00:00:00:01``; empty if it matches everything."""
     parts = []
     for name, value, mask in flow:
+        if name == "ip_frag":
+            parts.append("ip_frag=" + _FRAGMENTS.get((value[0], 3 if mask is None else mask[0]), "no"))
+            continue
         text = _value(name, value)
         if mask is not None:
             text += "/" + _value(name, mask)

@@ -14,12 +14,14 @@ from collections.abc import Mapping
 from ..flows import FIELDS
 
 ARP, RARP, IPV4, IPV6, VLAN, QINQ = 0x0806, 0x8035, 0x0800, 0x86DD, 0x8100, 0x88A8
-UDP, TCP, ICMPV6 = 17, 6, 58
+UDP, TCP, ICMP, ICMPV6 = 17, 6, 1, 58
 NS, NA = 135, 136
 #: In ``vlan_vid``: a tag is present (OFPVID_PRESENT).
 VID_PRESENT = 0x1000
+#: In ``ip_frag``: a fragment; and not the first one (whose layer 4 is seen: OFPC_FRAG_NX_MATCH).
+FRAGMENT, LATER = 1, 2
 # IPv6 extension headers that are stepped over (fragment and AH have their own shape)
-_EXTENSIONS = frozenset((0, 43, 60, 135))
+_EXTENSIONS = frozenset((0, 43, 60))
 _FRAGMENT, _AUTH = 44, 51
 
 
@@ -52,7 +54,9 @@ def _dissect(frame: bytes) -> tuple[dict[str, int], int, int, int]:
         l4, end = _ipv6(frame, at, fields)
     if l4 and fields["ip_proto"] == UDP and end - l4 >= 8:
         fields["udp_src"], fields["udp_dst"] = struct.unpack_from("!HH", frame, l4)
-    elif l4 and fields["ip_proto"] == ICMPV6 and kind == IPV6 and end - l4 >= 4:
+    elif l4 and fields["ip_proto"] == ICMP and kind == IPV4 and end - l4 >= 8:
+        fields["icmpv4_type"] = frame[l4]
+    elif l4 and fields["ip_proto"] == ICMPV6 and kind == IPV6 and end - l4 >= 8:
         _icmpv6(frame, l4, end, fields)
     return fields, at, l4, end
 
@@ -78,8 +82,10 @@ def _ipv4(frame: bytes, at: int, fields: dict[str, int]) -> tuple[int, int]:
     fields["ip_proto"] = frame[at + 9]
     fields["ipv4_src"] = int.from_bytes(frame[at + 12 : at + 16], "big")
     fields["ipv4_dst"] = int.from_bytes(frame[at + 16 : at + 20], "big")
-    later_fragment = int.from_bytes(frame[at + 6 : at + 8], "big") & 0x1FFF
-    return 0 if later_fragment else at + header, at + total
+    fragment = int.from_bytes(frame[at + 6 : at + 8], "big")
+    if fragment & 0x3FFF:
+        fields["ip_frag"] = FRAGMENT | (LATER if fragment & 0x1FFF else 0)
+    return 0 if fragment & 0x1FFF else at + header, at + total
 
 
 def _ipv6(frame: bytes, at: int, fields: dict[str, int]) -> tuple[int, int]:
@@ -88,18 +94,26 @@ def _ipv6(frame: bytes, at: int, fields: dict[str, int]) -> tuple[int, int]:
         return 0, len(frame)
     fields["ipv6_src"] = int.from_bytes(frame[at + 8 : at + 24], "big")
     fields["ipv6_dst"] = int.from_bytes(frame[at + 24 : at + 40], "big")
-    proto, l4 = frame[at + 6], at + 40
-    while (proto in _EXTENSIONS or proto in (_FRAGMENT, _AUTH)) and l4 + 8 <= end:
+    proto, l4, seen = frame[at + 6], at + 40, 0
+    while proto in _EXTENSIONS or proto in (_FRAGMENT, _AUTH):
+        if l4 + 8 > end:
+            return 0, end  # a chain of headers that cannot be followed has no protocol
+        step = 8
         if proto == _FRAGMENT:
-            step = 8
-            if int.from_bytes(frame[l4 + 2 : l4 + 4], "big") & 0xFFF8:
-                fields["ip_proto"] = frame[l4]
+            fragment = int.from_bytes(frame[l4 + 2 : l4 + 4], "big")
+            if fragment & 0xFFF8:
+                fields["ip_proto"], fields["ip_frag"] = _FRAGMENT, FRAGMENT | LATER
                 return 0, end
+            seen |= FRAGMENT if fragment else 0
         else:
             step = (frame[l4 + 1] + 2) * 4 if proto == _AUTH else (frame[l4 + 1] + 1) * 8
+        if l4 + step > end:
+            return 0, end
         proto, l4 = frame[l4], l4 + step
     fields["ip_proto"] = proto
-    return (l4 if l4 <= end else 0), end
+    if seen:
+        fields["ip_frag"] = seen
+    return l4, end
 
 
 def _icmpv6(frame: bytes, l4: int, end: int, fields: dict[str, int]) -> None:
@@ -235,7 +249,7 @@ def checksum(data: bytes) -> int:
 # --- building -----------------------------------------------------------------------------------------------
 def build(fields: Mapping[str, int | bytes], payload: bytes = b"") -> bytes:
     """A frame that parses to ``fields``: Ethernet, an optional tag, then ARP, RARP, IPv4, IPv6, UDP,
-    ICMPv6, ND.
+    ICMP (without its checksum), ICMPv6, ND.
 
     ``payload`` follows the last header. ``eth_type`` and ``ip_proto`` may be left out where others imply
     them.
@@ -270,6 +284,8 @@ def build(fields: Mapping[str, int | bytes], payload: bytes = b"") -> bytes:
             data = take("udp_src") + take("udp_dst") + struct.pack("!HH", 8 + len(payload), 0) + payload
         elif proto == ICMPV6 and not v4:
             data = take("icmpv6_type", NS) + take("icmpv6_code") + b"\0\0" + _nd(given, take) + payload
+        elif proto == ICMP and v4:
+            data = take("icmpv4_type") + bytes(7) + payload
         if proto in (UDP, ICMPV6):
             pseudo = src + dst + struct.pack("!II", len(data), proto)
             at = _CHECKSUM_AT[proto]
@@ -304,7 +320,7 @@ def _implied_type(given: dict[str, int]) -> int:
     for name in given:
         if name.startswith("arp_"):
             return ARP
-        if name.startswith("ipv4_"):
+        if name.startswith(("ipv4_", "icmpv4_")):
             return IPV4
         if name.startswith(("ipv6_", "icmpv6_", "nd_")):
             return IPV6
@@ -317,4 +333,6 @@ def _implied_proto(given: dict[str, int]) -> int:
             return UDP
         if name.startswith(("icmpv6_", "nd_")):
             return ICMPV6
+        if name.startswith("icmpv4_"):
+            return ICMP
     return 59  # no next header

@@ -11,7 +11,7 @@ from . import packets
 BAD_REQUEST, BAD_ACTION, BAD_INSTRUCTION, BAD_MATCH, FLOW_MOD_FAILED = 1, 2, 3, 4, 5
 LAST_TABLE = 0xFE
 
-_NO_MASK = frozenset(("in_port", "eth_type", "ip_proto", "arp_op", "icmpv6_type", "icmpv6_code"))
+_NO_MASK = frozenset(("in_port", "eth_type", "ip_proto", "arp_op", "icmpv4_type", "icmpv6_type", "icmpv6_code"))
 _UNSETTABLE = frozenset(("in_port", "eth_type", "ip_proto"))
 
 
@@ -24,7 +24,8 @@ _NEEDS = {
     **_need("ipv4_src ipv4_dst", ("eth_type", (packets.IPV4,))),
     **_need("ipv6_src ipv6_dst", ("eth_type", (packets.IPV6,))),
     **_need("arp_op arp_spa arp_tpa arp_sha arp_tha", ("eth_type", (packets.ARP, packets.RARP))),
-    **_need("ip_proto", ("eth_type", (packets.IPV4, packets.IPV6))),
+    **_need("ip_proto ip_frag", ("eth_type", (packets.IPV4, packets.IPV6))),
+    **_need("icmpv4_type", ("eth_type", (packets.IPV4,)), ("ip_proto", (packets.ICMP,))),
     **_need("udp_src udp_dst", ("ip_proto", (packets.UDP,))),
     **_need("icmpv6_type icmpv6_code", ("eth_type", (packets.IPV6,)), ("ip_proto", (packets.ICMPV6,))),
     **_need("nd_target", ("icmpv6_type", (packets.NS, packets.NA))),

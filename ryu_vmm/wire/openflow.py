@@ -61,6 +61,8 @@ _EMPTY_MATCH = encode_match(())
 _PORT_DOWN = _LINK_DOWN = 1
 _IN_PORT_OXM, _METADATA_OXM, _TUN_ID_OXM = 0x80000004, 0x80000408, 0x80004C08
 _TUNNEL_OXMS = (_TUN_ID_OXM, 0x00013E04, 0x00014004, _METADATA_OXM)
+#: Open vSwitch's OFPC_FRAG_NX_MATCH: flows see the layer 4 of a first fragment, and with it what is forged in pieces.
+FIRST_FRAGMENTS = 3
 
 
 # --- to the switch ------------------------------------------------------------------------------------------
@@ -153,8 +155,8 @@ def encode_port_desc_request(xid: int) -> bytes:
     return message(MULTIPART_REQUEST, xid, _MULTIPART.pack(MP_PORT_DESC, 0))
 
 
-def encode_set_config(xid: int, miss_send_len: int = 0xFFFF, flags: int = 0) -> bytes:
-    """Set how much of a packet that matches no flow is sent: 0xFFFF is all, unbuffered."""
+def encode_set_config(xid: int, miss_send_len: int = 0xFFFF, flags: int = FIRST_FRAGMENTS) -> bytes:
+    """Set how much of a packet that matches no flow is sent: 0xFFFF is all, unbuffered. ``flags``: of fragments."""
     return message(SET_CONFIG, xid, struct.pack("!HH", flags, miss_send_len))
 
 

@@ -263,3 +263,76 @@ def test_both_say_the_same(bridge: Bridge, seed: int) -> None:
         assert bridge.ask(frame, port) == expected, frame.hex()
         visits += len(expected)
     assert visits
+
+
+# --- layer 4 behind extension headers and in fragments ---------------------------------------------------------------
+def _ipv6(following: int, body: bytes) -> bytes:
+    head = struct.pack("!IHBB", 6 << 28, len(body), following, 255) + (V6[0].to_bytes(16, "big") * 2)
+    return bytes.fromhex("020000000002020000000001") + b"\x86\xdd" + head + body
+
+
+def _ipv4(fragment: int, protocol: int, body: bytes) -> bytes:
+    addresses = V4[0].to_bytes(4, "big") + V4[1].to_bytes(4, "big")
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(body), 0, fragment, 64, protocol, 0) + addresses
+    return bytes.fromhex("020000000002020000000001") + b"\x08\0" + head + body
+
+
+def _fragment(following: int, offset: int, more: int) -> bytes:
+    return bytes([following, 0]) + struct.pack("!HI", offset | more, 7)
+
+
+def _options(following: int, length: int = 0) -> bytes:
+    return bytes([following, length, 1, 4, 0, 0, 0, 0])
+
+
+_NA = bytes([136, 0, 0, 0, 0x20, 0, 0, 0]) + V6[1].to_bytes(16, "big") + bytes.fromhex("0201020000000002")
+_UDP = struct.pack("!HHHH", 67, 68, 8, 0)
+LAYERS = {
+    "an advertisement": _ipv6(58, _NA),
+    "of another code": _ipv6(58, bytes([136, 1]) + _NA[2:]),
+    "cut to four bytes": _ipv6(58, _NA[:4]),
+    "cut to eight bytes": _ipv6(58, _NA[:8]),
+    "behind hop-by-hop options": _ipv6(0, _options(58) + _NA),
+    "behind a routing header": _ipv6(43, bytes([58, 2, 0, 1, 0, 0, 0, 0]) + bytes(16) + _NA),
+    "behind authentication": _ipv6(51, bytes([58, 1]) + bytes(10) + _NA),
+    "behind a mobility header": _ipv6(135, bytes([58, 0]) + bytes(6) + _NA),
+    "in a fragment of its own": _ipv6(44, _fragment(58, 0, 0) + _NA),
+    "in a first fragment": _ipv6(44, _fragment(58, 0, 1) + _NA),
+    "in a later fragment": _ipv6(44, _fragment(58, 8, 0) + _NA),
+    "options in a first fragment": _ipv6(44, _fragment(60, 0, 1) + _options(58) + _NA),
+    "options alone in a first fragment": _ipv6(44, _fragment(60, 0, 1) + _options(58)),
+    "options in a later fragment": _ipv6(44, _fragment(60, 8, 0) + _NA),
+    "options cut in a first fragment": _ipv6(44, _fragment(60, 0, 1) + _options(58, 4)),
+    "a first fragment of nothing": _ipv6(44, _fragment(58, 0, 1)),
+    "a fragment in a fragment": _ipv6(44, _fragment(44, 0, 1) + _fragment(58, 0, 0) + _NA),
+    "options cut": _ipv6(60, _options(58, 9)),
+    "options missing": _ipv6(60, b""),
+    "an ICMP redirect": _ipv4(0, 1, bytes([5, 0, 0, 0, 0, 0, 0, 0])),
+    "a first fragment of UDP": _ipv4(0x2000, 17, _UDP),
+    "a later fragment of UDP": _ipv4(0x2001, 17, _UDP),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_behind_headers_and_in_fragments(bridge: Bridge, name: str) -> None:
+    """What the guard's flows rest on: which protocol, fragment and type a packet shows that hides them."""
+    seen = (ToNvaAction(0xFFFF),)
+    flows = [
+        Flow(0, 10, match(eth_type=kind, ip_proto=protocol), seen, 3, cookie=kind << 16 | protocol)
+        for kind in (packets.IPV4, packets.IPV6)
+        for protocol in (0, 1, 17, 43, 44, 51, 58, 60, 135)
+    ]
+    flows += [
+        Flow(3, 10, match(eth_type=kind, ip_frag=bits), seen, 7, cookie=bits)
+        for kind in (packets.IPV4, packets.IPV6)
+        for bits in range(4)
+    ]
+    flows += [
+        Flow(7, 10, match(eth_type=packets.IPV6, ip_proto=58, icmpv6_type=t), seen, cookie=t) for t in (0, 134, 136)
+    ]
+    flows.append(Flow(7, 10, match(eth_type=packets.IPV4, ip_proto=1, icmpv4_type=5), seen, cookie=5))
+    flows.append(Flow(7, 10, match(eth_type=packets.IPV4, ip_proto=17, udp_src=67), seen, cookie=67))
+    assert bridge.install(flows) == []
+    expected = [r.cookie for r in Tables(flows).run(LAYERS[name], 10) if isinstance(r, ToNva)]
+    assert [s.cookie for s in bridge.ask(LAYERS[name], 10)] == expected
+    assert len(expected) > 1

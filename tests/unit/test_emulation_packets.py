@@ -116,7 +116,9 @@ def test_udp_without_a_checksum_keeps_none() -> None:
 def test_later_fragments_have_no_ports() -> None:
     frame = bytearray(packets.build({"ipv4_src": 1, "ipv4_dst": 2, "udp_src": 3, "udp_dst": 4}, b"x"))
     frame[20:22] = b"\0\x05"
-    assert packets.parse(bytes(frame)).keys() == {"eth_dst", "eth_src", "eth_type", "ip_proto", "ipv4_src", "ipv4_dst"}
+    found = packets.parse(bytes(frame))
+    assert found.keys() == {"eth_dst", "eth_src", "eth_type", "ip_proto", "ip_frag", "ipv4_src", "ipv4_dst"}
+    assert found["ip_frag"] == packets.FRAGMENT | packets.LATER
 
 
 def test_extension_headers_are_stepped_over() -> None:

@@ -88,7 +88,7 @@ def test_other_known_messages() -> None:
     asked = agent.FlowStatsRequest(0xFF, base.ANY, 0xAB << 56, 0xFF << 56, ())
     assert agent.decode_flow_stats_request(KNOWN_STATS_REQUEST) == asked
     assert openflow.encode_port_desc_request(7) == bytes.fromhex("0412001000000007000d000000000000")
-    assert openflow.encode_set_config(7) == bytes.fromhex("0409000c000000070000ffff")
+    assert openflow.encode_set_config(7) == bytes.fromhex("0409000c000000070003ffff")
     assert openflow.encode_barrier(7) == bytes.fromhex("0414000800000007")
     asynchronous = struct.unpack("!BBHI6I", openflow.encode_set_async(7))
     assert asynchronous == (4, 28, 32, 7, 3, 0, 7, 7, 3, 0)
