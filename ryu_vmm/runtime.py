@@ -260,6 +260,10 @@ class Runtime:
     def _run(self, outcome: Outcome, durable: bool = True) -> Any:
         try:
             self._store.commit(outcome.records, durable)
+            if durable and self._sync_due and not outcome.records:
+                # What is answered was so already, by facts that may not be on the disk yet; a promise has to be.
+                self._store.sync()
+                self._sync_due = 0.0
         except BaseException:
             self.nva.rollback()
             raise

@@ -11,19 +11,23 @@ from world import ip, mac
 
 from ryu_vmm import events as ev
 from ryu_vmm import runtime as runtime_module
+from ryu_vmm.admission import heard_about
 from ryu_vmm.effects import Program, ReadFlows
 from ryu_vmm.errors import Conflict, NoAnswer, NotFound, StoreUnavailable
 from ryu_vmm.model import Interface, MoveState, Network, Nve, Place
 from ryu_vmm.nva import Settings
+from ryu_vmm.pipeline import Why, cookie
 from ryu_vmm.runtime import EventLog, Runtime
 from ryu_vmm.store import MemoryStore
+from ryu_vmm.wire import frames
 
 
 class Fragile(MemoryStore):
-    """A store that may be full. ``asked``: how often it was asked to commit records."""
+    """A store that may be full. ``asked``, ``synced``: how often it was to commit records, and to reach the disk."""
 
     full = False
     asked = 0
+    synced = 0
 
     def commit(self, records, durable=True):  # type: ignore[no-untyped-def]
         records = list(records)
@@ -32,6 +36,11 @@ class Fragile(MemoryStore):
         if self.full and records:
             raise StoreUnavailable("the disk is full")
         super().commit(records, durable)
+
+    def sync(self) -> None:
+        if self.full:
+            raise StoreUnavailable("the disk is full")
+        self.synced += 1
 
 
 @pytest.fixture
@@ -194,3 +203,21 @@ def test_the_event_log_counts_on(after: int, limit: int, wanted: list[int]) -> N
     assert [entry[0] for entry in log.since(after, limit)] == wanted
     assert (log.first, log.last) == (3, 5)
     assert EventLog().since(0) == [] and EventLog().first == 1
+
+
+def test_a_promise_that_needs_no_record_waits_for_the_facts_that_it_is_made_of(run: Runtime, store: Fragile) -> None:
+    """The VM has been heard at its destination, of which the disk may not know, when its hypervisor says so too."""
+    number = prepared(run)
+    run.event(ev.PortChanged(2, ev.PortInfo(5, "tap1", True)))
+    life = cookie(Why.LIFE, heard_about(run.state.interfaces["vm1/eth0"]))
+    run.event(ev.PacketSeen(2, 5, life, frames.build_rarp_request(mac(1))))
+    assert run.state.moves[number].state is MoveState.STEERING
+    assert store.synced == 0
+    store.full = True
+    with pytest.raises(StoreUnavailable):
+        run.handle(ev.ActivationReported(number))
+    store.full = False
+    assert run.handle(ev.ActivationReported(number)).state is MoveState.STEERING
+    assert store.synced == 1
+    run.handle(ev.ActivationReported(number))
+    assert store.synced == 1  # all that there was is there

@@ -1,0 +1,29 @@
+"""What the stateful test (test_core_stateful.py) found, each as the shortest story that showed it."""
+
+from __future__ import annotations
+
+from town import tap
+from turmoil import Turmoil
+
+from ryu_vmm import events as ev
+from ryu_vmm.model import MoveState
+
+
+def redirecting(w: Turmoil, vm: int, to: str) -> int:
+    """A move of a VM that has one guest, which its hypervisor has asked to redirect; its number."""
+    move = w.move(f"vm{vm}", to)
+    w.plug(to, tap(vm))
+    w.handle(ev.RedirectRequested(move.id))
+    w.advance(0.1)
+    return move.id
+
+
+def test_nothing_ticks_for_a_move_that_ended_before_its_nves_were_back() -> None:
+    w = Turmoil()
+    number = redirecting(w, 1, "n4")
+    w.restart()
+    w.handle(ev.AbortRequested(number))
+    assert w.nva.state.moves[number].state is MoveState.ABORTED
+    assert [kind for kind, key in w.nva.state.clock if key == number] == []
+    w.calm()
+    w.watch.at_rest()
