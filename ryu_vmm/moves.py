@@ -72,7 +72,9 @@ class Moves:
                 raise InvalidInput(f"port {place.port} on {place.nve} is its tunnel", field="ports")
             if holder is not None or taken or place in [p for _, p in legs]:
                 by = holder or (f"move {taken[0]}" if taken else "another interface of the VM")
-                raise Conflict(f"port {place.port} on {place.nve} is taken by {by}", nve=place.nve, port=place.port)
+                rival: dict[str, object] = {"interface": holder} if holder else {"move": taken[0]} if taken else {}
+                message = f"port {place.port} on {place.nve} is taken by {by}"
+                raise Conflict(message, nve=place.nve, port=place.port, **rival)
             legs.append((i, place))
         return legs
 

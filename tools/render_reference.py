@@ -54,6 +54,7 @@ REPLIES = (
     documents.EvacueeDocument,
     documents.DirectoryEntry,
     documents.EventDocument,
+    documents.AuditDocument,
     documents.VerifyDocument,
     documents.ExplainDocument,
     documents.FlowDocument,

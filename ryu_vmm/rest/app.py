@@ -13,9 +13,13 @@ from typing import Any
 import webob
 from webob.headers import EnvironHeaders
 
+from ..audit import AuditTrail
 from ..checking import check, strict_json
+from ..credentials import redacted
 from ..errors import InvalidInput, VmmError
+from .authentication import Access
 from .contract import Call, Reply, Runtime, Shared
+from .inquiry import Inquiry
 from .problems import Problem, problem_of
 from .routes import ROUTES, Route
 
@@ -30,17 +34,23 @@ Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 
 
-def make_app(runtime: Runtime) -> Application:
-    """The REST API of an NVA as a WSGI application. It keeps no state but counts of open event streams."""
-    return Application(runtime)
+def make_app(runtime: Runtime, access: Access | None = None, audit: AuditTrail | None = None) -> Application:
+    """The REST API of an NVA as a WSGI application.
+
+    Args:
+        runtime: the NVA.
+        access: who may ask; default: whoever asks is the local admin.
+        audit: where changes and refused attempts are recorded; default: nowhere.
+    """
+    return Application(runtime, access, audit)
 
 
 class Application:
     """WSGI callable; see :func:`make_app`."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, access: Access | None = None, audit: AuditTrail | None = None) -> None:
         self.runtime = runtime
-        self._shared = Shared()
+        self._shared = Shared(access or Access(), audit)
         self._table: dict[str, tuple[re.Pattern[str], dict[str, Route]]] = {}
         for route in ROUTES:
             pattern = re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(route.path)))
@@ -48,29 +58,50 @@ class Application:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         request = webob.Request(environ)
+        inquiry = Inquiry(request.method, environ)
+        problem: Problem | None = None
         try:
-            response = self._respond(request)
+            response = self._respond(request, inquiry)
         except Problem as e:
-            response = _problem_response(e, request)
+            problem = e
         except (VmmError, TimeoutError) as e:
-            response = _problem_response(problem_of(e), request)
+            problem = problem_of(e)
         except Exception:
-            LOG.exception("%s %s failed", request.method, environ.get("PATH_INFO"))
-            response = _problem_response(Problem(500, "this is our fault; the log says more", "internal"), request)
+            LOG.exception("%s %s failed", request.method, redacted(str(environ.get("PATH_INFO"))))
+            problem = Problem(500, "this is our fault; the log says more", "internal")
+        if problem is not None:
+            response = _problem_response(problem, request)
+        inquiry.record(self._shared.audit, response.status, problem)
         return response.send(request, start_response)
 
-    def _respond(self, request: webob.Request) -> _Response:
-        route, parameters = self._route(request)
+    def _respond(self, request: webob.Request, inquiry: Inquiry) -> _Response:
+        route, parameters = self._authorised(request, inquiry)
         _negotiate(request, route)
-        call = Call(
-            self.runtime,
-            parameters,
-            _query(request, route),
-            _body(request, route, parameters),
-            EnvironHeaders(request.environ),
-            self._shared,
-        )
-        return _response(route.handler(call), route)
+        query, body = _query(request, route), _body(request, route, parameters)
+        inquiry.body = body
+        if inquiry.changes and self._shared.audit is not None:
+            self._shared.audit.require()
+        headers = EnvironHeaders(request.environ)
+        call = Call(self.runtime, parameters, query, body, headers, self._shared, inquiry.principal)
+        try:
+            return _response(route.handler(call), route)
+        except VmmError as e:
+            raise call.scope.refusal(e) from e
+
+    def _authorised(self, request: webob.Request, inquiry: Inquiry) -> tuple[Route, dict[str, str]]:
+        """The route, if whoever asks may call it. Before that is known, nothing of the request is looked at."""
+        principal = inquiry.principal = self._shared.access.identify(request.environ)
+        try:
+            route, parameters = self._route(request)
+        except Problem:
+            if principal is None:  # what there is, is nobody's business
+                raise self._shared.access.missing() from None
+            raise
+        if route.roles is not None and principal is None:
+            raise self._shared.access.missing()
+        if route.roles is not None and principal is not None and principal.role not in route.roles:
+            raise self._shared.access.forbidden(principal, f"{route.method} {route.path}")
+        return route, parameters
 
     def _route(self, request: webob.Request) -> tuple[Route, dict[str, str]]:
         try:
@@ -168,7 +199,7 @@ def _read(request: webob.Request) -> bytes:
         # eventlet's input knows where a chunked body ends; others may say so.
         if not (getattr(stream, "chunked_input", False) or environ.get("wsgi.input_terminated")):
             raise Problem(411, "chunked bodies are not taken here; send Content-Length")
-        content: bytes = stream.read(MAX_BODY + 1)
+        content: bytes = _patiently(stream, MAX_BODY + 1)
     elif not length:
         return b""
     else:
@@ -176,11 +207,19 @@ def _read(request: webob.Request) -> bytes:
             raise Problem(400, "Content-Length is not a number")
         if int(length) > MAX_BODY:
             raise too_large
-        content = stream.read(int(length))
+        content = _patiently(stream, int(length))
         if len(content) < int(length):
             raise Problem(400, "the body is shorter than its Content-Length")
     if len(content) > MAX_BODY:
         raise too_large
+    return content
+
+
+def _patiently(stream: Any, most: int) -> bytes:
+    try:
+        content: bytes = stream.read(most)
+    except TimeoutError:  # the server's patience has an end
+        raise Problem(408, "the body did not come in time", headers={"Connection": "close"}) from None
     return content
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from ..audit import AuditTrail
+from ..credentials import Principal
 from ..events import Request
 from ..flows import FlowStats
 from ..state import State
+from .authentication import LOCAL, Access
+from .scopes import Scope, scope_of
 
 __all__ = ["Call", "EventLog", "Reply", "Runtime", "Shared"]
 
@@ -51,9 +56,18 @@ class Runtime(Protocol):
 
 @dataclass(slots=True)
 class Shared:
-    """What one application remembers between requests: its open event streams, and its figures once asked for."""
+    """What one application remembers between requests.
 
-    streams: int = 0
+    Attributes:
+        access: who may ask.
+        audit: where changes and refused attempts are recorded.
+        streams: open event streams by the principal's name.
+        figures: made when first asked for.
+    """
+
+    access: Access = field(default_factory=Access)
+    audit: AuditTrail | None = None
+    streams: Counter[str] = field(default_factory=Counter)
     figures: Any = None
 
 
@@ -68,6 +82,8 @@ class Call:
         body: the route's body model, or None.
         headers: of the request, by name in any case.
         shared: what the application remembers.
+        principal: who asks; None: somebody who shows nothing, where nobody needs to.
+        scope: what of the state they see.
     """
 
     runtime: Runtime
@@ -76,6 +92,11 @@ class Call:
     body: Any
     headers: Mapping[str, str]
     shared: Shared = field(default_factory=Shared)
+    principal: Principal | None = LOCAL
+    scope: Scope = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.scope = scope_of(self.principal, self.runtime.state)
 
     @property
     def state(self) -> State:

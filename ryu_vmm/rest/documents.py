@@ -12,6 +12,7 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from .. import model
+from ..audit import Result
 from ..schema import PlaceInput, PolicyInput
 
 T = TypeVar("T")
@@ -354,6 +355,27 @@ class EventDocument(Document):
     fields: dict[str, Any]
 
 
+class AuditDocument(Document):
+    """An attempt to change something, or one that was refused because of who asked."""
+
+    id: int
+    time: str = TIME
+    at: float
+    principal: str | None = Field(description="who, by the name in the credentials; null: nobody knows")
+    role: str | None
+    via: str | None = Field(description="what they showed: token and its id, certificate and its name, or local")
+    address: str
+    method: str
+    path: str
+    body: str | None = Field(description="what came with it, as JSON text, shortened")
+    status: int = Field(description="HTTP status of the answer")
+    code: str | None = Field(description="code of the problem that was the answer")
+    result: Result = Field(
+        description="denied: because of who asked; refused: because of what was asked; failed: the NVA's fault"
+    )
+    more: int = Field(description="refused attempts before it that were too many to record")
+
+
 class Tally(Document):
     """NVEs by how well they are connected."""
 
@@ -364,18 +386,22 @@ class Tally(Document):
 
 
 class HealthDocument(Document):
-    """How the NVA is. ``degraded``: it serves, but not every NVE is in sync, or one refuses flows."""
+    """How the NVA is. ``degraded``: it serves, but not every NVE is in sync, or one refuses flows.
+
+    Who does not see the whole gets the status and null for the rest.
+    """
 
     status: Literal["ok", "degraded", "failing"]
-    version: str
-    started: str = TIME
-    uptime: float = Field(description="seconds")
-    store: str = Field(description="'ok' or what is wrong")
-    nves: Tally
-    networks: int
-    vms: int
-    moves_open: int
-    generation: int
+    version: str | None
+    started: str | None = TIME
+    uptime: float | None = Field(description="seconds")
+    store: str | None = Field(description="'ok' or what is wrong")
+    credentials: str | None = Field(description="'ok', 'none' if nobody is asked, or what is wrong with their file")
+    nves: Tally | None
+    networks: int | None
+    vms: int | None
+    moves_open: int | None
+    generation: int | None
 
 
 class ReadyDocument(Document):

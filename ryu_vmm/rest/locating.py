@@ -23,8 +23,11 @@ EXPLAIN_TIMEOUT = 2.0
 
 def directory(call: Call) -> Reply:
     """Entries that fit all of network, MAC, IP and VM that are given. NotFound: no such network or VM."""
-    state = call.state
-    return by_name(call, _wanted(call), lambda i: views.directory_entry(state, state.interfaces[i]))
+    state, scope = call.state, call.scope
+    wanted = _wanted(call)
+    if not scope.whole:
+        wanted = [i for i in wanted if scope.interface(state.interfaces[i])]
+    return by_name(call, wanted, lambda i: scope.shown_entry(views.directory_entry(state, state.interfaces[i])))
 
 
 def _wanted(call: Call) -> Iterable[str]:
@@ -44,7 +47,7 @@ def _wanted(call: Call) -> Iterable[str]:
     elif query.network is not None:
         return state.in_network(vnis[0])
     else:
-        return state.interfaces
+        return call.scope.interfaces()
 
     def fits(i: model.Interface) -> bool:
         return (
@@ -62,7 +65,7 @@ def explain(call: Call) -> Reply:
     installed: dict[str, list[FlowStats]] = {}
     unread: list[dict[str, str]] = []
     concerned = {n for i in vm.interfaces for n in call.state.members(call.state.interfaces[i].vni)}
-    for nve in sorted(concerned):
+    for nve in sorted(filter(call.scope.nve, concerned)):
         if nve not in call.state.sessions:
             unread.append({"nve": nve, "why": "not connected"})
             continue

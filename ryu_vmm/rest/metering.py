@@ -20,7 +20,8 @@ from prometheus_client.registry import Collector
 
 from .. import __version__
 from ..model import Move, MoveState
-from .contract import Call, Reply, Runtime
+from .authentication import OUTCOMES
+from .contract import Call, Reply, Runtime, Shared
 
 __all__ = ["Figures", "metrics"]
 
@@ -54,8 +55,9 @@ class _Histogram:
 class Figures(Collector):
     """The NVA's figures on a registry of their own. Moves count once they have ended since the NVA was started."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, shared: Shared | None = None) -> None:
         self._runtime = runtime
+        self._shared = shared or Shared()
         self._newest = 0
         self._pending: set[int] = set()
         self._closed: Counter[str] = Counter()
@@ -98,6 +100,7 @@ class Figures(Collector):
         )
         yield from self._of_moves()
         yield from self._counted()
+        yield from self._asked()
 
     def _of_moves(self) -> Iterator[Metric]:
         yield _labelled(
@@ -137,6 +140,20 @@ class Figures(Collector):
             else:
                 families[""].add_metric([name], value)
         yield from families.values()
+
+    def _asked(self) -> Iterator[Metric]:
+        access, audit = self._shared.access, self._shared.audit
+        yield _labelled(
+            CounterMetricFamily(
+                "vmm_rest_identifications", "Requests by what their sender showed and came to", labels=["outcome"]
+            ),
+            {outcome: access.counters[outcome] for outcome in sorted({*OUTCOMES, *access.counters})},
+        )
+        failing = len(access.failures)
+        yield GaugeMetricFamily("vmm_rest_sources_failing", "Addresses that showed wrong credentials", failing)
+        left_out = 0 if audit is None else audit.unrecorded
+        yield CounterMetricFamily("vmm_audit_unrecorded", "Refused attempts that were too many to record", left_out)
+        yield GaugeMetricFamily("vmm_event_streams", "Open event streams", self._shared.streams.total())
 
     def _account(self) -> None:
         """Observe the moves that have ended since this was last called."""
@@ -185,6 +202,6 @@ def _labelled(family: GaugeMetricFamily | CounterMetricFamily, values: dict[str,
 def metrics(call: Call) -> Reply:
     """The figures, in the format that the client prefers."""
     if call.shared.figures is None:
-        call.shared.figures = Figures(call.runtime)
+        call.shared.figures = Figures(call.runtime, call.shared)
     encode, media = _choose_encoder(call.headers.get("Accept") or "")
     return Reply(text=encode(call.shared.figures.registry), media=media)

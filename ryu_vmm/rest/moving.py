@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -27,7 +28,8 @@ def list_moves(call: Call) -> Reply:
 
     def wanted(move: model.Move) -> bool:
         return (
-            (query.vm is None or move.vm == query.vm)
+            call.scope.move(move)
+            and (query.vm is None or move.vm == query.vm)
             and (query.nve is None or query.nve in (move.source, move.destination))
             and (query.state in (None, move.state) or query.state == ("open" if move.open else "closed"))
         )
@@ -36,18 +38,25 @@ def list_moves(call: Call) -> Reply:
     found = list(islice((moves[n] for n in numbers if wanted(moves[n])), query.limit + 1))
     page = found[: query.limit]
     following = str(page[-1].id) if len(found) > len(page) else None
-    return listed(call, [views.move(call.state, move) for move in page], following)
+    return listed(call, [_document(call, move) for move in page], following)
 
 
 def get_move(call: Call) -> Reply:
     """One move. NotFound."""
-    return Reply(views.move(call.state, _move(call)))
+    return Reply(_document(call, _move(call)))
 
 
 def post_move(call: Call) -> Reply:
     """Open a move, or find the one of the same request id."""
     body: schema.MoveInput = idempotent(call, schema.MoveInput)
-    move, created = call.runtime.handle(body.value())
+    vm = call.state.vms.get(body.vm)
+    if vm is None or not call.scope.vm(vm):
+        raise NotFound(f"there is no VM {body.vm}", vm=body.vm)
+    call.scope.moving(body.vm, body.to, body.ports)
+    wanted = replace(body.value(), request_id=call.scope.request_id(body.request_id))
+    if wanted.requested_by is None and call.principal is not None and call.principal.via != "local":
+        wanted = replace(wanted, requested_by=call.principal.name)
+    move, created = call.runtime.handle(wanted)
     if not created and (move.vm, move.destination, move.kind) != (body.vm, body.to, body.kind):
         raise Conflict(
             f"request_id {body.request_id} was used for another move", move=move.id, request_id=body.request_id
@@ -87,7 +96,7 @@ HOOKS: dict[str, Callable[[Call], Reply]] = {
 def _move(call: Call) -> model.Move:
     given = call.parameters["id"]
     move = call.state.moves.get(int(given)) if given.isdecimal() and len(given) < 19 else None
-    if move is None:
+    if move is None or not call.scope.move(move):
         raise NotFound(f"there is no move {given}", move=given)
     return move
 
@@ -95,4 +104,8 @@ def _move(call: Call) -> model.Move:
 def _accepted(call: Call, move: model.Move) -> Reply:
     # The reply shows the move as it is by now: its request may have had consequences already.
     move = call.state.moves.get(move.id, move)
-    return Reply(views.move(call.state, move), 202, {"Location": f"/v1/moves/{move.id}"})
+    return Reply(_document(call, move), 202, {"Location": f"/v1/moves/{move.id}"})
+
+
+def _document(call: Call, move: model.Move) -> dict[str, Any]:
+    return call.scope.shown_move(views.move(call.state, move))

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from .. import model
+from ..audit import Result
 from ..schema import Input, Ip, Mac, Name, Token, Whole
 
 __all__ = [
@@ -69,6 +70,13 @@ class DirectoryQuery(PageQuery):
     mac: Mac | None = None
     ip: Ip | None = None
     vm: Name | None = Field(default=None, description="name of a VM")
+
+
+class AuditQuery(PageQuery):
+    """A part of the audit."""
+
+    principal: Name | None = Field(default=None, description="only what this principal did or tried")
+    result: Result | None = Field(default=None, description="only attempts that came to this")
 
 
 class EventsQuery(Query):

@@ -70,6 +70,7 @@ class Collection:
 
     def delete(self, call: Call) -> Reply:
         """Remove. NotFound, Conflict."""
+        self.found(call)
         call.runtime.handle(self.withdrawn(call.parameters["name"]))
         return Reply(status=204)
 
@@ -93,16 +94,27 @@ def exists(noun: str, name: str, **details: object) -> Conflict:
 
 def vni_of(call: Call, network: str) -> int:
     """VNI of a network that a query names. NotFound."""
-    found = call.state.network_named(network)
+    found = NETWORKS.find(call, network)
     if found is None:
         raise NotFound(f"there is no network {network}", network=network)
-    return found.vni
+    vni: int = found.vni
+    return vni
+
+
+def _seen(value: Any, sees: Callable[[Any], bool]) -> Any:
+    """What is there, unless it is outside of what the principal sees."""
+    return value if value is not None and sees(value) else None
 
 
 def _vm_names(call: Call) -> Iterable[str]:
+    names, scope = _vm_names_at(call), call.scope
+    return names if scope.whole else [name for name in names if scope.vm(call.state.vms[name])]
+
+
+def _vm_names_at(call: Call) -> Iterable[str]:
     # Interfaces' ids begin with the VM's name; looking up each interface would cost three times as much.
     state, query = call.state, call.query
-    if query.nve is not None and query.nve not in state.nves:
+    if query.nve is not None and (query.nve not in state.nves or not call.scope.nve(query.nve)):
         raise NotFound(f"there is no NVE {query.nve}", nve=query.nve)
     if query.network is not None:
         vni = vni_of(call, query.network)
@@ -111,14 +123,14 @@ def _vm_names(call: Call) -> Iterable[str]:
     if query.nve is not None:
         here = (i for vni in state.networks_of(query.nve) for i in state.located(vni, query.nve))
         return {i[: i.index("/")] for i in here}
-    return state.vms
+    return call.scope.vms()
 
 
 NVES = Collection(
     "nves",
     "NVE",
-    lambda call: call.state.nves,
-    lambda call, name: call.state.nves.get(name),
+    lambda call: filter(call.scope.nve, call.state.nves),
+    lambda call, name: call.state.nves.get(name) if call.scope.nve(name) else None,
     lambda call, nve: views.nve(call.state, nve),
     lambda call, nve: views.nve(call.state, nve, ports=True),
     lambda call, body: events.NveSubmitted(body.value()),
@@ -127,8 +139,8 @@ NVES = Collection(
 NETWORKS = Collection(
     "networks",
     "network",
-    lambda call: [network.name for network in call.state.networks.values()],
-    lambda call, name: call.state.network_named(name),
+    lambda call: [network.name for network in call.state.networks.values() if call.scope.network(network)],
+    lambda call, name: _seen(call.state.network_named(name), call.scope.network),
     lambda call, network: views.network(call.state, network),
     lambda call, network: views.network(call.state, network),
     lambda call, body: events.NetworkSubmitted(body.value()),
@@ -138,10 +150,10 @@ VMS = Collection(
     "vms",
     "VM",
     _vm_names,
-    lambda call, name: call.state.vms.get(name),
+    lambda call, name: _seen(call.state.vms.get(name), call.scope.vm),
     lambda call, vm: views.vm(call.state, vm),
     lambda call, vm: views.vm(call.state, vm),
-    lambda call, body: body.value(inventory.Names(call.state)),
+    lambda call, body: call.scope.submitted(body),
     events.VmWithdrawn,
 )
 
@@ -157,11 +169,10 @@ def post_vms(call: Call) -> Reply:
     ]
     if faults:
         refuse(faults)
-    names = inventory.Names(call.state)
     new: list[int] = []
     wanted: list[events.Request] = []
     for n, body in enumerate(bodies):
-        event = body.value(names, f"[{n}]")
+        event = call.scope.submitted(body, f"[{n}]")
         if body.name not in call.state.vms:
             new.append(n)
             wanted.append(event)

@@ -321,6 +321,16 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "GET",
+        "/v1/audit",
+        service.audit,
+        "Who changed what, or was refused, newest first",
+        "audit",
+        {200: doc.Page[doc.AuditDocument]},
+        query=queries.AuditQuery,
+        problems=(503,),
+    ),
+    Route(
+        "GET",
         "/v1/health",
         service.health,
         "How the NVA is",

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import __version__
+from ..errors import InvalidInput
 from . import views
 from .contract import Call, Reply
+from .paging import listed
 
-__all__ = ["health", "ready"]
+__all__ = ["audit", "health", "ready"]
 
 
 def health(call: Call) -> Reply:
@@ -23,28 +25,44 @@ def health(call: Call) -> Reply:
         "in_sync": sum(session.synced for session in sessions),
         "refusing": len(state.faults),
     }
-    store = str(reported.get("store", "ok"))
-    status = "ok" if nves["in_sync"] == nves["registered"] and not state.faults else "degraded"
-    return Reply(
-        {
-            "status": "failing" if _obstacles(reported) else status,
-            "version": __version__,
-            "started": views.timestamp(call.runtime.started),
-            "uptime": round(time.time() - call.runtime.started, 3),
-            "store": store,
-            "nves": nves,
-            "networks": len(state.networks),
-            "vms": len(state.vms),
-            "moves_open": sum(1 for _ in state.open_moves()),
-            "generation": state.generation,
-        }
-    )
+    keyring = call.shared.access.keyring
+    trouble = "" if keyring is None else keyring.trouble
+    well = nves["in_sync"] == nves["registered"] and not state.faults and not trouble
+    status = "failing" if _obstacles(reported) else "ok" if well else "degraded"
+    whole = {
+        "status": status,
+        "version": __version__,
+        "started": views.timestamp(call.runtime.started),
+        "uptime": round(time.time() - call.runtime.started, 3),
+        "store": str(reported.get("store", "ok")),
+        "credentials": "none" if keyring is None else trouble or "ok",
+        "nves": nves,
+        "networks": len(state.networks),
+        "vms": len(state.vms),
+        "moves_open": sum(1 for _ in state.open_moves()),
+        "generation": state.generation,
+    }
+    return Reply(whole if call.scope.whole else {name: whole[name] if name == "status" else None for name in whole})
 
 
 def ready(call: Call) -> Reply:
     """200 if requests are taken, else 503."""
     why = _obstacles(call.runtime.health())
-    return Reply({"ready": not why, "why": why}, 503 if why else 200)
+    status = 503 if why else 200
+    return Reply({"ready": not why, "why": why if call.scope.whole else [w.partition(":")[0] for w in why]}, status)
+
+
+def audit(call: Call) -> Reply:
+    """A page of what was changed or refused, newest first."""
+    query, trail = call.query, call.shared.audit
+    if query.after is not None and not (query.after.isdecimal() and len(query.after) < 19):
+        raise InvalidInput(f"{query.after} is not the number of an entry", field="after")
+    before = None if query.after is None else int(query.after)
+    if trail is None:
+        return listed(call, [], None)
+    found = trail.page(query.limit + 1, before, principal=query.principal, result=query.result)
+    page = [{"id": row["id"], "time": views.timestamp(row["at"]), **row} for row in found[: query.limit]]
+    return listed(call, page, str(page[-1]["id"]) if len(found) > len(page) else None)
 
 
 def _obstacles(reported: Mapping[str, Any]) -> list[str]:

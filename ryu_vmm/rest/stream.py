@@ -23,8 +23,8 @@ __all__ = ["events"]
 
 #: A comment is sent after so many seconds of silence, so that a dead connection is noticed.
 HEARTBEAT = 15.0
-#: Each open stream costs a connection and a greenlet.
-MAX_STREAMS = 128
+#: Each open stream costs a connection and a greenlet; nobody may have more than their share.
+MAX_STREAMS, SHARE = 128, 32
 #: Events read from the log at once.
 BATCH = 200
 
@@ -35,8 +35,10 @@ def events(call: Call) -> Reply:
     seq, missed = _resume(call.runtime, after)
     if call.query.follow == "0":
         return _list(call, seq, missed)
-    if call.shared.streams >= MAX_STREAMS:
-        raise Problem(503, f"{MAX_STREAMS} event streams are open", headers={"Retry-After": "10"})
+    streams, who = call.shared.streams, call.principal
+    most = MAX_STREAMS if who is None or who.via == "local" else SHARE
+    if streams.total() >= MAX_STREAMS or (who is not None and streams[who.name] >= most):
+        raise Problem(503, f"{most} event streams are open", headers={"Retry-After": "10"})
     if after is None:
         seq = call.runtime.log.last  # a stream that resumes nothing starts with what happens next
     stream = _stream(call, seq, missed)
@@ -52,10 +54,15 @@ def _list(call: Call, seq: int, missed: str | None) -> Reply:
         batch = log.since(seq, BATCH)
         if not batch:
             break
-        items += [_view(call.runtime, entry) for entry in batch if entry[2].startswith(kind)]
+        items += [_view(call.runtime, entry) for entry in batch if _wanted(call, entry, kind)]
         seq = batch[-1][0]
     page = items[: call.query.limit]
     return listed(call, page, page[-1]["id"] if len(items) > len(page) else None)
+
+
+def _wanted(call: Call, entry: Any, kind: str) -> bool:
+    _, _, what, fields = entry
+    return what.startswith(kind) and (call.scope.whole or call.scope.entry(fields))
 
 
 def _start(runtime: Runtime) -> str:
@@ -85,13 +92,15 @@ def _resume(runtime: Runtime, after: str | None) -> tuple[int, str | None]:
 
 def _stream(call: Call, seq: int, missed: str | None) -> Iterator[bytes]:
     runtime, log, kind = call.runtime, call.runtime.log, call.query.kind or ""
-    call.shared.streams += 1
+    streams, who = call.shared.streams, call.principal
+    name = "" if who is None else who.name
+    streams[name] += 1
     try:
         # Something at once: the client learns that it is connected, and what to do when it no longer is.
         yield b"retry: 1000\n: connected\n\n"
         if missed is not None:
             yield _gap(runtime, seq, missed)
-        while True:
+        while who is not None and call.shared.access.holds(who):  # a stream outlives no credentials
             batch = log.since(seq, BATCH)
             if not batch:
                 if not log.wait(seq, HEARTBEAT):
@@ -100,12 +109,14 @@ def _stream(call: Call, seq: int, missed: str | None) -> Iterator[bytes]:
             if batch[0][0] > seq + 1:
                 lost = batch[0][0] - seq - 1
                 yield _gap(runtime, batch[0][0] - 1, f"{lost} events came too fast")
-            chunks = [_message(_view(runtime, entry)) for entry in batch if entry[2].startswith(kind)]
+            chunks = [_message(_view(runtime, entry)) for entry in batch if _wanted(call, entry, kind)]
             seq = batch[-1][0]
             if chunks:
                 yield b"".join(chunks)
     finally:
-        call.shared.streams -= 1
+        streams[name] -= 1
+        if not streams[name]:
+            del streams[name]
 
 
 def _gap_document(runtime: Runtime, seq: int, why: str) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def test_every_reply_is_what_its_model_says(lab: httpx.Client, runtime: LiveRunt
         assert response.status_code == 200, path
         TypeAdapter(route.replies[200]).validate_json(response.content, strict=False)
         checked += 1
-    assert checked == 17
+    assert checked == 18
     assert lab.get(f"/v1/moves/{number}").json()["ledger"]["stale"][0]["nve"] == "nve3"
     documents.VerifyDocument.model_validate(lab.post("/v1/nves/nve1/verify").json())
 
