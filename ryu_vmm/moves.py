@@ -259,7 +259,7 @@ class Moves:
     def _close(self, number: int) -> None:
         """Remove what the move has put up. A rolled-back move leaves the directory as it was."""
         state = self._work.state
-        for kind in ("guard", "poll", "sample"):
+        for kind in ("guard", "poll", "sample", "regroup"):
             state.put("clock", (kind, number), None)
         state.put("waits", number, None)
         self._await(state.moves[number])
