@@ -10,6 +10,7 @@ from .. import __version__
 from . import render
 from .client import FAILED, NOT_FOUND, Unreachable, at
 from .context import Context, Group, console, passing, print_json
+from .evacuations import evacuate, evacuation
 from .moves import move
 from .registry import inventory_, network, nve, vm
 
@@ -29,7 +30,7 @@ def vmm() -> None:
     """
 
 
-for _group in (nve, network, vm, move, inventory_):
+for _group in (nve, network, vm, move, evacuate, evacuation, inventory_):
     vmm.add_command(_group)
 
 

@@ -15,7 +15,7 @@ from . import render
 from .client import FAILED, Unreachable
 from .context import Context, console, print_json
 
-__all__ = ["watch"]
+__all__ = ["is_live", "looks", "watch"]
 
 #: Seconds between two looks.
 INTERVAL = 0.1
@@ -28,7 +28,7 @@ Doc = dict[str, Any]
 def watch(context: Context, document: Doc) -> None:
     """Show a move until it has ended; exit code FAILED unless it settled."""
     try:
-        document = _live(context, document) if _is_live(context) else _lines(context, document)
+        document = _live(context, document) if is_live(context) else _lines(context, document)
     except KeyboardInterrupt:
         click.echo(f"vmm: no longer watching; move {document['id']} goes on", err=True)
         raise click.exceptions.Exit(130) from None
@@ -38,18 +38,19 @@ def watch(context: Context, document: Doc) -> None:
         raise click.exceptions.Exit(FAILED)
 
 
-def _is_live(context: Context) -> bool:
+def is_live(context: Context) -> bool:
+    """Whether there is a terminal to show progress on."""
     return not context.as_json and console().is_terminal
 
 
-def _looks(context: Context, document: Doc) -> Iterator[tuple[Doc, str]]:
-    """The move as it is, again and again, until it has ended; and what is the matter, if anything."""
+def looks(context: Context, document: Doc, what: str = "moves") -> Iterator[tuple[Doc, str]]:
+    """A move (or evacuation) as it is, again and again, until it has ended; and what is the matter, if anything."""
     yield document, ""
     silent_since: float | None = None
     while document["open"]:
         time.sleep(INTERVAL)
         try:
-            document = context.client.get(f"/v1/moves/{document['id']}")
+            document = context.client.get(f"/v1/{what}/{document['id']}")
         except Unreachable as e:
             silent_since = silent_since or time.monotonic()
             if time.monotonic() - silent_since > PATIENCE:
@@ -63,7 +64,7 @@ def _looks(context: Context, document: Doc) -> Iterator[tuple[Doc, str]]:
 def _lines(context: Context, document: Doc) -> Doc:
     """A line for each state as it is entered, then the whole account; nothing with --json."""
     told, trouble = 0, ""
-    for document, why in _looks(context, document):  # noqa: B020 - the last one is the result
+    for document, why in looks(context, document):  # noqa: B020 - the last one is the result
         if context.as_json:
             continue
         for step in document["history"][told:]:
@@ -82,7 +83,7 @@ def _lines(context: Context, document: Doc) -> Doc:
 def _live(context: Context, document: Doc) -> Doc:
     with ExitStack() as stack:
         live = stack.enter_context(Live(console=console(), refresh_per_second=10, transient=False))
-        for document, why in _looks(context, document):  # noqa: B020 - the last one is the result
+        for document, why in looks(context, document):  # noqa: B020 - the last one is the result
             parts: list[Any] = list(render.move(document, time.time()))
             if why:
                 parts.append(render.styled(f"{why}; waiting"))

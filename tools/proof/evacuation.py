@@ -1,0 +1,168 @@
+"""An NVE evacuated with one request while every VM on it receives and sends, and the NVA killed in the middle of it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from topologies.hypervisors import EvacuationReport, evacuate
+from topologies.specs import crowd
+from topologies.traffic.session import Family, Outcome, Pair, UdpSession
+
+from .lab import Lab
+
+EDGE = "nve1"
+NVES = 3
+VMS = 50
+PARALLEL = 4
+#: Datagrams per second to each VM from a VM elsewhere, back there, and on to the next VM that is evacuated too.
+TO, BACK, ON = 40.0, 20.0, 20.0
+ANNOUNCEMENTS = ("garp-request", "na", "rarp", "garp-reply", "none")
+_STEADY = 1.0  # seconds of traffic before the request and after the end
+_PATIENCE = 240.0
+
+
+@dataclass(frozen=True)
+class Evacuated:
+    """An evacuation and what came of it.
+
+    killed: seconds that the NVA was gone, from SIGKILL to the first request it took again; None: it was not killed.
+    left: VMs located on the NVE at the end. spread: how many VMs each NVE got.
+    """
+
+    underlay: str
+    parallel: int
+    report: EvacuationReport
+    traffic: Outcome
+    ledgers: list[dict[str, Any]]
+    spread: dict[str, int]
+    left: int
+    wrong: list[str]
+    killed: float | None = None
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        killed = "" if self.killed is None else ", NVA killed"
+        return f"{self.report.document['total']} VMs over {self.underlay}, {self.parallel} at a time{killed}"
+
+    @property
+    def pauses(self) -> list[float]:
+        """How long each VM was paused, in seconds."""
+        return [one.downtime for one in self.report.moves]
+
+    @property
+    def opened(self) -> int:
+        """Moves that the evacuation opened."""
+        return sum(int(row["attempts"]) for row in self.report.document["vms"])
+
+    def total(self, *path: str) -> int:
+        """The sum of an entry of all moves' ledgers."""
+        found = 0
+        for ledger in self.ledgers:
+            value: Any = ledger
+            for name in path:
+                value = value[name]
+            found += int(value)
+        return found
+
+    def problems(self) -> list[str]:
+        """What should not be so, in words."""
+        document, found = self.report.document, [*self.wrong, *self.report.failures]
+
+        def want(what: str, is_: object, wanted: object) -> None:
+            if is_ != wanted:
+                found.append(f"{what} is {is_}, not {wanted}")
+
+        want("state", document["state"], "done")
+        want("VMs moved", document["counts"]["moved"], document["total"])
+        want("VMs left", self.left, 0)
+        want("moves opened", self.opened, document["total"])
+        for flow in self.traffic.flows:
+            want(f"lost, {flow.name}, {flow.count.lost_runs}", flow.count.lost, 0)
+            want(f"duplicated, {flow.name}", flow.count.duplicated, 0)
+        want("foreign", self.traffic.foreign, 0)
+        want("dropped by the receivers", self.traffic.dropped, 0)
+        want("left in sources' queues", sum(one.left for one in self.report.moves), 0)
+        want("lost in the ledgers", self.total("lost", "packets"), 0)
+        want("held and lost", self.total("held", "lost"), 0)
+        if not self.total("redirected", "packets"):
+            found.append("nothing was redirected: this has shown nothing")
+        if self.report.most_at_once > self.parallel:
+            found.append(f"{self.report.most_at_once} VMs were under way at a time")
+        if max(self.spread.values()) - min(self.spread.values()) > 1:
+            found.append(f"the VMs are spread unevenly: {self.spread}")
+        if self.killed is None:
+            want("unaccounted", self.total("unaccounted"), 0)
+        return [f"{self.name}: {words}" for words in found]
+
+
+def lab(underlay: str, vms: int = VMS, **options: object) -> Lab:
+    """An overlay with so many VMs on one NVE, and a VM on each other one; registered, nothing pinged yet."""
+    return Lab(underlay, nves=NVES, vms=crowd(vms, NVES), register=False, **options)
+
+
+def prepare(lab: Lab) -> list[Pair]:
+    """Register everything, and have every pair of VMs that is to speak learn each other's address."""
+    rest = lab.net.need_rest()
+    for nve in lab.net.nves:
+        rest.add_nve(nve)
+    for vn in lab.net.topo.vn_specs:
+        rest.add_network(vn)
+    lab.post("/vms", [lab.body(spec) for spec in lab.net.topo.vm_specs])
+    lab.await_synced()
+    found = pairs(lab)
+    for pair in found:
+        to = pair.target.spec.ip if pair.family == 4 else pair.target.spec.ip6
+        _, _, code = pair.source.pexec(["ping", "-c", "1", "-W", "2", str(to)])
+        if code:
+            raise AssertionError(f"{pair.name}: no answer to a ping before anything moved")
+    return found
+
+
+def pairs(lab: Lab) -> list[Pair]:
+    """Who speaks to whom: every VM of the crowd with one elsewhere, both ways, and with its neighbor; both families."""
+    peers = [vm for vm in lab.net.vms if vm.spec.nve != EDGE]
+    crowd = [vm for vm in lab.net.vms if vm.spec.nve == EDGE]
+    families: tuple[Family, Family] = (4, 6)
+    found = []
+    for n, vm in enumerate(crowd):
+        peer, one, other = peers[n % len(peers)], families[n % 2], families[(n + 1) % 2]
+        found += [Pair(peer, vm, one, TO), Pair(vm, peer, other, BACK), Pair(vm, crowd[(n + 1) % len(crowd)], one, ON)]
+    return found
+
+
+def run(lab: Lab, talk: list[Pair], parallel: int = PARALLEL, kill: bool = False) -> Evacuated:
+    """Evacuate the crowd's NVE under traffic. kill: end the NVA by SIGKILL once a third has moved, and start it."""
+    gone: list[float] = []
+
+    def watch(document: dict[str, Any]) -> None:
+        counts = document["counts"]
+        if kill and not gone and counts["moving"] and 3 * (counts["moved"] + counts["draining"]) >= document["total"]:
+            started = time.monotonic()
+            lab.nva.kill()
+            lab.nva.start()
+            gone.append(time.monotonic() - started)
+
+    others = [nve.name for nve in lab.net.nves if nve.name != EDGE]
+    with UdpSession(talk, quiet=0.5) as session:
+        time.sleep(_STEADY)  # the load itself is what is waited for
+        report = evacuate(
+            lab.net, EDGE, to=others, parallel=parallel, announce=ANNOUNCEMENTS, seconds=_PATIENCE, watch=watch,
+            request={"request_id": f"evacuate-{EDGE}", "requested_by": "proof"},
+        )
+        documents = [lab.await_closed(one.move) for one in report.moves]
+        time.sleep(_STEADY)
+        traffic = session.stop()
+    lab.await_synced()
+    spread = Counter(str(one["destination"]) for one in documents)
+    left = len(lab.get(f"/vms?nve={EDGE}")["items"])
+    wrong = lab.verify()
+    if kill and not gone:
+        wrong.append("the NVA was not killed: the evacuation was over too soon")
+    ledgers = [one["ledger"] for one in documents]
+    return Evacuated(
+        lab.underlay, parallel, report, traffic, ledgers, dict(spread), left, wrong, gone[0] if gone else None
+    )
