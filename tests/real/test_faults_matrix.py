@@ -43,16 +43,13 @@ def test_the_nva_is_killed(ground: Ground, state: str) -> None:
     ("name", "state"),
     [
         ("channel-dropped-destination", "prepared"),
-        ("channel-dropped-source", "redirecting"),
         ("channel-dropped-correspondent", "steering"),
         ("NVE-restarted-empty-source", "redirecting"),
         ("NVE-restarted-empty-destination", "steering"),
-        ("NVE-restarted-empty-correspondent", "prepared"),
         ("underlay-cut-destination", "redirecting"),
         ("abort", "redirecting"),
         ("announcements-doubled-late-strange", "steering"),
         ("port-flaps", "prepared"),
-        ("VM-deleted", "draining"),
         ("VM-dies-resumes-at-the-source", "draining"),
     ],
 )
@@ -68,7 +65,3 @@ def test_moves_are_overtaken(ground: Ground, name: str) -> None:
 def test_a_correspondent_is_away_beyond_every_deadline(short: Ground) -> None:
     """It goes on sending to the source: the redirect stays, the move stays open, and both end when it is back."""
     proven(twists.run(short, STORIES["correspondent-away-beyond-every-deadline"]))
-
-
-def test_a_destination_that_is_gone_past_the_deadline(short: Ground) -> None:
-    proven(cells.run(short, FAULTS["channel-gone-past-the-deadline-destination"], "redirecting"))

@@ -21,9 +21,9 @@ from topologies.errors import ApiError
 from topologies.traffic.session import Outcome, Pair, both_ways
 
 from .cells import aftermath
-from .faults import RECOVERY
+from .faults import RECOVERY, await_underlay
 from .ground import Ground
-from .losses import Losses, Outage, account
+from .losses import UNDER_WAY, Losses, Outage, account, span
 from .roamer import Roamer
 
 MOVERS = 2
@@ -58,6 +58,7 @@ class Chaos:
     calm: Outcome
     wrong: list[str] = field(default_factory=list)
     plan: list[Step] = field(default_factory=list)
+    story: list[tuple[float, float, str]] = field(default_factory=list)
 
     def problems(self) -> list[str]:
         """What should not be so, in words."""
@@ -96,7 +97,7 @@ class Breaker:
         self._dead = False
         self.outages: list[Outage] = []
         self.done: Counter[str] = Counter()
-        self._empty: list[tuple[str, float, frozenset[str]]] = []  # NVEs whose flows are gone, and since when
+        self._empty: list[tuple[str, float, frozenset[str]]] = []  # NVEs that the NVA has to tell of flows, since when
         self._ended = threading.Event()
         self._watch = threading.Thread(target=self._await_whole, daemon=True)
         self._movers = {ground.vm(name) for name in ground.movers}
@@ -180,6 +181,7 @@ class Breaker:
         netns.ip_batch(fabric, f"link set {nve.name} down")
         time.sleep(lasting)  # the length of the cut
         netns.ip_batch(fabric, f"link set {nve.name} up")
+        await_underlay(self._ground, nve)
         self.outages.append(Outage(f"{nve.name} cut off", began, time.monotonic() + RECOVERY, self._crossing(nve)))
 
     def _flap(self, nve: NVE, _lasting: float) -> None:
@@ -190,7 +192,7 @@ class Breaker:
             for _ in range(3):
                 nve.unplug(vm.spec.port)
                 nve.plug(vm.spec.port)
-        self.outages.append(Outage(f"{vm.name}'s port", began, time.monotonic() + RECOVERY, frozenset(
+        self._empty.append((nve.name, began, frozenset(
             pair.name for pair in self._pairs if vm in (pair.source, pair.target)
         )))
 
@@ -204,7 +206,7 @@ class Breaker:
         self._ended.set()
         self._watch.join(30)
         now = time.monotonic() + RECOVERY
-        self.outages += [Outage(f"{name} empty", began, now, flows) for name, began, flows in self._empty]
+        self.outages += [Outage(f"{name} waits for the NVA", began, now, flows) for name, began, flows in self._empty]
 
     def _await_whole(self) -> None:
         while not self._ended.wait(0.05):
@@ -222,7 +224,7 @@ class Breaker:
                 # the NVA may not have noticed yet that the switch was away
                 if nve["in_sync"] and told and asked > began + _NOTICED:
                     self._empty.remove(entry)
-                    self.outages.append(Outage(f"{name} empty", began, time.monotonic() + RECOVERY, flows))
+                    self.outages.append(Outage(f"{name} waits for the NVA", began, time.monotonic() + RECOVERY, flows))
 
 
 def run(ground: Ground, seed: int, seconds: float, say: Callable[[str], None]) -> Chaos:
@@ -253,22 +255,60 @@ def run(ground: Ground, seed: int, seconds: float, say: Callable[[str], None]) -
     with ground.session(pairs) as session:
         time.sleep(_CALM)  # the load itself is what is waited for
         calm = session.stop()
-    gaps = [
-        Outage(f"{roamer.vm.name} on its own", began, ended + RECOVERY, frozenset(
-            pair.name for pair in pairs if roamer.vm in (pair.source, pair.target)
-        )) for roamer in roamers for began, ended in roamer.gaps
-    ]
+    moves = ground.get("/moves?limit=1000")["items"]
+    gaps = [Outage(f"{roamer.vm.name} on its own", began, ended + RECOVERY, _of(pairs, roamer.vm.name))
+            for roamer in roamers for began, ended in roamer.gaps]
+    outages = [*breaker.outages, *gaps, *_unheard(pairs, moves)]
+    outages += [late for roamer in roamers for late in _delayed(outages, roamer, pairs)]
     wrong = [*failed, *ground.verify(), *aftermath(ground, calm, ground.movers)]
     asked = Counter[str]()
     for roamer in roamers:
         asked += roamer.asked
-    moves = ground.get("/moves?limit=1000")["items"]
     wrong += [f"the ledger of move {move['id']} is not closed" for move in moves if not move["ledger"]["closed"]]
     return Chaos(
-        seed, seconds, dict(breaker.done), dict(asked), account(outcome, [*breaker.outages, *gaps], 0, ""),
+        seed, seconds, dict(breaker.done), dict(asked), account(outcome, outages, 0, ""),
         outcome.sent, outcome.duplicated, dict(Counter(move["state"] for move in moves)), _ledgers(moves), left, calm,
-        wrong, steps,
+        wrong, steps, _story(span(outcome)[0], outages, moves),
     )
+
+
+def _of(pairs: list[Pair], vm: str) -> frozenset[str]:
+    return frozenset(pair.name for pair in pairs if vm in (pair.source.name, pair.target.name))
+
+
+def _unheard(pairs: list[Pair], moves: list[dict[str, Any]]) -> list[Outage]:
+    """Unplanned moves: an NVE that is away sends to where the VM was, until it is back and told better."""
+    found, offset = [], time.time() - time.monotonic()
+    for move in moves:
+        if move["trigger"] == "announcement":
+            steps = move["history"]
+            ended = next((step["at"] for step in steps if step["state"] != "steering"), steps[-1]["at"])
+            if any("deadline" in step["why"] for step in steps):  # it drained before every NVE had confirmed
+                ended = steps[-1]["at"]
+            found.append(Outage(f"move {move['id']} of {move['vm']} was not asked for",
+                                steps[0]["at"] - offset, ended - offset + RECOVERY, _of(pairs, move["vm"])))
+    return found
+
+
+def _delayed(outages: list[Outage], roamer: Roamer, pairs: list[Pair]) -> list[Outage]:
+    """What a paused VM had sent before an outage, and what left it only during the outage."""
+    own = frozenset(pair.name for pair in pairs if pair.source is roamer.vm)
+    return [
+        Outage(f"{outage.why}, sent by the paused {roamer.vm.name}", began, outage.ended, outage.flows & own)
+        for outage in outages for began, ended in roamer.pauses if began < outage.began < ended + UNDER_WAY
+    ]
+
+
+def _story(origin: float, outages: list[Outage], moves: list[dict[str, Any]]) -> list[tuple[float, float, str]]:
+    """(from, to, what) in seconds since the first datagram: outages, and the states of all moves."""
+    found = [(outage.began - origin, outage.ended - origin, outage.why) for outage in outages]
+    offset = time.time() - time.monotonic() + origin
+    for move in moves:
+        name = f"move {move['id']} ({move['trigger']}) {move['vm']} {move['source']} to {move['destination']}"
+        for step in move["history"]:
+            end = step["at"] + (step["seconds"] or 0.0)
+            found.append((step["at"] - offset, end - offset, f"{name}: {step['state']} ({step['why']})"))
+    return sorted((round(began, 3), round(ended, 3), what) for began, ended, what in found)
 
 
 def traffic(ground: Ground) -> list[Pair]:

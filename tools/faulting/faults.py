@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from topologies import NVE, netns
 from topologies.errors import ApiError
+from topologies.rundir import wait_until
 from topologies.traffic.session import Pair
 
 from .ground import Ground, await_true
@@ -18,8 +19,8 @@ ROLES = ("source", "destination", "correspondent")
 ENDED = frozenset({"settled", "aborted", "failed"})
 #: Seconds that an underlay link stays down.
 CUT = 1.0
-#: Seconds from an NVE's being in sync (with empty tables before), or its link's being up, until Open vSwitch surely
-#: forwards: it has to read its routes and to learn its neighbors again.
+#: Seconds from an NVE's being in sync (with empty tables before), or from the first ping over its underlay (cut off
+#: before), until Open vSwitch surely forwards: it has to read its routes and to learn its neighbors again.
 RECOVERY = 0.3
 #: Settings under which deadlines pass quickly, for what is gone for longer than they last.
 SHORT: dict[str, float] = {
@@ -137,7 +138,16 @@ def _cut_off(ground: Ground, staged: Staged, nve: NVE | None) -> list[Outage]:
         time.sleep(CUT)  # the length of the cut
     finally:
         netns.ip_batch(fabric, f"link set {nve.name} up")
+    await_underlay(ground, nve)
     return [Outage(f"{nve.name} cut off", began, time.monotonic() + RECOVERY, flows)]
+
+
+def await_underlay(ground: Ground, nve: NVE) -> None:
+    """Wait until an NVE's hypervisor reaches another one over the underlay. Raises NotReady."""
+    other = next(one for one in ground.net.nves if one is not nve)
+    address = str(other.ipv4 or other.ipv6).partition("/")[0]
+    ping = netns.inside(nve.namespace, ["ping", "-c", "1", "-W", "0.2", address])
+    wait_until(lambda: " 0% packet loss" in netns.run(ping, check=False), 20, f"{nve.name}: a ping to {other.name}")
 
 
 def _aborted(ground: Ground, staged: Staged, _nve: NVE | None) -> list[Outage]:

@@ -47,7 +47,7 @@ class Ground(Lab):
     """
 
     def __init__(self, movers: int = 1, attached: bool = False, folder: Path | None = None, **options: object) -> None:
-        times: dict[str, Any] = {"quiet_time": 3.0, "steer_deadline": 30.0, "prepare_deadline": 30.0, **options}
+        times: dict[str, Any] = {"quiet_time": 2.0, "steer_deadline": 30.0, "prepare_deadline": 30.0, **options}
         super().__init__(
             nves=NVES, vms=specs(movers), attached={"vn1"} if attached else (), folder=folder, **times,
         )

@@ -66,10 +66,15 @@ def sent_at(flow: FlowResult, start: float, end: float) -> list[tuple[int, float
     return found
 
 
+def span(outcome: Outcome) -> tuple[float, float]:
+    """When the first and the last datagram that arrived were sent (monotonic seconds)."""
+    stamps = [stamp for flow in outcome.flows for stamp in (*flow.arrivals.sent_ns[:1], *flow.arrivals.sent_ns[-1:])]
+    return min(stamps, default=0) / 1e9, max(stamps, default=0) / 1e9
+
+
 def account(outcome: Outcome, outages: Sequence[Outage], thrown: int, mover: str) -> Losses:
     """Sort what was lost. `thrown`: frames for the VM `mover` that were thrown away with a port."""
-    stamps = [stamp for flow in outcome.flows for stamp in (*flow.arrivals.sent_ns[:1], *flow.arrivals.sent_ns[-1:])]
-    start, end = min(stamps, default=0) / 1e9, max(stamps, default=0) / 1e9
+    start, end = span(outcome)
     lost = own = beyond = queued = 0
     where = []
     for flow in outcome.flows:

@@ -27,6 +27,7 @@ class Roamer(threading.Thread):
     Attributes:
         gaps: (began, ended), monotonic seconds: times in which losing the VM's packets is nobody's fault (an unplanned
             move, until the NVA has heard of it; a rollback that throws a queue away).
+        pauses: (began, ended) of every pause: what the VM had sent by then left it when it was resumed.
         asked: what was done, how often.
     """
 
@@ -35,8 +36,10 @@ class Roamer(threading.Thread):
         self._ground, self.vm, self._rng = ground, vm, random.Random(seed)
         self._stopping, self._hands = stop, hands
         self.gaps: list[tuple[float, float]] = []
+        self.pauses: list[tuple[float, float]] = []
         self.asked: Counter[str] = Counter()
         self.moves: list[int] = []
+        self._paused = 0.0
         self.error: BaseException | None = None
 
     def run(self) -> None:
@@ -58,15 +61,20 @@ class Roamer(threading.Thread):
         began = time.monotonic()
         with self._hands:
             self.vm.attachment.prepare(to)
-            self.vm.attachment.pause()
+            self._pause()
             self.vm.attachment.leave()
         self._run_at(to)
         self._heard()
         self.gaps.append((began, time.monotonic()))
 
-    def _run_at(self, to: NVE) -> None:
-        what = frames.announcement(self._rng.choice(_KINDS), self.vm.spec)
-        self.vm.attachment.resume(to, what)
+    def _pause(self) -> None:
+        self._paused = time.monotonic()
+        self.vm.attachment.pause()
+
+    def _run_at(self, to: NVE, silent: bool = False) -> None:
+        kind = "none" if silent else self._rng.choice(_KINDS)
+        self.vm.attachment.resume(to, frames.announcement(kind, self.vm.spec))
+        self.pauses.append((self._paused, time.monotonic()))
 
     def _heard(self) -> None:
         """Wait until the NVA knows where the VM is; it announces itself again once a second, as guests do."""
@@ -124,7 +132,7 @@ class Roamer(threading.Thread):
             elif state == "redirecting" and document["redirect_in_force"] and plugged:
                 if not paused:
                     self.vm.attachment.await_quiet(0.02, 1.0)
-                    self.vm.attachment.pause()
+                    self._pause()
                     paused = True
                     continue  # look once more: has it been called off meanwhile?
                 with self._hands:
@@ -140,7 +148,7 @@ class Roamer(threading.Thread):
     def _roll_back(self, to: NVE, plugged: bool, paused: bool, began: float) -> None:
         self.asked["rolled back"] += 1
         if paused:
-            self.vm.attachment.resume(self.vm.nve, [])
+            self._run_at(self.vm.nve, silent=True)
         if plugged:
             with self._hands:
                 self.vm.attachment.unprepare(to)

@@ -34,11 +34,12 @@ _PAST_DEAD = SHORT["prepare_deadline"] + SHORT["steer_deadline"] + 2.0
 
 @dataclass(frozen=True)
 class Twist:
-    """One story. short: it needs deadlines that pass quickly."""
+    """One story. short: it needs deadlines that pass quickly. ends: how its moves may end."""
 
     name: str
     play: Callable[[Ground, Staged], list[Staged]]
     short: bool = False
+    ends: frozenset[str] = frozenset({"settled"})
 
     @property
     def key(self) -> str:
@@ -64,7 +65,7 @@ def run(ground: Ground, twist: Twist) -> Cell:
         time.sleep(_AFTER)
         outcome = session.stop()
     others = aftermath(ground, outcome, [MOVER])
-    if set(ends) != {"settled"}:
+    if not twist.ends >= set(ends):
         others.append(f"the moves are {ends}")
     losses = account(outcome, [], sum(move.thrown for move in moves), MOVER)
     name = f"{twist.name} (from {source.name})"
@@ -175,6 +176,23 @@ def _away_before(ground: Ground, first: Staged) -> list[Staged]:
     return []
 
 
+def _others(ground: Ground, first: Staged) -> list[Staged]:
+    """A move waits for a destination that is dead; another VM moves there and back meanwhile."""
+    first.reach("prepared")
+    first.destination.cut("close")
+    ground.await_nve(first.destination.name, False)
+    found, other = [], ground.staying(first.correspondent)
+    for to in (first.holder, first.correspondent):
+        began = time.monotonic()
+        found.append(Staged(ground, other, to.name))
+        found[-1].reach("draining")
+        if time.monotonic() - began > _PAST_DEAD:
+            raise NotReady(f"a dead NVE held the move of {other.name} up for {time.monotonic() - began:.1f} s")
+    first.destination.restore()
+    ground.await_nve(first.destination.name, True)
+    return found
+
+
 TWISTS = (
     Twist("A to B to A at once", _back_at_once),
     Twist("A to B to C before B settled", _onwards),
@@ -182,4 +200,5 @@ TWISTS = (
     Twist("NVA dead for long", _dead_for_long),
     Twist("correspondent away beyond every deadline", _stale_for_long, short=True),
     Twist("an NVE is dead before the move is asked for", _away_before, short=True),
+    Twist("another VM moves while a destination is dead", _others, True, frozenset({"settled", "failed"})),
 )
