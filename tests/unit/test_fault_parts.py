@@ -17,7 +17,7 @@ from benchmarks.report import markdown  # noqa: E402
 from faulting import chaos, faults, report  # noqa: E402
 from faulting.__main__ import main  # noqa: E402
 from faulting.cells import Cell, aftermath  # noqa: E402
-from faulting.losses import UNDER_WAY, Losses, Outage, account, sent_at  # noqa: E402
+from faulting.losses import UNDER_WAY, Calendar, Losses, Outage, account, sent_at  # noqa: E402
 from faulting.requests import Asked  # noqa: E402
 
 from topologies.traffic.arrivals import Arrivals, count  # noqa: E402
@@ -69,6 +69,15 @@ def test_a_fault_explains_its_own_losses_and_no_others(began: float, ended: floa
     found = account(outcome(flow("a", range(200, 300))), [Outage("x", began, ended, frozenset(flows))], 0, "vm1")
     assert (found.lost, found.own, found.beyond) == (100, own, 100 - own)
     assert bool(found.where) is (own < 100)
+    assert found.exposed == 1000 - sum("a" in flows and began - UNDER_WAY <= 1 + n / 1000 <= ended for n in range(1000))
+
+
+def test_outages_that_overlap_are_one() -> None:
+    outages = [Outage("x", began, ended, frozenset("a")) for began, ended in ((3.0, 4.0), (1.0, 2.0), (1.5, 1.7))]
+    calendar = Calendar(outages, "a")
+    times = (0.9, 1.0 - UNDER_WAY, 1.9, 2.0, 2.1, 3.5, 4.1)
+    assert [calendar.covers(at) for at in times] == [False, True, True, True, False, True, False]
+    assert not Calendar(outages, "b").covers(1.6)
 
 
 def test_a_queue_that_was_thrown_away_explains_no_more_than_it_held_and_only_its_vm() -> None:

@@ -67,6 +67,8 @@ class Chaos:
             found.append(f"moves left open: {self.left}")
         if self.losses.beyond:
             found.append(f"{self.losses.beyond} lost outside of any outage ({'; '.join(self.losses.where)})")
+        if self.doubled:
+            found.append(f"{self.doubled} doubled")
         calm = self.calm
         if calm.lost or calm.duplicated or calm.foreign:
             found.append(f"afterwards {calm.lost} lost, {calm.duplicated} doubled, {calm.foreign} foreign")
@@ -341,12 +343,14 @@ def part(found: list[Chaos]) -> Part:
     rows = [[
         str(one.seed), f"{one.seconds:.0f}", number(sum(one.done.values())), number(sum(one.moves.values())),
         ", ".join(f"{count} {state}" for state, count in sorted(one.moves.items())), number(one.sent),
+        number(one.losses.exposed),
         number(one.losses.lost), number(one.losses.beyond), number(one.doubled), number(len(one.left)),
         number(len(one.wrong)), f"{one.ledgers['closed']} of {sum(one.moves.values())}", number(one.calm.lost),
     ] for one in found]
     columns = [
-        "seed", "seconds", "things broken", "moves", "ended", "datagrams sent", "lost", "lost outside of any outage",
-        "doubled", "open moves left", "differences and other faults left", "ledgers closed", "lost when all was calm",
+        "seed", "seconds", "things broken", "moves", "ended", "datagrams sent", "of these not in an outage", "lost",
+        "lost outside of any outage", "doubled", "open moves left", "differences and other faults left",
+        "ledgers closed", "lost when all was calm",
     ]
     done = Counter[str]()
     for one in found:

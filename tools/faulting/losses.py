@@ -9,6 +9,7 @@ When a lost datagram was sent follows from its neighbors in the same flow, which
 
 from __future__ import annotations
 
+import bisect
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ class Losses:
     """What one run lost.
 
     lost: in all. own: of these, the fault's own. thrown: of these, datagrams that waited in a queue which was thrown
-    away with its port. beyond: all others. late: seconds from the end of an outage's break to its last loss.
+    away with its port. beyond: all others. exposed: datagrams that were sent in no outage of their flow, lost or not.
     """
 
     lost: int
@@ -47,6 +48,7 @@ class Losses:
     thrown: int
     beyond: int
     where: tuple[str, ...] = ()
+    exposed: int = 0
 
 
 def sent_at(flow: FlowResult, start: float, end: float) -> list[tuple[int, float]]:
@@ -72,18 +74,35 @@ def span(outcome: Outcome) -> tuple[float, float]:
     return min(stamps, default=0) / 1e9, max(stamps, default=0) / 1e9
 
 
+class Calendar:
+    """The times in which datagrams of one flow are lost by no fault of ours."""
+
+    def __init__(self, outages: Sequence[Outage], flow: str) -> None:
+        spans = sorted((one.began - UNDER_WAY, one.ended) for one in outages if flow in one.flows)
+        self._began: list[float] = []
+        self._ended: list[float] = []
+        for began, ended in spans:
+            if self._ended and began <= self._ended[-1]:
+                self._ended[-1] = max(self._ended[-1], ended)
+            else:
+                self._began.append(began)
+                self._ended.append(ended)
+
+    def covers(self, moment: float) -> bool:
+        """Is it such a time?"""
+        place = bisect.bisect_right(self._began, moment) - 1
+        return place >= 0 and moment <= self._ended[place]
+
+
 def account(outcome: Outcome, outages: Sequence[Outage], thrown: int, mover: str) -> Losses:
     """Sort what was lost. `thrown`: frames for the VM `mover` that were thrown away with a port."""
     start, end = span(outcome)
-    lost = own = beyond = queued = 0
+    lost = own = beyond = queued = exposed = 0
     where = []
     for flow in outcome.flows:
-        mine = [outage for outage in outages if flow.name in outage.flows]
-        missing = sent_at(flow, start, end)
-        others = [
-            (number, at) for number, at in missing
-            if not any(outage.began - UNDER_WAY <= at <= outage.ended for outage in mine)
-        ]
+        calendar, missing = Calendar(outages, flow.name), sent_at(flow, start, end)
+        others = [(number, at) for number, at in missing if not calendar.covers(at)]
+        exposed += len(others) + sum(not calendar.covers(sent / 1e9) for sent in flow.arrivals.sent_ns)
         lost += len(missing)
         own += len(missing) - len(others)
         if flow.pair.target.name == mover:
@@ -94,4 +113,4 @@ def account(outcome: Outcome, outages: Sequence[Outage], thrown: int, mover: str
         if others:
             first, last = (at - start for _, at in (others[0], others[-1]))
             where.append(f"{flow.name}: {len(others)}, sent {first:.3f} to {last:.3f} s")
-    return Losses(lost, own, queued, beyond, tuple(where))
+    return Losses(lost, own, queued, beyond, tuple(where), exposed)

@@ -11,15 +11,17 @@ from .cells import Cell
 from .requests import Asked
 
 _COLUMNS = [
-    "runs", "datagrams sent", "lost", "of these the fault's own", "thrown away with a port", "lost beyond", "doubled",
-    "open moves left", "flow differences left", "ended", "without any problem",
+    "runs", "datagrams sent", "of these not in an outage", "lost", "of these the fault's own",
+    "thrown away with a port", "lost beyond", "doubled", "open moves left", "flow differences left", "ended",
+    "without any problem",
 ]
 
 
 def _row(cells: Sequence[Cell]) -> list[str]:
     ends = sorted({end for cell in cells for end in cell.end.split(", ")})
     return [
-        number(len(cells)), number(sum(cell.sent for cell in cells)), number(sum(cell.losses.lost for cell in cells)),
+        number(len(cells)), number(sum(cell.sent for cell in cells)),
+        number(sum(cell.losses.exposed for cell in cells)), number(sum(cell.losses.lost for cell in cells)),
         number(sum(cell.losses.own for cell in cells)), number(sum(cell.losses.thrown for cell in cells)),
         number(sum(cell.losses.beyond for cell in cells)), number(sum(cell.doubled for cell in cells)),
         number(sum(len(cell.left) for cell in cells)), number(sum(len(cell.wrong) for cell in cells)),
