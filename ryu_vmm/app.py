@@ -47,10 +47,11 @@ class VmmApp(app_manager.RyuApp):
     def __init__(self, *args: Any, wsgi: WSGIApplication, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         try:
+            certificates = config.openflow_tls(CONF)
             path = CONF.vmm.store or config.default_store()
             store = MemoryStore() if path == ":memory:" else SqliteStore(path)
             self.runtime = Runtime(store, settings=config.settings(CONF))
-            self.switchboard = Switchboard(self.runtime)
+            self.switchboard = Switchboard(self.runtime, certificates=certificates, **config.switchboard(CONF))
             self.runtime.execute = self.switchboard.execute
             if CONF.vmm.inventory:
                 applied = inventory.apply_file(self.runtime, CONF.vmm.inventory)

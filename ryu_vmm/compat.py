@@ -19,9 +19,11 @@ ryu.utils
     execute, so the name is imported as a module.
 ryu.lib.hub
     StreamServer listens with SO_REUSEPORT, so that two controllers share a port unnoticed: it does not, and
-    the second one ends with one clear line. Its TLS listener serves only the first switch: one context, made
-    at start, serves all, and a handshake that fails or stalls is one line in the log. A listener that runs
-    out of file descriptors waits instead of dying.
+    the second one ends with one clear line. Its TLS listener serves only the first switch, and any version
+    of TLS: one context, made at start, serves all, with TLS 1.2 or later. Each handshake is a greenlet of its
+    own, HANDSHAKES of them at a time: when those are taken, further connections wait, and after
+    HANDSHAKE_GRACE whoever has not come to an end makes room. A handshake that fails or stalls is one line in
+    the log. A listener that runs out of file descriptors waits instead of dying.
 ryu.base.app_manager
     An application that fails or hangs while closing keeps the others from closing: each is stopped and
     closed, whatever the others do, within CLOSE_DEADLINE.
@@ -44,10 +46,16 @@ if TYPE_CHECKING:
 
     Execute = Callable[[ModuleType], None]
 
-__all__ = ["CLOSE_DEADLINE", "HANDSHAKE_DEADLINE", "StartupError", "install"]
+__all__ = ["CLOSE_DEADLINE", "HANDSHAKES", "HANDSHAKE_DEADLINE", "HANDSHAKE_GRACE", "StartupError", "install"]
 
 HANDSHAKE_DEADLINE = 10.0
 """Seconds a switch may take for its TLS handshake."""
+
+HANDSHAKES = 256
+"""TLS handshakes at a time."""
+
+HANDSHAKE_GRACE = 2.0
+"""Seconds a TLS handshake may take while further connections wait for its place."""
 
 CLOSE_DEADLINE = 5.0
 """Seconds one application may take to stop, and again to close, before the next one's turn."""
@@ -154,6 +162,7 @@ def _mend_hub(hub: Any, execute: Execute) -> None:
     import os
     import socket
     import ssl
+    import time
 
     passing = {
         errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM,
@@ -175,6 +184,7 @@ def _mend_hub(hub: Any, execute: Execute) -> None:
         context = args.pop("ssl_ctx", None)
         if context is None:
             context = ssl.SSLContext(args.pop("ssl_version", ssl.PROTOCOL_TLS_SERVER))
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(args.pop("certfile"), args.pop("keyfile"))
         if "ca_certs" in args:
             context.load_verify_locations(args.pop("ca_certs"))
@@ -202,16 +212,24 @@ def _mend_hub(hub: Any, execute: Execute) -> None:
                 _fail(StartupError(f"TLS cannot use {', '.join(files)}: {e}"), e)
             ssl_args.setdefault("server_side", True)
 
+            self.places = hub.Semaphore(HANDSHAKES)
+            self.shaking = {}  # greenlet -> since when, oldest first
+
             def wrap_and_handle(sock: Any, addr: Any) -> None:
                 late = TimeoutError(f"no handshake within {HANDSHAKE_DEADLINE:g} s")
+                me = hub.getcurrent()
+                self.shaking[me] = time.monotonic()
                 try:
                     sock = context.wrap_socket(sock, do_handshake_on_connect=False, **ssl_args)
                     with hub.Timeout(HANDSHAKE_DEADLINE, late):
                         sock.do_handshake()
-                except OSError as e:
+                except (OSError, ValueError) as e:  # ValueError: closed already
                     hub.LOG.warning("TLS with %s failed: %s", addr, e)
                     sock.close()
                     return
+                finally:
+                    self.shaking.pop(me, None)
+                    self.places.release()
                 handle(sock, addr)
 
             self.handle = wrap_and_handle
@@ -224,8 +242,20 @@ def _mend_hub(hub: Any, execute: Execute) -> None:
                 text = f"cannot listen on {host} port {port}: {getattr(e, 'strerror', None) or e}"
             _fail(StartupError(text), e)
 
+    def make_room(self: Any) -> None:
+        """Wait for a place for one more handshake."""
+        while not self.places.acquire(timeout=HANDSHAKE_GRACE):
+            now = time.monotonic()
+            for greenlet, since in list(self.shaking.items()):
+                if now - since >= HANDSHAKE_GRACE and greenlet in self.shaking:
+                    slow = TimeoutError(f"no handshake within {now - since:.0f} s, and others wait for its place")
+                    hub.eventlet.greenthread.kill(greenlet, slow)
+
     def serve_forever(self: Any) -> None:
+        tls = getattr(self, "places", None) is not None
         while True:
+            if tls:
+                make_room(self)
             try:
                 sock, addr = self.server.accept()
             except OSError as e:
@@ -233,6 +263,8 @@ def _mend_hub(hub: Any, execute: Execute) -> None:
                     raise
                 hub.LOG.error("cannot accept a connection, trying on: %s", e.strerror)
                 hub.sleep(ACCEPT_RETRY)
+                if tls:
+                    self.places.release()
                 continue
             hub.spawn(self.handle, sock, addr)
 

@@ -13,9 +13,12 @@ from typing import Any
 
 from oslo_config import cfg
 
+from .errors import InvalidInput
 from .work import Settings
 
 GROUP = "vmm"
+#: IANA's port for OpenFlow, with TLS and without.
+OFP_PORT = 6653
 
 
 def default_store() -> str:
@@ -69,6 +72,52 @@ OPTIONS: list[Any] = [
 ]  # fmt: skip
 
 
+#: Options of the switchboard: name there, type, default, least value, help.
+_SWITCHBOARD: list[Any] = [
+    cfg.FloatOpt("echo_interval", default=5.0, min=0.05,
+                 help="Seconds between looks at whether a switch shows any sign of life; while it does not, it is sent "
+                 "an echo request each time. A dead one is noticed within (echo_misses + 2) * echo_interval seconds."),
+    cfg.IntOpt("echo_misses", default=3, min=1,
+               help="Looks in a row without a sign of life after which a switch's connection is closed."),
+    cfg.FloatOpt("takeover_within", default=1.0, min=0.05,
+                 help="Seconds that a switch's connection has to answer an echo request when another one claims the "
+                 "same datapath id. It is replaced only if it does not."),
+    cfg.FloatOpt("handshake_within", default=20.0, min=0.1,
+                 help="Seconds from the connection of a switch until it must have told its features and ports."),
+    cfg.IntOpt("handshakes", default=4096, min=1,
+               help="Connections that may be on their way there; one more ends the one that has been for longest."),
+    cfg.IntOpt("send_cap", default=64 << 20, min=1 << 16,
+               help="Bytes that may wait for a switch to take them, before its connection is closed."),
+    cfg.FloatOpt("stuck_after", default=20.0, min=0.1,
+                 help="Seconds for which a switch may take none of the bytes that wait for it, before its connection "
+                 "is closed."),
+]  # fmt: skip
+OPTIONS += _SWITCHBOARD
+
+
+def switchboard(conf: Any) -> dict[str, Any]:
+    """Arguments for southbound.Switchboard from the ``[vmm]`` group of an oslo.config object."""
+    return {option.name: getattr(conf[GROUP], option.name) for option in _SWITCHBOARD}
+
+
+def openflow_tls(conf: Any) -> bool:
+    """Whether switches connect over TLS, by Ryu's own options; settles the port.
+
+    Raises:
+        InvalidInput: some of the options are there and others are missing. Ryu would serve without TLS then, or
+            without asking for certificates.
+    """
+    given = {name: getattr(conf, name) for name in ("ctl_privkey", "ctl_cert", "ca_certs")}
+    missing = [name for name, value in given.items() if not value]
+    if len(missing) == len(given):
+        return False
+    if missing:
+        raise InvalidInput(f"OpenFlow over TLS needs {', '.join(given)}: {' and '.join(missing)} missing")
+    if not conf.ofp_ssl_listen_port:
+        conf.set_override("ofp_ssl_listen_port", OFP_PORT)
+    return True
+
+
 def settings(conf: Any) -> Settings:
     """The core's settings from the ``[vmm]`` group of an oslo.config object."""
     group = conf[GROUP]
@@ -87,6 +136,13 @@ def sample() -> str:
         "# Where Open vSwitch connects to.",
         "#ofp_listen_host = 127.0.0.1",
         "#ofp_tcp_listen_port = 6653",
+        "# OpenFlow over TLS 1.2 or later, in place of that without: key and certificate of the NVA, and the",
+        "# authority (PEM) whose certificates switches must show. A switch is the NVE of its certificate: the DNS name",
+        "# in it, else the common name, is the NVE's name, or its field 'certificate'. tools/ca makes all of them.",
+        "#ctl_privkey =",
+        "#ctl_cert =",
+        "#ca_certs =",
+        "#ofp_ssl_listen_port = 6653",
         "",
         f"[{GROUP}]",
     ]

@@ -7,6 +7,7 @@ import heapq
 import itertools
 import selectors
 import socket
+import ssl
 import time
 from collections.abc import Callable
 
@@ -22,6 +23,7 @@ _READ = 1 << 20
 #: Seconds between looks for flows whose time is up.
 _TICK = 0.25
 _ECHO = bytes([of.ECHO_REQUEST])
+_AGAIN = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 clock = time.monotonic
 
 
@@ -78,6 +80,13 @@ class Farm:
         return len(self.links) == len(self.fabric.switches) and all(
             link.session is not None and link.session.ready for link in self.links.values()
         )
+
+    def refresh(self, dpid: int) -> None:
+        """A switch's faults have changed: it may be deaf or mute by now, or no longer."""
+        link = self.links.get(dpid)
+        if link is not None and link.connected:
+            self._register(link)
+            self.send(link, b"")
 
     def cut(self, dpid: int) -> None:
         """Close a switch's connection; it comes back after ``reconnect`` seconds."""
@@ -176,29 +185,73 @@ class Farm:
             if link.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                 self._close(link)
                 return
+            if not self._secured(link):
+                return
             link.connected = True
             link.session = link.switch.connect()
             self._wake(link.session)
-            self.selector.modify(link.sock, selectors.EVENT_READ, link)
             link.writing = False
+            self._register(link)
             return
         if events & selectors.EVENT_WRITE:
             self.send(link, b"")
         if events & selectors.EVENT_READ:
             self._read(link)
 
+    def _secured(self, link: Link) -> bool:
+        """Whether TLS is up, where the switch speaks it; else that goes on when the socket is ready."""
+        context = link.switch.tls
+        if context is None:
+            return True
+        try:
+            if not isinstance(link.sock, ssl.SSLSocket):
+                self.selector.unregister(link.sock)
+                link.sock = context.wrap_socket(link.sock, do_handshake_on_connect=False)
+                self.selector.register(link.sock, selectors.EVENT_READ, link)
+            link.sock.do_handshake()
+        except ssl.SSLWantReadError:
+            self.selector.modify(link.sock, selectors.EVENT_READ, link)
+            return False
+        except ssl.SSLWantWriteError:
+            self.selector.modify(link.sock, selectors.EVENT_WRITE, link)
+            return False
+        except OSError:
+            self._close(link)
+            return False
+        return True
+
+    def _register(self, link: Link) -> None:
+        """Have the selector wait for what this switch waits for."""
+        events = selectors.EVENT_WRITE if link.writing else 0
+        if not link.switch.faults.deaf:
+            events |= selectors.EVENT_READ
+        registered = link.sock in self.selector.get_map()
+        if not events:
+            if registered:
+                self.selector.unregister(link.sock)
+        elif registered:
+            self.selector.modify(link.sock, events, link)
+        else:
+            self.selector.register(link.sock, events, link)
+
     def _read(self, link: Link) -> None:
+        sock = link.sock
+        while self._take(link) and isinstance(sock, ssl.SSLSocket) and sock.pending():
+            pass  # what TLS has decoded already wakes no selector
+
+    def _take(self, link: Link) -> bool:
+        """Read once and handle it; False: nothing more can be read now."""
         session = link.session
         assert session is not None
         try:
             data = link.sock.recv(max(_READ // (1 + len(self.links)), 1 << 13))
-        except BlockingIOError:
-            return
+        except _AGAIN:
+            return False
         except OSError:
             data = b""
         if not data:
             self._close(link)
-            return
+            return False
         now = clock()
         if data[1:2] != _ECHO:
             self.heard = now
@@ -207,22 +260,24 @@ class Farm:
             self._setting_up.discard(link.switch.dpid)
         if session.closing:
             self._close(link)
+        return not session.closing and self.links.get(link.switch.dpid) is link
 
     def send(self, link: Link, data: bytes) -> None:
         """Send bytes on a connection, now or when it takes them."""
         data = link.rest + data if link.rest else data
+        mute = link.switch.faults.mute
         try:
-            sent = link.sock.send(data) if data else 0
-        except BlockingIOError:
+            sent = link.sock.send(data) if data and not mute else 0
+        except _AGAIN:
             sent = 0
         except OSError:
             self._close(link)
             return
         link.rest = data[sent:]
-        if bool(link.rest) != link.writing:
-            link.writing = bool(link.rest)
-            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if link.writing else 0)
-            self.selector.modify(link.sock, events, link)
+        writing = bool(link.rest) and not mute
+        if writing != link.writing:
+            link.writing = writing
+            self._register(link)
 
     def _close(self, link: Link, registered: bool = True) -> None:
         if self.links.get(link.switch.dpid) is not link:
@@ -230,7 +285,7 @@ class Farm:
         del self.links[link.switch.dpid]
         self._setting_up.discard(link.switch.dpid)
         self.losses += 1
-        if registered:
+        if registered and link.sock in self.selector.get_map():
             self.selector.unregister(link.sock)
         link.sock.close()
         if link.session is not None:

@@ -11,6 +11,7 @@ import ipaddress
 import json
 import os
 import selectors
+import ssl
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -45,11 +46,19 @@ class Service:
 
     # --- switches -----------------------------------------------------------------------------------------
     def do_add(self, switches: list[dict[str, Any]]) -> dict[str, Any]:
-        """Add switches: ``dpid``, ``ports`` (names), ``tunnel``, ``addresses`` (text), ``eager``."""
+        """Add switches: ``dpid``, ``ports`` (names), ``tunnel``, ``addresses`` (text), ``eager``, ``faults``.
+
+        ``tls``: files of its ``key`` and ``certificate`` (both may be left out), and ``ca`` of the controller's.
+        """
         for given in switches:
             arguments = dict(given)
+            files = arguments.pop("tls", None)
+            arguments["tls"] = None if files is None else _context(files)
+            faults = arguments.pop("faults", {})
             addresses = tuple(ipaddress.ip_address(a).packed for a in arguments.pop("addresses", ()))
-            self.farm.add(Switch(addresses=addresses, **arguments))
+            switch = Switch(addresses=addresses, **arguments)
+            _order(switch, faults)
+            self.farm.add(switch)
         return {"switches": len(self.farm.fabric.switches)}
 
     def do_ready(self, timeout: float = 30.0) -> dict[str, Any]:
@@ -78,12 +87,10 @@ class Service:
         return {"number": switch.set_port(name, state == "up", clock()).number}
 
     def do_faults(self, dpid: int, **faults: Any) -> dict[str, Any]:
-        """Order faults (see :class:`ryu_vmm.emulation.switch.Faults`)."""
+        """Order faults (see :class:`ryu_vmm.emulation.faults.Faults`)."""
         switch = self._switch(dpid)
-        for name, value in faults.items():
-            if name not in switch.faults.__dataclass_fields__:
-                raise ValueError(f"there is no fault {name}")
-            setattr(switch.faults, name, tuple(value) if name == "error" else value)
+        _order(switch, faults)
+        self.farm.refresh(dpid)
         return {"faults": asdict(switch.faults)}
 
     def do_cut(self, dpid: int) -> dict[str, Any]:
@@ -192,6 +199,27 @@ class Service:
 
     def _switch(self, dpid: int) -> Switch:
         return self.farm.fabric.switches[dpid]
+
+
+def _order(switch: Switch, faults: dict[str, Any]) -> None:
+    for name, value in faults.items():
+        if name not in switch.faults.__dataclass_fields__:
+            raise ValueError(f"there is no fault {name}")
+        if name == "error":
+            value = tuple(value)
+        elif name in ("ignore", "refuse_nth"):  # JSON has no numbers for keys
+            value = {int(kind): count for kind, count in value.items()}
+        setattr(switch.faults, name, value)
+
+
+def _context(files: dict[str, str]) -> ssl.SSLContext:
+    """TLS as Open vSwitch speaks it: the controller's certificate has to be of its authority, whatever its name."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.load_verify_locations(files["ca"])
+    if "certificate" in files:
+        context.load_cert_chain(files["certificate"], files["key"])
+    return context
 
 
 def _describe(result: Result) -> dict[str, Any]:

@@ -42,6 +42,7 @@ class Session:
         self.barrier = Barrier()
         self.on_barrier: Callable[[Session, float], None] | None = None
         self._delayed: deque[tuple[float, bytes]] = deque()
+        self._held: list[bytes] = []
         self._rest = b""
         self._flow_mods = 0
         self._config = b"\0\0\0\x80"
@@ -93,6 +94,11 @@ class Session:
                 faults.close_after = None
                 self.closing = True
                 return
+        if faults.ignore and faults.ignores(kind):
+            return
+        if faults.refuse_nth and faults.refuses(kind):
+            self._error(*faults.error, message, now)
+            return
         handler = self._handlers.get(kind)
         if handler is None:
             if kind not in (of.HELLO, of.ERROR, of.ECHO_REPLY):
@@ -106,7 +112,14 @@ class Session:
             self._error(BAD_REQUEST, 6, message, now)  # OFPBRC_BAD_LEN
 
     def send(self, data: bytes, now: float) -> None:
-        """Queue bytes for the controller; ``Switch.wake`` is told when the first of them waits."""
+        """Queue a message for the controller; ``Switch.wake`` is told when the first of them waits."""
+        if self.switch.faults.spoils:
+            for message in self.switch.faults.spoil(data, self._held):
+                self._queue(message, now)
+        else:
+            self._queue(data, now)
+
+    def _queue(self, data: bytes, now: float) -> None:
         if not self.out and not self._delayed:
             self.switch.wake(self)
         delay = self.switch.faults.reply_delay
@@ -138,7 +151,8 @@ class Session:
         self._reply(of.ECHO_REPLY, xid, now, message[8:])
 
     def _features(self, _: bytes, xid: int, now: float) -> None:
-        self.send(agent.encode_features_reply(xid, self.switch.dpid), now)
+        claimed = self.switch.faults.claims
+        self.send(agent.encode_features_reply(xid, self.switch.dpid if claimed is None else claimed), now)
         self.ready = True
 
     def _set_config(self, message: bytes, _: int, __: float) -> None:

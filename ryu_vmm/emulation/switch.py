@@ -7,36 +7,21 @@ wait in ``Session.out`` until whoever owns the socket takes them; frames that le
 
 from __future__ import annotations
 
+import ssl
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ..events import PortInfo
 from ..flows import FlowStats
 from ..wire import agent
 from ..wire import base as of
 from .entries import Entry
+from .faults import Faults
 from .meters import Meters
 from .rules import BAD_REQUEST, FLOW_MOD_FAILED, Refused
 from .session import Session
 from .tables import Out, Result, Tables, ToNva
-
-
-@dataclass(slots=True)
-class Faults:
-    """What a switch does wrong from now on. The counts run down to zero."""
-
-    #: Seconds that everything sent to the controller waits; order is kept.
-    reply_delay: float = 0.0
-    #: So many barrier requests stay without an answer.
-    drop_barriers: int = 0
-    #: So many flow mods are answered with ``error`` (OpenFlow type, code) and not carried out.
-    refuse_flow_mods: int = 0
-    error: tuple[int, int] = (FLOW_MOD_FAILED, 1)  # table full
-    #: The connection is closed once so many more messages have been read (None: it is not).
-    close_after: int | None = None
-    #: The first packet through the tunnel to each peer is lost, as while its link address is unresolved.
-    lose_first: bool = False
 
 
 class Switch:
@@ -50,6 +35,7 @@ class Switch:
         eager: look into each flow mod when it comes, and refuse what a switch refuses. Otherwise additions are taken
             for good and their instructions read when first needed, which a thousand switches do faster.
         meters: it has meters.
+        tls: how it speaks TLS with the controller (None: it does not); for whoever owns the socket.
     """
 
     def __init__(
@@ -60,8 +46,10 @@ class Switch:
         addresses: tuple[bytes, ...] = (),
         eager: bool = True,
         meters: bool = True,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.dpid = dpid
+        self.tls = tls
         self.addresses = addresses
         self.eager = eager
         self.ports = {n: PortInfo(n, name, True) for n, name in enumerate(ports, 1)}

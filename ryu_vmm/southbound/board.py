@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import ssl
+import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 from ryu.controller import controller
+from ryu.lib import hub
 
-from ..effects import Effect, Program, ReadFlows, ReadMeters, SendPacket
-from ..events import SwitchEvent
+from ..effects import Disconnect, Effect, Program, ReadFlows, ReadMeters, SendPacket
+from ..events import ConnectionRefused, SwitchEvent
+from ..seldom import Seldom
 from ..wire import openflow
 from ..wire.openflow import PacketIn
 from .datapath import VmmDatapath
 
 LOG = logging.getLogger("ryu_vmm.southbound")
-
-ECHO_WITHIN = 1.0
-"""Seconds that a connection has to prove itself when another one claims to be the same switch."""
 
 
 class Sink(Protocol):
@@ -31,40 +32,57 @@ class Sink(Protocol):
     def packets(self, dpid: int, batch: Sequence[PacketIn]) -> list[bytes]:
         """Take in the packet-ins of one read; returns encoded packet-outs for the same switch."""
 
+    def admits(self, dpid: int, names: tuple[str, ...] | None) -> bool:
+        """Whether a connection may have that datapath id; ``names``: in its certificate, None: it has none."""
+
 
 class Switchboard:
     """All switches. One per process.
 
     Args:
         sink: who is told what happens.
+        certificates: take no connection without TLS and a certificate.
         send_cap: bytes that may wait for a switch to take them; one that lets more pile up is disconnected.
-        flow_cap: flows that the answer to one ReadFlows may have; a switch that sends more is disconnected.
+        stuck_after: seconds for which a switch may take none of the bytes that wait for it.
+        flow_cap: flows that the answer to one ReadFlows may have, and flow changes that may wait for a switch to take
+            them; one that goes beyond is disconnected.
         echo_interval: seconds between looks at whether a connection shows progress; while it does not, it is sent
             echo requests, and after ``echo_misses`` in a row without progress it is closed.
         handshake_within: seconds until a new connection must have told its features and ports.
+        handshakes: connections that may be on their way there; one more ends the oldest.
+        takeover_within: seconds that a connection has to prove itself when another one claims to be the same switch.
     """
 
     def __init__(
         self,
         sink: Sink,
         *,
+        certificates: bool = False,
         send_cap: int = 64 << 20,
+        stuck_after: float = 20.0,
         flow_cap: int = 2_000_000,
         echo_interval: float = 5.0,
         echo_misses: int = 3,
         handshake_within: float = 20.0,
+        handshakes: int = 4096,
+        takeover_within: float = 1.0,
     ) -> None:
         self.sink = sink
+        self.certificates = certificates
         self.send_cap = send_cap
+        self.stuck_after = stuck_after
         self.flow_cap = flow_cap
         self.echo_interval = echo_interval
         self.echo_misses = echo_misses
         self.handshake_within = handshake_within
+        self.handshakes = handshakes
+        self.takeover_within = takeover_within
         #: ``malformed.<cause>``, ``error.<type>.<code>``, ``closed.<why>``, ``sink-failed``, ``forward-dropped``,
-        #: ``unsent``, ``refused``, ``replaced``
+        #: ``unsent``, ``refused`` (another one is there), ``impostor``, ``plain``, ``replaced``
         self.counters: Counter[str] = Counter()
         self.datapaths: dict[int, VmmDatapath] = {}
-        self._disputed: set[int] = set()
+        self._entering: dict[VmmDatapath, None] = {}
+        self._refusals = Seldom()
         self._stock: Any = None
 
     def install(self) -> None:
@@ -73,8 +91,17 @@ class Switchboard:
             ours = type("VmmDatapath", (VmmDatapath,), {"board": self})
 
             def connected(socket: Any, address: Any) -> None:
+                if self.certificates and not isinstance(socket, ssl.SSLSocket):  # Ryu's own connections to switches
+                    self.counters["plain"] += 1
+                    socket.close()
+                    return
                 with contextlib.closing(ours(socket, address)) as datapath:
-                    datapath.serve()
+                    self._entering[datapath] = None
+                    try:
+                        self._crowd()
+                        datapath.serve()
+                    finally:
+                        self._entering.pop(datapath, None)
 
             # Not Datapath itself: its __init__ finds its own class by that name.
             self._stock = controller.datapath_connection_factory
@@ -88,11 +115,11 @@ class Switchboard:
             datapath.close()
 
     def execute(self, effect: Effect) -> None:
-        """Carry out a Program, SendPacket, ReadFlows or ReadMeters, in order per switch. Never waits.
+        """Carry out a Program, SendPacket, ReadFlows, ReadMeters or Disconnect, in order per switch. Never waits.
 
         For a switch that is not connected it is counted as ``unsent``: its flows are read when it comes back.
         """
-        if not isinstance(effect, (Program, SendPacket, ReadFlows, ReadMeters)):
+        if not isinstance(effect, (Program, SendPacket, ReadFlows, ReadMeters, Disconnect)):
             raise TypeError(f"not an effect on a switch: {effect!r}")
         datapath = self.datapaths.get(effect.dpid)
         if datapath is None:
@@ -106,6 +133,9 @@ class Switchboard:
             datapath.send(openflow.encode_packet_out(effect.in_port, effect.actions, effect.frame))
         elif isinstance(effect, ReadMeters):
             datapath.read_meters(effect.token)
+        elif isinstance(effect, Disconnect):
+            # Later, as the sink would hear of the end from within its own call.
+            hub.spawn(datapath.fail, "impostor", "its certificate is not that of the NVE with its datapath id")
         else:
             datapath.read_flows(effect.token, effect.cookie, effect.cookie_mask)
 
@@ -127,31 +157,47 @@ class Switchboard:
             LOG.exception("%d packet-ins of %016x could not be taken in", len(batch), dpid)
             return []
 
+    def _crowd(self) -> None:
+        """Make room for those that come to an end with their handshake: who has been at it longest goes."""
+        while len(self._entering) > self.handshakes:
+            oldest = next(iter(self._entering))
+            del self._entering[oldest]
+            oldest.fail("crowded", f"more than {self.handshakes} others are in their handshake")
+
     def admit(self, newcomer: VmmDatapath) -> bool:
-        """Whether a connection may be the switch it says it is: one that is there and lives keeps the place."""
+        """Whether a connection may be the switch it says it is.
+
+        Its certificate has to be that of the NVE with its datapath id; and if there is a connection with that id, the
+        one that is there keeps the place as long as it lives: it is asked now, and has ``takeover_within`` to answer.
+        """
         dpid = newcomer.id
+        if not self.sink.admits(dpid, newcomer.names):
+            self.counters["impostor"] += 1
+            self._refused(newcomer, "impostor", f"its certificate has {_listed(newcomer.names)}")
+            return False
         while (present := self.datapaths.get(dpid)) is not None:
-            first = dpid not in self._disputed
-            self._disputed.add(dpid)
-            if present.answers(ECHO_WITHIN):
+            if present.answers(self.takeover_within):
                 self.counters["refused"] += 1
-                if first:
-                    LOG.error(
-                        "datapath %016x: %s refused, since the connection from %s lives (further ones: debug)",
-                        dpid,
-                        newcomer.address,
-                        present.address,
-                    )
-                else:
-                    LOG.debug("datapath %016x: %s refused", dpid, newcomer.address)
+                self._refused(newcomer, "duplicate", f"the connection from {present.address} lives")
                 return False
             if self.datapaths.get(dpid) is present:
                 self.counters["replaced"] += 1
                 LOG.warning("datapath %016x: %s replaces %s", dpid, newcomer.address, present.address)
                 present.close()
-        self._disputed.discard(dpid)
+        if newcomer in self._entering:
+            del self._entering[newcomer]
         self.datapaths[dpid] = newcomer
         return True
+
+    def _refused(self, newcomer: VmmDatapath, why: str, text: str) -> None:
+        """Report a refusal: the first at once, the same again once a minute."""
+        times = self._refusals.due((why, newcomer.id, newcomer.names), time.monotonic())
+        if not times:
+            LOG.debug("datapath %s: %s refused", newcomer.name, newcomer.address)
+            return
+        LOG.error("datapath %s: %s refused, since %s", newcomer.name, newcomer.address, text)
+        peer = ":".join(map(str, newcomer.address[:2]))
+        self.emit(ConnectionRefused(newcomer.id, why, newcomer.names, peer, times))
 
     def dismiss(self, datapath: VmmDatapath) -> bool:
         """Forget a connection; False if it was none of those admitted."""
@@ -159,3 +205,7 @@ class Switchboard:
             return False
         del self.datapaths[datapath.id]
         return True
+
+
+def _listed(names: tuple[str, ...] | None) -> str:
+    return "no name, as it came without TLS" if names is None else ", ".join(names) or "no name"

@@ -31,6 +31,20 @@ FLUSH_AT_ONCE = 16384
 _AGAIN = (TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
+def certified_names(socket: Any) -> tuple[str, ...] | None:
+    """The names in a peer's verified certificate: its DNS names, else its common names (RFC 6125 section 6.4.4).
+
+    None: the connection is not TLS. Empty: there is no certificate, or no name in it.
+    """
+    if not isinstance(socket, ssl.SSLSocket):
+        return None
+    certificate: dict[str, Any] = socket.getpeercert() or {}
+    alternatives = certificate.get("subjectAltName", ())
+    dns = tuple(name for kind, name in alternatives if kind == "DNS")
+    subject = certificate.get("subject", ())
+    return dns or tuple(name for part in subject for kind, name in part if kind == "commonName")
+
+
 class Connection(Datapath):  # type: ignore[misc]
     """Ryu's Datapath with its reading, sending and watching replaced. Ryu calls ``serve`` and ``close``.
 
@@ -47,6 +61,8 @@ class Connection(Datapath):  # type: ignore[misc]
         self._writing = False
         self._last = False  # nothing is sent after what waits now
         self._progress = 0  # grows with every byte read, and with every one written that had to wait for room
+        self._waits_since = 0.0  # since when the peer has made no room for what is being written, 0: it has
+        self.names = certified_names(socket)
         super().__init__(socket, address)
         # Only greenlets of our own wait for the peer, and close() ends their waiting.
         socket.settimeout(None)
@@ -94,8 +110,11 @@ class Connection(Datapath):  # type: ignore[misc]
         seen, silent = -1, 0
         while self.state != DEAD_DISPATCHER:
             hub.sleep(board.echo_interval)
+            now = time.monotonic()
+            if self._waits_since and now - self._waits_since > board.stuck_after and self.state != DEAD_DISPATCHER:
+                self.fail("stuck", f"for more than {board.stuck_after:g} s it has taken nothing of what waits")
             if self.state != MAIN_DISPATCHER:
-                if time.monotonic() > deadline and self.state != DEAD_DISPATCHER:
+                if now > deadline and self.state != DEAD_DISPATCHER:
                     self.fail("handshake", "no handshake in time")
                 continue
             # Looks are counted, not seconds: after a pause of our own every connection still gets its chances.
@@ -112,10 +131,11 @@ class Connection(Datapath):  # type: ignore[misc]
         if self.state == DEAD_DISPATCHER or self._last:
             return False
         self._outbox.put(bytes(buf))
-        if self._outbox.size > self.board.send_cap:
+        if self._outbox.size > self.board.send_cap or self._outbox.changes > self.board.flow_cap:
             self._last = True
             # Later, as the sink would hear of the end from within its own call of execute().
-            hub.spawn(self.fail, "slow", f"it lets more than {self.board.send_cap} bytes wait")
+            text = f"it lets more than {self.board.send_cap} bytes or {self.board.flow_cap} flow changes wait"
+            hub.spawn(self.fail, "slow", text)
             return False
         self._last = close_socket
         self._wake_sender()
@@ -150,10 +170,12 @@ class Connection(Datapath):  # type: ignore[misc]
         rest = memoryview(data)
         while rest:
             began = time.monotonic()
+            self._waits_since = self._waits_since or began
             try:
                 sent = self.socket.send(rest)
             except _AGAIN:
                 continue
+            self._waits_since = 0.0
             if time.monotonic() - began > 0.001:
                 self._progress += sent  # there was no room, and the peer made some: it lives
             rest = rest[sent:]

@@ -116,12 +116,21 @@ class VmmDatapath(Connection):
         self.send(openflow.encode_flow_stats_request(xid, reading.cookie, reading.mask))
 
     def answers(self, within: float) -> bool:
-        """Whether the switch answers an echo request within so many seconds."""
+        """Whether the switch answers an echo request within so many seconds.
+
+        As long as it goes on talking, its answer may be behind what it has said before: then it has ten times as long.
+        """
         xid = self.next_xid()
         reply = self._echoes[xid] = hub.Semaphore(0)
         self.send(openflow.encode_echo_request(xid))
         try:
-            return bool(reply.acquire(timeout=within))
+            for _ in range(10):
+                heard = self._progress
+                if reply.acquire(timeout=within):
+                    return True
+                if self._progress == heard or self.state != MAIN_DISPATCHER:
+                    break
+            return False
         finally:
             self._echoes.pop(xid, None)
 
@@ -157,7 +166,7 @@ class VmmDatapath(Connection):
     def _tell(self) -> None:
         """The switch's meters are known as well as its ports: now the sink hears of it."""
         self._told = True
-        self.board.emit(NveConnected(self.id, tuple(self._ports_told), self._meters.highest))
+        self.board.emit(NveConnected(self.id, tuple(self._ports_told), self._meters.highest, self.names))
 
     # --- receiving --------------------------------------------------------------------------------------------
     def take_in(self, data: bytes) -> tuple[int, int]:

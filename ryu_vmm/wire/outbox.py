@@ -43,10 +43,11 @@ class _Batch:
 
 
 class Outbox:
-    """A queue of bytes and flow changes. ``size``: bytes that wait, changes not counted before they are encoded."""
+    """A queue of bytes and flow changes. ``size``: bytes that wait; ``changes``: flow changes not encoded yet."""
 
     def __init__(self) -> None:
         self.size = 0
+        self.changes = 0
         self._waiting: deque[bytes | _Batch] = deque()
 
     def __bool__(self) -> bool:
@@ -67,6 +68,7 @@ class Outbox:
         ``refused`` is called, from :meth:`take`, for each that OpenFlow has no room for; it is left out.
         """
         if changes:
+            self.changes += len(changes)
             self._waiting.append(_Batch(changes, xid, refused))
 
     def take(self) -> bytes:
@@ -83,7 +85,9 @@ class Outbox:
                 continue
             if parts:
                 break  # its turn is next
+            before = item.done
             data = item.encode()
+            self.changes -= item.done - before
             self.size += len(data)
             if item.done == len(item.changes):
                 waiting.popleft()
@@ -104,4 +108,4 @@ class Outbox:
     def clear(self) -> None:
         """Drop all that waits."""
         self._waiting.clear()
-        self.size = 0
+        self.size = self.changes = 0

@@ -28,7 +28,7 @@ def test_a_switch_is_told_with_its_ports_and_meters(
 ) -> None:
     board = start()
     switch = board.connect().shake_hands(features)
-    board.event(f"NveConnected(dpid=42, ports={tuple(PORTS)!r}, meters={highest})")
+    board.event(f"NveConnected(dpid=42, ports={tuple(PORTS)!r}, meters={highest}, names=None)")
     switch.sock.close()
     board.event("NveDisconnected(dpid=42)")
     assert board.end() == {}

@@ -1,0 +1,1 @@
+"""Behind ``tools/ca``: a certification authority in a folder."""

@@ -1,0 +1,67 @@
+"""Command line of ``tools/ca``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from .authority import CLIENT, SERVER, Authority, Unusable
+
+HOSTS = ("localhost", "127.0.0.1", "::1")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Make what is missing; 1 if something cannot be made."""
+    parser = argparse.ArgumentParser(prog="tools/ca", description="Makes certificates.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--nve", action="append", default=[], metavar="NAME")
+    parser.add_argument("--client", action="append", default=[], metavar="NAME")
+    parser.add_argument("--host", action="append", default=[], metavar="NAME-OR-ADDRESS")
+    parser.add_argument("--days", type=int, default=365, metavar="N")
+    parser.add_argument("--quiet", action="store_true")
+    given = parser.parse_args(arguments)
+    if given.days < 1:
+        parser.error("--days: at least 1")
+    if both := set(given.nve) & {*given.client, "controller", "rest"}:
+        # One authority vouches for both kinds of client, so a name must say which it is.
+        parser.error(f"{', '.join(sorted(both))}: an NVE needs a name that nobody else has")
+    try:
+        authority = Authority(given.folder, given.days)
+        authority.issue("controller", "controller", SERVER)
+        authority.issue("rest", "rest", SERVER, tuple(dict.fromkeys((*HOSTS, *given.host))))
+        for name in given.nve:
+            authority.issue(f"nve-{name}", name, CLIENT)
+        for name in given.client:
+            authority.issue(f"client-{name}", name, CLIENT)
+    except (Unusable, OSError) as error:
+        print(f"ca: {error}", file=sys.stderr)
+        return 1
+    if not given.quiet:
+        made = [name for name in authority.made if name.endswith(".crt")]
+        print(f"ca: made {', '.join(made)}" if made else "ca: nothing to do")
+        print(_hints(given.folder.resolve(), given.nve))
+    return 0
+
+
+def _hints(folder: Path, nves: list[str]) -> str:
+    lines = [
+        "",
+        "The NVA (vmm.conf):",
+        "  [DEFAULT]",
+        f"  ctl_privkey = {folder}/controller.key",
+        f"  ctl_cert = {folder}/controller.crt",
+        f"  ca_certs = {folder}/ca.crt",
+    ]
+    for name in nves or ["NAME"]:
+        files = [f"{folder}/nve-{name}.key", f"{folder}/nve-{name}.crt", f"{folder}/ca.crt"]
+        lines += [
+            f"NVE {name}:",
+            f"  ovs-vsctl set-ssl {' '.join(files)}",
+            "  ovs-vsctl set-controller br-int ssl:ADDRESS-OF-THE-NVA:6653",
+        ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
