@@ -87,7 +87,7 @@ def flows(state: State, nve: str, name: str, tunnel: int | None) -> Iterator[Flo
     p, mac = port.number, interface.mac
 
     def allow(priority: int, **fields: object) -> Flow:
-        fit = match(in_port=p, eth_src=mac, **fields)  # type: ignore[arg-type]
+        fit = match(in_port=p, eth_src=mac, **fields)
         return Flow(ADMIT, priority, fit, actions, goto=RESOLVE, cookie=tag)
 
     # Reverse ARP is a question to the NVA and, from hypervisors, an announcement; it goes no further.

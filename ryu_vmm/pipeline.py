@@ -367,7 +367,7 @@ def _peer(state: State, nve: str, tunnel: int | None, vni: int, peer: str) -> It
     members = state.members(vni)
     way = path(state, nve, peer) if tunnel is not None and peer != nve and peer in members and nve in members else None
     if way is not None:
-        on = match(in_port=tunnel, tun_id=vni, **_from_peer(way))  # type: ignore[arg-type]
+        on = match(in_port=tunnel, tun_id=vni, **_from_peer(way))
         yield Flow(CLASSIFY, 80, on, goto=DELIVER, write_metadata=FROM_TUNNEL, cookie=cookie(Why.NETWORK, vni))
 
 
