@@ -14,7 +14,7 @@ for folder in (Path(__file__).parents[2], Path(__file__).parents[2] / "tools"):
     sys.path.insert(0, str(folder))
 
 from benchmarks.report import markdown  # noqa: E402
-from faulting import chaos, faults, report  # noqa: E402
+from faulting import chaos, faults, report, sweep  # noqa: E402
 from faulting.__main__ import main  # noqa: E402
 from faulting.cells import Cell, aftermath  # noqa: E402
 from faulting.losses import UNDER_WAY, Calendar, Losses, Outage, account, sent_at  # noqa: E402
@@ -134,9 +134,17 @@ def test_a_seed_is_a_plan() -> None:
     assert [at for at, *_ in steps] == sorted(at for at, *_ in steps)
 
 
+def test_kills_are_spread_over_a_whole_move() -> None:
+    found = sweep.moments(30)
+    assert found == sorted(found)
+    assert (len(found), found[0]) == (30, 0.0)
+    assert sum(at < sweep.DECIDED for at in found) == 24
+    assert sweep.DECIDED < found[-1] < sweep.ENDED
+
+
 def test_faults_have_names_of_their_own() -> None:
     keys = [fault.key for fault in faults.FAULTS]
-    assert len(set(keys)) == len(keys) == 14
+    assert len(set(keys)) == len(keys) == 17
     assert [fault.role for fault in faults.named("underlay")] == list(faults.ROLES)
 
 

@@ -5,9 +5,12 @@
     losses    which datagrams were lost, when they were sent, and which of these the fault itself had to drop
     faults    what is broken and how it is mended
     cells     one fault at one state: what came of it
-    minds     orchestrators and VMs that change their minds
+    minds     orchestrators and VMs that change their minds, at every state
+    twists    moves that are overtaken by other moves and by deaths
+    sweep     the NVA killed at any moment of a move
     requests  clients of the REST interface while the NVA is killed under them
     many      the NVA restarted with very many VMs
+    roamer    a VM that moves on and on, with a hypervisor that copes
     chaos     everything at random
     report    the figures as tables
 

@@ -20,12 +20,12 @@ from proof.lab import Lab
 
 from topologies import TopologyError
 
-from . import cells, chaos, faults, many, minds, report, requests, twists
+from . import cells, chaos, faults, many, minds, report, requests, sweep, twists
 from .faults import SHORT, Fault
 from .ground import Ground
 from .staged import STATES
 
-_POINTS = ("matrix", "minds", "requests", "restart", "chaos")
+_POINTS = ("matrix", "minds", "sweep", "requests", "restart", "chaos")
 
 
 class Trial:
@@ -54,6 +54,8 @@ class Trial:
             self._cells("matrix", "Faults at every state of a move", faults.FAULTS, ())
         if "minds" in chosen:
             self._cells("minds", "Changed minds", minds.AT_EVERY_STATE, twists.TWISTS)
+        if "sweep" in chosen:
+            self._sweep()
         if "requests" in chosen:
             with Lab(nves=3, vms=3) as lab:
                 asked = requests.run(lab, self._given.kills, self._given.seed)
@@ -66,6 +68,13 @@ class Trial:
             self.parts.append(found.part())
         if "chaos" in chosen:
             self._chaos()
+
+    def _sweep(self) -> None:
+        found: list[cells.Cell] = []
+        todo = [(f"NVA killed after {after:.3f} s", _kill(after)) for after in sweep.moments(self._given.moments)]
+        self._series(todo, {}, found, [])
+        if found:
+            self.parts.append(sweep.part(found))
 
     def _chaos(self) -> None:
         self.say(f"chaos with seed {self._given.seed}")
@@ -120,12 +129,17 @@ def _story(story: twists.Twist) -> Callable[[Ground], cells.Cell]:
     return lambda ground: twists.run(ground, story)
 
 
+def _kill(after: float) -> Callable[[Ground], cells.Cell]:
+    return lambda ground: sweep.run(ground, after)
+
+
 def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tools/faults", description="Breaks moves on real switches.")
     parser.add_argument("--only", default=",".join(_POINTS), help=f"some of {', '.join(_POINTS)}")
     parser.add_argument("--faults", default="", help="of matrix and minds: only names with these words")
     parser.add_argument("--states", default="", help=f"only at these of {', '.join(STATES)}")
     parser.add_argument("--runs", type=int, default=1, help="runs of each (1)")
+    parser.add_argument("--moments", type=int, default=30, help="of sweep: kills, spread over a move (30)")
     parser.add_argument("--kills", type=int, default=10, help="of requests: how often the NVA is killed (10)")
     parser.add_argument("--vms", type=int, default=1000, help="of restart: VMs (1,000)")
     parser.add_argument("--restarts", type=int, default=many.RUNS, help=f"of restart: how often ({many.RUNS})")

@@ -19,6 +19,8 @@ ROLES = ("source", "destination", "correspondent")
 ENDED = frozenset({"settled", "aborted", "failed"})
 #: Seconds that an underlay link stays down.
 CUT = 1.0
+#: Seconds that a control channel carries nothing.
+STALL = 1.5
 #: Seconds from an NVE's being in sync (with empty tables before), or from the first ping over its underlay (cut off
 #: before), until Open vSwitch surely forwards: it has to read its routes and to learn its neighbors again.
 RECOVERY = 0.3
@@ -106,6 +108,18 @@ def _dropped(ground: Ground, staged: Staged, nve: NVE | None) -> list[Outage]:
     return []
 
 
+def _stalled(ground: Ground, staged: Staged, nve: NVE | None) -> list[Outage]:
+    """Nothing is closed, and nothing arrives any more either way, for a while: a half-open connection."""
+    assert nve is not None
+    nve.cut("stall")
+    try:
+        time.sleep(STALL)  # the length of the stall
+    finally:
+        nve.restore()
+    ground.await_all_synced(but=staged.stalled)
+    return []
+
+
 def _gone_past_deadline(ground: Ground, staged: Staged, nve: NVE | None) -> list[Outage]:
     assert nve is not None
     nve.cut("close")
@@ -173,6 +187,7 @@ _LATE = {**_ANY, **dict.fromkeys(("steering", "draining"), frozenset({"settled",
 FAULTS = (
     Fault("NVA killed", "", _killed),
     *(Fault("channel dropped", role, _dropped) for role in ROLES),
+    *(Fault("channel stalled", role, _stalled) for role in ROLES),
     *(Fault("channel gone past the deadline", role, _gone_past_deadline, True, _LATE) for role in ROLES),
     *(Fault("NVE restarted empty", role, _restarted, drops=True) for role in ROLES),
     *(Fault("underlay cut", role, _cut_off, drops=True) for role in ROLES),
