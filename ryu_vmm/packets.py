@@ -265,7 +265,7 @@ class Packets:
         """An NVE asks where a destination is: install it, and bring this packet there."""
         state = self._work.state
         key = state.by_mac.get((vni, frame[0:6]))
-        session = self._work.session(nve)
+        session = state.sessions.get(nve)  # in sync or not: it can send
         if key is None or session is None or session.tunnel is None:
             self._work.count("drop.unknown-destination")
             return
@@ -365,7 +365,7 @@ class Packets:
         if place.nve == nve:  # it has come here since
             self._give(interface, frame, self._newest(interface))
             return
-        session, way = self._work.session(nve), path(state, nve, place.nve)
+        session, way = state.sessions.get(nve), path(state, nve, place.nve)
         if session is not None and session.tunnel is not None and way is not None:
             self._work.send(nve, tunnel_to(way, vni, session.tunnel), frame)
 

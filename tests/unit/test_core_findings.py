@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from town import tap
+from town import NVES, tap
 from turmoil import Turmoil
 
 from ryu_vmm import events as ev
-from ryu_vmm.model import MoveState
+from ryu_vmm.model import Distribution, MoveState, Policy
 
 
 def redirecting(w: Turmoil, vm: int, to: str) -> int:
@@ -25,5 +25,20 @@ def test_nothing_ticks_for_a_move_that_ended_before_its_nves_were_back() -> None
     w.handle(ev.AbortRequested(number))
     assert w.nva.state.moves[number].state is MoveState.ABORTED
     assert [kind for kind, key in w.nva.state.clock if key == number] == []
+    w.calm()
+    w.watch.at_rest()
+
+
+def test_a_question_that_comes_before_its_nve_has_been_read_back_is_answered() -> None:
+    """In a pull network, after a restart: packets are brought to whom they are for."""
+    w = Turmoil(Policy(distribution=Distribution.PULL))
+    w.late = {"n2"}
+    w.restart()
+    for name in NVES:
+        w.connect(name)
+    assert not w.nva.state.sessions["n2"].synced
+    w.send("n2", tap(1), w.frame(1, 2))
+    w.land("n2")
+    assert [(nve, port) for nve, port, _ in w.out] == [("n3", tap(2))]
     w.calm()
     w.watch.at_rest()
