@@ -15,19 +15,19 @@ from mininet.log import setLogLevel
 
 from topologies import TopologyError, VNSpec
 
-from . import isolation, planned, report, streams, unplanned
+from . import evacuation, isolation, planned, report, streams, unplanned
 from .authority import Unhealthy
 from .lab import Lab
 
-_POINTS = ("planned", "unplanned", "streams", "isolation")
+_POINTS = ("planned", "unplanned", "streams", "isolation", "evacuation")
 _UNDERLAYS = ("ipv4", "ipv6")
 
 
 class Proof:
     """Runs the scenarios and keeps what they found."""
 
-    def __init__(self, chosen: list[str], moves: int, rounds: int) -> None:
-        self._chosen, self._moves, self._rounds = chosen, moves, rounds
+    def __init__(self, chosen: list[str], moves: int, rounds: int, vms: int = evacuation.VMS) -> None:
+        self._chosen, self._moves, self._rounds, self._vms = chosen, moves, rounds, vms
         self._started = time.monotonic()
         self._compared = 0
         self.wrong: list[str] = []
@@ -63,9 +63,12 @@ class Proof:
         if survived:
             self.parts.append(report.streams(survived))
         isolated = self._isolation() if "isolation" in self._chosen else None
+        evacuated = self._evacuations() if "evacuation" in self._chosen else []
         self.parts.append(report.switches(self._compared, self.wrong))
         if isolated is not None:
             self.parts.append(isolated)
+        if evacuated:
+            self.parts.append(report.evacuations(evacuated))
 
     def _planned(self, lab: Lab) -> list[planned.PlannedMove]:
         found = []
@@ -117,6 +120,17 @@ class Proof:
                          "other network")
         return report.isolation(found, leaked[0])
 
+    def _evacuations(self) -> list[evacuation.Evacuated]:
+        done = []
+        for underlay, parallel, kill in evacuation.RUNS:
+            with evacuation.lab(underlay, self._vms) as lab:
+                found = evacuation.run(lab, evacuation.prepare(lab), parallel, kill)
+                self._take(found.wrong, found.problems(), len(lab.net.nves))
+            done.append(found)
+            self.say(f"{found.name}: {found.report.document['counts']['moved']} moved in {found.report.seconds:.1f} s, "
+                     f"{found.traffic.sent:,} sent, {found.traffic.lost} lost, {found.traffic.duplicated} doubled")
+        return done
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print; 1 if anything was not as it should be."""
@@ -124,6 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", default=",".join(_POINTS), help=f"some of {', '.join(_POINTS)}")
     parser.add_argument("--moves", type=int, default=20, help="planned moves in all (20)")
     parser.add_argument("--rounds", type=int, default=4, help="unplanned moves of each kind (4)")
+    parser.add_argument("--vms", type=int, default=evacuation.VMS, help=f"VMs to evacuate ({evacuation.VMS})")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
     parser.add_argument("--text", action="store_true", help="print tables for a terminal, not Markdown")
     given = parser.parse_args(arguments)
@@ -135,7 +150,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     setLogLevel("warning")
     facts = machine.facts()
-    proof = Proof(chosen, max(2, given.moves), max(1, given.rounds))
+    proof = Proof(chosen, max(2, given.moves), max(1, given.rounds), max(2, given.vms))
     try:
         proof.run()
     except (TopologyError, Unhealthy, AssertionError) as error:

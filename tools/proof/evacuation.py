@@ -20,6 +20,8 @@ PARALLEL = 4
 #: Datagrams per second to each VM from a VM elsewhere, back there, and on to the next VM that is evacuated too.
 TO, BACK, ON = 40.0, 20.0, 20.0
 ANNOUNCEMENTS = ("garp-request", "na", "rarp", "garp-reply", "none")
+#: Underlay, moves at a time, whether the NVA is killed in the middle.
+RUNS = (("ipv4", 1, False), ("ipv4", 4, False), ("ipv4", 8, False), ("ipv6", 4, False), ("ipv4", 4, True))
 _STEADY = 1.0  # seconds of traffic before the request and after the end
 _PATIENCE = 240.0
 

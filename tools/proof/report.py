@@ -1,4 +1,4 @@
-"""The figures of points 1 to 5 as tables, from what the scenarios found."""
+"""The figures of points 1 to 6 as tables, from what the scenarios found."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.report import Part, milliseconds, number
 
+from .evacuation import Evacuated
 from .isolation import Isolated, Seen
 from .planned import PlannedMove
 from .streams import Survived
@@ -150,3 +151,33 @@ def isolation(quiet: dict[str, Isolated], leaked: Seen) -> Part:
     notes = ["Both networks' VMs move at the same time. Listened for below the VMs' IP stacks."]
     data["leak"] = {"seen": dict(leaked.foreign_kinds)}
     return Part("isolation", "5. Networks never see each other's packets", columns, rows, notes, data)
+
+
+def evacuations(found: Sequence[Evacuated]) -> Part:
+    """Point 6: an NVE evacuated with one request."""
+    rows = []
+    for one in found:
+        document, traffic = one.report.document, one.traffic
+        rows.append([
+            one.underlay.replace("ip", "IP") + (f", NVA killed, back after {one.killed:.1f} s" if one.killed else ""),
+            str(one.parallel), f"{document['counts']['moved']} of {document['total']}",
+            " + ".join(str(n) for _, n in sorted(one.spread.items())), number(traffic.sent), number(traffic.lost),
+            number(traffic.duplicated), number(one.total("redirected", "packets")), number(one.total("unaccounted")),
+            f"{one.report.seconds:.1f}", f"{document['total'] / one.report.seconds:.1f}", _spread(one.pauses),
+        ])
+    columns = [
+        "evacuation over", "at a time", "VMs moved", "to each NVE", "datagrams sent", "lost", "duplicated",
+        "redirected (ledgers)", "unaccounted", "took, s", "VMs/s", "VM paused, ms",
+    ]
+    notes = [
+        "One request moves all VMs off an NVE. Each receives 40 datagrams/s from a VM elsewhere, sends 20/s back and "
+        "20/s to a VM that moves as well, IPv4 and IPv6 in turn. Until every redirect is gone again. Median (largest).",
+    ]
+    data = {"evacuations": [
+        {"name": one.name, "problems": one.problems(), "sent": one.traffic.sent, "lost": one.traffic.lost,
+         "duplicated": one.traffic.duplicated, "seconds": one.report.seconds, "killed": one.killed,
+         "most_at_once": one.report.most_at_once, "pauses": one.pauses, "spread": one.spread,
+         "document": one.report.document, "ledgers": one.ledgers, "sender_lateness": one.traffic.sender_lateness}
+        for one in found
+    ]}
+    return Part("evacuation", "6. An NVE evacuated with one request", columns, rows, notes, data)
