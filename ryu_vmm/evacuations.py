@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from .effects import Report
 from .errors import Conflict, InvalidInput, NotFound, TooManyMoves
 from .events import EvacuationCancelled, EvacuationRequested, EvacuationResumed, MoveRequested
 from .mobility import MoveEvent
@@ -390,7 +391,8 @@ class Evacuations:
     def _tell(self, what: str, evacuation: Evacuation, **fields: object) -> None:
         counts = {state.value: n for state, n in self._work.state.evacuee_counts(evacuation.id).items() if n}
         told: dict[str, object] = {"evacuation": evacuation.id, "nve": evacuation.nve, "state": evacuation.state.value}
-        self._work.report(f"evacuation.{what}", **{**told, **fields, "counts": counts})
+        # Not by report(), which marks an entry as the VM's tenant's: sums and reasons are about others too.
+        self._work.do(Report(f"evacuation.{what}", {**told, **fields, "counts": counts}))
 
 
 def _some(words: list[str], between: str = ", ") -> str:

@@ -9,7 +9,7 @@ from world import World, mac
 from ryu_vmm import events as ev
 from ryu_vmm.errors import Conflict, InvalidInput, NotFound
 from ryu_vmm.evacuations import KEEP
-from ryu_vmm.model import EvacuationState, EvacueeState, Kind, MoveState, Place
+from ryu_vmm.model import EvacuationState, EvacueeState, Interface, Kind, MoveState, Network, Place
 from ryu_vmm.nva import Settings
 from ryu_vmm.wire import frames
 
@@ -364,6 +364,71 @@ def test_two_nves_at_once_do_not_send_vms_to_each_other() -> None:
     assert w.nva.state.evacuee(1, "vm1").to == "n3"  # type: ignore[union-attr]
     evacuate(w, "n2")
     assert w.nva.state.evacuee(2, "vm3").to == "n3"  # type: ignore[union-attr]
+
+
+def test_progress_is_the_operators_whoever_owns_the_vm() -> None:
+    w = World(3)
+    w.handle(ev.NetworkSubmitted(Network("blue", 100, tenant="acme")))
+    w.vm(1, "n1")
+    assert w.nva.state.vms["vm1"].tenant == "acme"
+    evacuate(w)
+    told = {kind: fields for kind, fields in w.reports if "evacuation" in kind or kind == "move.state"}
+    assert told["move.state"]["tenant"] == "acme"
+    assert told["evacuation.progress"]["vm"] == "vm1"
+    assert "tenant" not in told["evacuation.progress"]
+
+
+def test_interfaces_of_a_vm_leave_together() -> None:
+    w = World(3)
+    w.network()
+    w.network("red", 200)
+    interfaces = tuple(
+        Interface(f"vm1/eth{n}", "vm1", f"eth{n}", vni, mac(n), (), (), Place("n1", f"tap{n}"))
+        for n, vni in ((0, 100), (1, 200))
+    )
+    w.handle(ev.VmSubmitted("vm1", interfaces))
+    for n in (0, 1):
+        w.plug("n1", f"tap{n}")
+    evacuate(w)
+    w.advance(1)
+    (move,) = moves(w)
+    assert len(move.legs) == 2
+    w.handle(ev.RedirectRequested(move.id))
+    w.advance(0.1)
+    for leg in move.legs:
+        w.unplug(*leg.src)
+        w.plug(*leg.dst)
+    w.handle(ev.ActivationReported(move.id))
+    w.advance(10)
+    assert states(w) == {"moved": 1}
+    assert now(w).state is EvacuationState.DONE
+
+
+def test_a_vm_on_two_nves_cannot_be_moved_as_one_and_is_named() -> None:
+    w = World(3)
+    w.network()
+    interfaces = tuple(
+        Interface(f"vm1/eth{n}", "vm1", f"eth{n}", 100, mac(n), (), (), Place(f"n{n}", f"tap{n}")) for n in (1, 2)
+    )
+    w.handle(ev.VmSubmitted("vm1", interfaces))
+    evacuate(w, to=("n3",))
+    assert w.nva.state.evacuee(1, "vm1").why == "n3: the interfaces of vm1 are on n1, n2"  # type: ignore[union-attr]
+    assert now(w).state is EvacuationState.INCOMPLETE
+
+
+def test_vms_that_are_off_leave_an_nve_that_is_dead() -> None:
+    w = house(2)
+    w.advance(0.1)
+    w.disconnect("n1")
+    evacuate(w, kind=Kind.COLD)
+    w.advance(1)
+    for move in moves(w):
+        w.plug(*move.legs[0].dst)
+        w.handle(ev.ActivationReported(move.id))
+    assert homes(w)["n1"] == 0
+    w.connect("n1")
+    w.advance(10)
+    assert now(w).state is EvacuationState.DONE
 
 
 # --- changed minds ----------------------------------------------------------------------------------------------------
