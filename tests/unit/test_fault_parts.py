@@ -144,7 +144,7 @@ def test_kills_are_spread_over_a_whole_move() -> None:
 
 def test_faults_have_names_of_their_own() -> None:
     keys = [fault.key for fault in faults.FAULTS]
-    assert len(set(keys)) == len(keys) == 17
+    assert len(set(keys)) == len(keys) == 21
     assert [fault.role for fault in faults.named("underlay")] == list(faults.ROLES)
 
 

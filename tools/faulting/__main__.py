@@ -105,7 +105,7 @@ class Trial:
         """Play them in one lab, in a new one after each that went wrong: one fault must not colour the next."""
         while todo:
             try:
-                with Ground(**options) as ground:
+                with Ground(underlay=self._given.underlay, pull=self._given.pull, **options) as ground:
                     while todo:
                         label, play = todo.pop(0)
                         began = time.monotonic()
@@ -138,6 +138,8 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", default=",".join(_POINTS), help=f"some of {', '.join(_POINTS)}")
     parser.add_argument("--faults", default="", help="of matrix and minds: only names with these words")
     parser.add_argument("--states", default="", help=f"only at these of {', '.join(STATES)}")
+    parser.add_argument("--underlay", default="ipv4", choices=("ipv4", "ipv6"), help="(ipv4)")
+    parser.add_argument("--pull", action="store_true", help="matrix, minds and sweep in a network that is pulled")
     parser.add_argument("--runs", type=int, default=1, help="runs of each (1)")
     parser.add_argument("--moments", type=int, default=30, help="of sweep: kills, spread over a move (30)")
     parser.add_argument("--kills", type=int, default=10, help="of requests: how often the NVA is killed (10)")

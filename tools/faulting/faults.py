@@ -143,6 +143,19 @@ def _restarted(ground: Ground, staged: Staged, nve: NVE | None) -> list[Outage]:
     return [Outage(f"{nve.name} down and empty", began, time.monotonic() + RECOVERY, flows)]
 
 
+def _both_gone(ground: Ground, staged: Staged, nve: NVE | None) -> list[Outage]:
+    """The NVA is dead when an NVE restarts, so nobody tells that NVE anything until it is back."""
+    assert nve is not None
+    flows = affected(ground, staged, nve, local=True)
+    ground.nva.kill()
+    began = time.monotonic()
+    nve.crash()
+    nve.restart()
+    ground.nva.start()
+    ground.await_all_synced(but=staged.stalled)
+    return [Outage(f"{nve.name} down, empty, and nobody to ask", began, time.monotonic() + RECOVERY, flows)]
+
+
 def _cut_off(ground: Ground, staged: Staged, nve: NVE | None) -> list[Outage]:
     assert nve is not None
     flows, fabric = affected(ground, staged, nve, local=False), ground.net.underlay.namespace
@@ -178,6 +191,12 @@ def _aborted(ground: Ground, staged: Staged, _nve: NVE | None) -> list[Outage]:
     return []
 
 
+def _aborted_and_killed(ground: Ground, staged: Staged, nve: NVE | None) -> list[Outage]:
+    """The NVA dies with an abort's acknowledgement on its lips."""
+    _aborted(ground, staged, nve)
+    return _killed(ground, staged, nve)
+
+
 _BEFORE_STEERING = ("preparing", "prepared", "redirecting")
 _ANY = dict.fromkeys(_BEFORE_STEERING, frozenset({"failed", "aborted", "settled"}))
 _ABORTS = dict.fromkeys(_BEFORE_STEERING, frozenset({"aborted"}))
@@ -191,7 +210,9 @@ FAULTS = (
     *(Fault("channel gone past the deadline", role, _gone_past_deadline, True, _LATE) for role in ROLES),
     *(Fault("NVE restarted empty", role, _restarted, drops=True) for role in ROLES),
     *(Fault("underlay cut", role, _cut_off, drops=True) for role in ROLES),
+    *(Fault("NVE restarted empty while the NVA is dead", role, _both_gone, drops=True) for role in ROLES),
     Fault("abort", "", _aborted, ends=_ABORTS),
+    Fault("abort, then NVA killed", "", _aborted_and_killed, ends=_ABORTS),
 )
 
 

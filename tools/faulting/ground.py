@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from proof.lab import Lab
 
-from topologies import NVE, VM, VMSpec
+from topologies import NVE, VM, VMSpec, VNSpec
 from topologies.errors import ApiError, NotReady
 from topologies.rundir import wait_until
 from topologies.traffic.session import Family, Pair, UdpSession, both_ways
@@ -43,13 +43,19 @@ class Ground(Lab):
         movers: how many VMs move.
         attached: whether these may show up at any NVE unasked.
         folder: for the authority's files.
+        underlay: ipv4 or ipv6.
+        pull: whether NVEs ask for locations when they need them, instead of being told all.
         options: lines of the [vmm] group of the authority's configuration.
     """
 
-    def __init__(self, movers: int = 1, attached: bool = False, folder: Path | None = None, **options: object) -> None:
+    def __init__(
+        self, movers: int = 1, attached: bool = False, folder: Path | None = None, underlay: str = "ipv4",
+        pull: bool = False, **options: object,
+    ) -> None:
         times: dict[str, Any] = {"quiet_time": 2.0, "steer_deadline": 30.0, "prepare_deadline": 30.0, **options}
+        network = VNSpec("vn1", 100, {"distribution": "pull"} if pull else {})
         super().__init__(
-            nves=NVES, vms=specs(movers), attached={"vn1"} if attached else (), folder=folder, **times,
+            underlay, NVES, specs(movers), [network], attached={"vn1"} if attached else (), folder=folder, **times,
         )
         self.movers = [f"vm{n + 1}" for n in range(movers)]
 

@@ -34,6 +34,7 @@ def _data(cell: Cell) -> dict[str, Any]:
         "fault": cell.name, "state": cell.state, "end": cell.end, "sent": cell.sent, "doubled": cell.doubled,
         "losses": vars(cell.losses), "left": cell.left, "wrong": cell.wrong, "problems": cell.problems(),
         "outages": [{"why": outage.why, "seconds": outage.seconds} for outage in cell.outages],
+        "ledger": cell.document.get("ledger"),
         "history": [(step["state"], step["why"]) for step in cell.document.get("history", [])],
     }
 
