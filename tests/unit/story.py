@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 
 from town import GUESTS, NVES, OF_VM, VM_OF, VMS, VNI, said, tap
+from tried import TRIED, ended, fault
 from turmoil import Turmoil
 from world import Box
 
@@ -23,6 +24,15 @@ from ryu_vmm.nva import Settings
 PATIENT = Settings(
     prepare_deadline=1e6, prepared_deadline=1e6, redirect_deadline=1e6, steer_deadline=1e6, drain_cap=1e6
 )
+
+
+FAULTS = {
+    "restart": "NVA killed",
+    "away": "control channel lost",
+    "late": "messages to an NVE delayed",
+    "abort": "abort",
+    "evacuate": "evacuation",
+}
 
 
 class Country(Turmoil):
@@ -71,6 +81,7 @@ class Story:
     """
 
     def __init__(self, policy: Policy) -> None:
+        TRIED["examples"] += 1
         self.w = Country(policy)
         self.at = {n: NVES[n % 4] for n in VMS}
         self.paused: set[int] = set()
@@ -86,6 +97,9 @@ class Story:
         return self.w.nva.state.active_move(f"vm{n}/eth0")
 
     def do(self, action: tuple) -> None:  # type: ignore[type-arg]
+        TRIED["steps"] += 1
+        if action[0] in FAULTS:
+            fault(FAULTS[action[0]], self.w.nva.state)
         match action:
             case ("late", name):
                 self.w.late.add(name)
@@ -233,6 +247,7 @@ class Story:
         self.listen()
         w.watch.check()
         w.watch.at_rest()
+        ended(w.nva.state)
         self.talk()
         for frame in w.lost:
             words = said(frame)

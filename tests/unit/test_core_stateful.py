@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections import Counter
 
 import hypothesis.strategies as st
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from town import GUESTS, NVES, TIMES, VMS, key, tap
+from tried import TRIED, ended, fault
 from turmoil import Turmoil
 from world import TUNNEL
 
@@ -22,9 +22,6 @@ ways = st.sampled_from(["garp", "na", "rarp", "data", "activate"])
 signs = st.sampled_from(["garp", "na", "rarp", "data"])
 small = st.integers(0, 12)
 HOOKS = {"redirect": ev.RedirectRequested, "activate": ev.ActivationReported, "abort": ev.AbortRequested}
-
-#: What has been tried so far, over all examples: for whoever runs them in numbers.
-TRIED: Counter[str] = Counter()
 
 
 class Storm(RuleBasedStateMachine):
@@ -48,6 +45,9 @@ class Storm(RuleBasedStateMachine):
             return self.w.handle(event)
         return None
 
+    def fault(self, name: str) -> None:
+        fault(name, self.w.nva.state)
+
     def newest(self, vm: int) -> Move | None:
         moves = [m for m in self.w.nva.state.moves.values() if m.vm == f"vm{vm}"]
         return max(moves, key=lambda m: m.id, default=None)
@@ -68,6 +68,8 @@ class Storm(RuleBasedStateMachine):
     @rule(vm=vms, which=st.sampled_from(sorted(HOOKS)))
     def hook(self, vm: int, which: str) -> None:
         move = self.newest(vm)
+        if which == "abort":
+            self.fault("abort")
         if move is not None:
             self.ask(HOOKS[which](move.id))
 
@@ -125,6 +127,7 @@ class Storm(RuleBasedStateMachine):
 
     @rule(vm=vms)
     def forget(self, vm: int) -> None:
+        self.fault("VM withdrawn")
         self.ask(ev.VmWithdrawn(f"vm{vm}"))
 
     @rule(vm=vms, at=nves)
@@ -134,11 +137,13 @@ class Storm(RuleBasedStateMachine):
 
     @rule(guest=guests)
     def change_address(self, guest: int) -> None:
+        self.fault("VM changed")
         with contextlib.suppress(VmmError):
             self.w.change_address(guest)
 
     @rule(at=nves)
     def readdress(self, at: str) -> None:
+        self.fault("underlay address changed")
         box = self.w.boxes[at]
         if box.nve.ipv4:
             was = box.nve
@@ -150,6 +155,7 @@ class Storm(RuleBasedStateMachine):
     @rule(at=nves)
     def withdraw(self, at: str) -> None:
         """An NVE is removed, and comes back at once; refused while anything depends on it."""
+        self.fault("NVE withdrawn")
         if self.ask(ev.NveWithdrawn(at)) is not None:
             while at not in self.w.nva.state.nves:
                 self.ask(ev.NveSubmitted(self.w.boxes[at].nve))
@@ -171,6 +177,7 @@ class Storm(RuleBasedStateMachine):
 
     @rule(guest=guests, at=nves, how=st.sampled_from(["unplug", "flap", "renumber", "down", "up"]))
     def port(self, guest: int, at: str, how: str) -> None:
+        self.fault(f"port: {how}")
         box = self.w.boxes[at]
         if tap(guest) not in box.ports:
             return
@@ -188,6 +195,7 @@ class Storm(RuleBasedStateMachine):
 
     @rule(at=nves, there=st.booleans())
     def tunnel(self, at: str, there: bool) -> None:
+        self.fault("tunnel port back" if there else "tunnel port gone")
         box = self.w.boxes[at]
         if there:
             box.ports["vxlan"] = TUNNEL
@@ -197,18 +205,21 @@ class Storm(RuleBasedStateMachine):
 
     @rule(guest=guests, at=nves, how=signs)
     def announce(self, guest: int, at: str, how: str) -> None:
+        self.fault("announcement")
         if tap(guest) in self.w.boxes[at].ports:
             self.w.send(at, tap(guest), self.w.sign_of_life(guest, how))
 
     @rule(guest=guests, by=guests, at=nves, how=signs)
     def forge(self, guest: int, by: int, at: str, how: str) -> None:
         """One guest pretends to be another one."""
+        self.fault("forgery")
         if guest != by and tap(by) in self.w.boxes[at].ports:
             self.w.send(at, tap(by), self.w.sign_of_life(guest, how))
 
     # --- switches -----------------------------------------------------------------------------------------------------
     @rule(at=nves)
     def late(self, at: str) -> None:
+        self.fault("messages to an NVE delayed")
         self.w.late.add(at)
 
     @rule(at=nves, count=st.one_of(st.none(), st.integers(1, 12)))
@@ -217,6 +228,7 @@ class Storm(RuleBasedStateMachine):
 
     @rule(at=nves)
     def deaf(self, at: str) -> None:
+        self.fault("messages from an NVE delayed")
         self.w.deaf.add(at)
 
     @rule(at=nves, index=st.one_of(st.none(), small), again=st.booleans())
@@ -232,15 +244,18 @@ class Storm(RuleBasedStateMachine):
 
     @rule(at=nves)
     def disconnect(self, at: str) -> None:
+        self.fault("control channel lost")
         self.w.disconnect(at)
 
     @rule(at=nves, tables=st.sampled_from(["kept", "kept", "part", "empty", "other"]), seed=small)
     def connect(self, at: str, tables: str, seed: int) -> None:
+        self.fault(f"reconnected, tables: {tables}")
         self.w.connect(at, tables, seed)
 
     @rule(at=nves, back=st.integers(0, 6))
     def refuse(self, at: str, back: int) -> None:
         """A switch answers a change with an error: the last one, or one before."""
+        self.fault("flow refused")
         box = self.w.boxes[at]
         generation = max(0, self.w.nva.state.generation - back)
         self.w._reply(box, ev.FlowRefused(box.nve.dpid, generation, 5, 1))
@@ -255,6 +270,7 @@ class Storm(RuleBasedStateMachine):
 
     @rule(a=nves, b=nves, cut=st.booleans())
     def path(self, a: str, b: str, cut: bool) -> None:
+        self.fault("path cut" if cut else "path back")
         (self.w.cut.add if cut else self.w.cut.discard)((a, b))
 
     @rule(at=nves)
@@ -273,6 +289,7 @@ class Storm(RuleBasedStateMachine):
     # --- the authority ------------------------------------------------------------------------------------------------
     @rule(lost=st.sampled_from([0, 0, 1, 2, 5]), landed=small)
     def restart(self, lost: int, landed: int) -> None:
+        self.fault("NVA killed" if not lost else "power cut")
         self.w.restart(lost, landed)
         self.sent = [r for r in self.sent if r.request_id in self.w.nva.state.by_request]
 
@@ -284,6 +301,7 @@ class Storm(RuleBasedStateMachine):
 
     @rule(commits=st.integers(1, 3))
     def disk_full(self, commits: int) -> None:
+        self.fault("store full")
         self.w.store.failing = commits
 
     @rule()
@@ -337,7 +355,7 @@ class Storm(RuleBasedStateMachine):
         w = self.w
         w.calm()
         TRIED["events"] += w.watch.steps
-        TRIED.update(f"moves {move.state}" for move in w.nva.state.moves.values())
+        ended(w.nva.state)
         w.watch.check()
         w.watch.at_rest()
         w.tunnels = 0

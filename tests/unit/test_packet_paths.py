@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from story import Story
 from town import GUESTS, NVES, TIMES, VMS, Town, key, tap
+from tried import TRIED, ended
 from world import TUNNEL
 
 from ryu_vmm import events as ev
@@ -111,8 +112,10 @@ def happen(w: Town, action: tuple) -> None:  # type: ignore[type-arg]
 @settings(max_examples=50 * TIMES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(HISTORY, max_size=30), st.sampled_from(list(Distribution)))
 def test_frames_reach_their_receiver_or_nobody(history: list[tuple], distribution: Distribution) -> None:  # type: ignore[type-arg]
+    TRIED["examples"] += 1
     w = Town(Policy(distribution, idle_timeout=5))
     for action in history:
+        TRIED["steps"] += 1
         happen(w, action)
         w.everybody_sends()
         if w.settled():
@@ -131,6 +134,7 @@ def test_frames_reach_their_receiver_or_nobody(history: list[tuple], distributio
     assert w.differences() == []
     w.everybody_sends()
     w.reach_each_other()
+    ended(state)
 
 
 # --- planned moves lose nothing ---------------------------------------------------------------------------------------

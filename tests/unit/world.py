@@ -10,6 +10,8 @@ import ipaddress
 from collections import deque
 from dataclasses import dataclass, field
 
+from tried import TRIED
+
 from ryu_vmm import events as ev
 from ryu_vmm.effects import Answer, Effect, Program, ReadFlows, ReadMeters, Report, SendPacket
 from ryu_vmm.emulation.tables import Out, Tables
@@ -271,6 +273,7 @@ class World:
     # --- traffic ------------------------------------------------------------------------------------------------------
     def send(self, nve: str, port: str, frame: bytes) -> list[tuple[str, str]]:
         """Inject a frame at a VM's port; where it came out, as (NVE, port name)."""
+        TRIED["frames"] += 1
         before = len(self.out)
         box = self.boxes[nve]
         self.storm = 0
