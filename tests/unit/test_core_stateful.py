@@ -249,7 +249,6 @@ class Storm(RuleBasedStateMachine):
 
     @rule(at=nves, tables=st.sampled_from(["kept", "kept", "part", "empty", "other"]), seed=small)
     def connect(self, at: str, tables: str, seed: int) -> None:
-        self.fault(f"reconnected, tables: {tables}")
         self.w.connect(at, tables, seed)
 
     @rule(at=nves, back=st.integers(0, 6))

@@ -514,7 +514,7 @@ def test_a_commit_that_fails_leaves_nothing_behind() -> None:
 
 
 # --- restarts ---------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("at", range(40))
+@pytest.mark.parametrize("at", range(98))
 def test_it_goes_on_after_a_restart_at_any_point(at: int) -> None:
     """The n-th event is the last that the NVA has seen before it is started again."""
     w = house(3, settings=Settings(prepare_deadline=2.0, steer_deadline=1.0))

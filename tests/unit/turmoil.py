@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
 from town import NVES, Town
+from tried import fault
 from watch import Watch
 from world import TUNNEL, Box
 
@@ -244,6 +245,7 @@ class Turmoil(Town):
         box = self.boxes[name]
         if self.watch is None:
             return super().connect(name)
+        fault(f"reconnected, tables: {tables}", self.nva.state)
         self._forget_connection(name)
         if tables != "kept":
             self._damage(box, tables, seed)
