@@ -375,6 +375,8 @@ class Evacuations:
         step = Step(to.value, self._work.now, why)
         entered = replace(evacuation, state=to, history=(*evacuation.history, step))
         self._work.state.put("evacuations", evacuation.id, entered)
+        if not to.open:
+            self._work.state.put("clock", ("evacuation", evacuation.id), None)
 
     def _put(self, old: Evacuee | None, new: Evacuee) -> None:
         if old == new:

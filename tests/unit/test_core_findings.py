@@ -42,3 +42,11 @@ def test_a_question_that_comes_before_its_nve_has_been_read_back_is_answered() -
     assert [(nve, port) for nve, port, _ in w.out] == [("n3", tap(2))]
     w.calm()
     w.watch.at_rest()
+
+
+def test_nothing_ticks_for_an_evacuation_that_has_ended() -> None:
+    w = Turmoil()
+    w.handle(ev.EvacuationRequested("n3", parallel=1))
+    w.restart()
+    w.handle(ev.EvacuationCancelled(1, abort=True))
+    assert [key for key in w.nva.state.clock if key[0] == "evacuation"] == []

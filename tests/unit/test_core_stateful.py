@@ -37,6 +37,7 @@ class Storm(RuleBasedStateMachine):
         policy = Policy(distribution, trust, idle_timeout=5)
         self.w = Turmoil(policy, meters=meters, family=family)
         self.sent: list[ev.MoveRequested] = []
+        self.sent_out: list[ev.EvacuationRequested] = []
         TRIED["examples"] += 1
 
     def ask(self, event: ev.Event) -> object:
@@ -169,6 +170,28 @@ class Storm(RuleBasedStateMachine):
         for name, vni in (("blue", 100), ("red", 200)):
             with contextlib.suppress(VmmError):
                 self.w.network(name, vni, Policy(distribution, trust, admit=admit, idle_timeout=5))
+
+    @rule(at=nves, to=st.sets(nves, max_size=2), parallel=st.integers(1, 3))
+    def evacuate(self, at: str, to: set[str], parallel: int) -> None:
+        self.fault("evacuation")
+        request = ev.EvacuationRequested(
+            at, tuple(sorted(to)), parallel=parallel, attempts=2, request_id=f"e{len(self.sent_out)}"
+        )
+        if self.ask(request) is not None:
+            self.sent_out.append(request)
+
+    @precondition(lambda self: self.sent_out)
+    @rule(index=small, how=st.sampled_from(["again", "cancel", "abort", "resume"]))
+    def evacuation(self, index: int, how: str) -> None:
+        state, request = self.w.nva.state, self.sent_out[index % len(self.sent_out)]
+        number = state.by_evacuation_request[request.request_id]
+        match how:
+            case "again":
+                self.w.handle(request)
+            case "cancel" | "abort":
+                self.ask(ev.EvacuationCancelled(number, abort=how == "abort"))
+            case "resume":
+                self.ask(ev.EvacuationResumed(number))
 
     # --- ports and guests ---------------------------------------------------------------------------------------------
     @rule(guest=guests, at=nves)
@@ -352,6 +375,9 @@ class Storm(RuleBasedStateMachine):
         if not hasattr(self, "w") or sys.exc_info()[0] is not None:
             return  # it has failed already
         w = self.w
+        w.store.failing = 0
+        for number in list(w.nva.state.evacuations):
+            self.ask(ev.EvacuationCancelled(number))
         w.calm()
         TRIED["events"] += w.watch.steps
         ended(w.nva.state)

@@ -13,7 +13,7 @@ from ryu_vmm import events as ev
 from ryu_vmm.effects import Outcome, Program
 from ryu_vmm.flows import IN_PORT, Flow, FlowKey, Output, SetField
 from ryu_vmm.journal import PERSISTENT
-from ryu_vmm.model import Interface, Move, MoveState, Place, Redirect, Trust
+from ryu_vmm.model import EvacuationState, Interface, Move, MoveState, Place, Redirect, Trust
 from ryu_vmm.pipeline import COOKIE_MASK, COOKIE_OURS, Why, desired, move_of, target, why_of
 from ryu_vmm.state import State
 
@@ -41,6 +41,7 @@ class Watch:
         self._generations: dict[str, int] = {}
         self._promised: dict[tuple[str, Any], Any] = {}
         self._requests: dict[str, int] = {}
+        self._cancelled: set[int] = set()
         self._said: dict[int, set[str]] = {}  # move -> hooks that were acknowledged
         self._look()
         state = self._state
@@ -179,6 +180,16 @@ class Watch:
                     assert (move.vm, move.destination, move.kind) == (event.vm, event.to, event.kind)
                 else:
                     assert not outcome.records and not outcome.effects, "done twice"
+            case ev.EvacuationRequested():
+                evacuation, created = outcome.reply  # type: ignore[misc]
+                before = self._requests.setdefault(event.request_id or "", evacuation.id)
+                assert before == evacuation.id
+                p["evacuations", evacuation.id] = evacuation
+                assert created or not outcome.records, "begun twice"
+            case ev.EvacuationCancelled(number):
+                self._cancelled.add(number)
+            case ev.EvacuationResumed(number):
+                self._cancelled.discard(number)
             case ev.RedirectRequested(number):
                 self._said.setdefault(number, set()).add("redirect")
             case ev.AbortRequested(number):
@@ -223,10 +234,14 @@ class Watch:
                 assert replace(value, attachments=tuple(dict.fromkeys(value.attachments))) == found
             elif isinstance(value, Move):
                 assert (found.vm, found.legs, found.request_id) == (value.vm, value.legs, value.request_id)
+            elif table == "evacuations":
+                assert (found.nve, found.kind, found.request_id) == (value.nve, value.kind, value.request_id)
             else:
                 assert found == value
+        for number in self._cancelled:
+            assert rows["evacuations", number].state is not EvacuationState.RUNNING, f"evacuation {number} goes on"
         known = {key for key in rows if key[0] in ("nves", "networks", "vms", "interfaces")}
-        assert known == {key for key in self._promised if key[0] != "moves"}, "something has come back"
+        assert known == {key for key in self._promised if key[0] not in ("moves", "evacuations")}, "something has come back"
         for number, hooks in self._said.items():
             move: Move = rows["moves", number]
             if "abort" in hooks:
@@ -249,8 +264,12 @@ class Watch:
                 assert not wrong, f"{name} was told, and should have been: {found}"
                 self._point_straight(name, wanted)
         for kind, key in state.clock:
-            assert kind == "resync" or (key in state.moves and state.moves[key].open), f"{kind} of {key} ticks on"
-            assert kind != "resync" or key in state.nves
+            if kind == "resync":
+                assert key in state.nves
+            elif kind == "evacuation":
+                assert key in state.evacuations and state.evacuations[key].state.open
+            else:
+                assert key in state.moves and state.moves[key].open, f"{kind} of {key} ticks on"
         for move in state.open_moves():
             waits_on = move.state is MoveState.DRAINING and any(n in state.nves for n in move.unconfirmed)
             assert ("deadline", move.id) in state.clock or waits_on, f"move {move.id} would never end"
