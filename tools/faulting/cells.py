@@ -62,7 +62,8 @@ def run(ground: Ground, fault: Fault, state: str) -> Cell:
             staged.release()
         ground.await_all_synced()
         left = [move["id"] for move in ground.await_ended()]
-        time.sleep(_AFTER)
+        ended = max((outage.ended for outage in outages), default=0.0)
+        time.sleep(max(0.0, ended - time.monotonic()) + _AFTER)
         outcome = session.stop()
     others = aftermath(ground, outcome, [MOVER])
     if document["state"] not in fault.may_end(state):

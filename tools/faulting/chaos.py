@@ -21,7 +21,7 @@ from topologies.errors import ApiError
 from topologies.traffic.session import Outcome, Pair, both_ways
 
 from .cells import aftermath
-from .faults import RECOVERY, await_underlay
+from .faults import RECOVERY, await_underlay, whole_at
 from .ground import Ground
 from .losses import UNDER_WAY, Losses, Outage, account, span
 from .roamer import Roamer
@@ -207,8 +207,9 @@ class Breaker:
         """End that: all is whole by now."""
         self._ended.set()
         self._watch.join(30)
-        now = time.monotonic() + RECOVERY
-        self.outages += [Outage(f"{name} waits for the NVA", began, now, flows) for name, began, flows in self._empty]
+        self.outages += [
+            Outage(f"{name} waits for the NVA", began, whole_at(began), flows) for name, began, flows in self._empty
+        ]
 
     def _await_whole(self) -> None:
         while not self._ended.wait(0.05):
@@ -226,7 +227,7 @@ class Breaker:
                 # the NVA may not have noticed yet that the switch was away
                 if nve["in_sync"] and told and asked > began + _NOTICED:
                     self._empty.remove(entry)
-                    self.outages.append(Outage(f"{name} waits for the NVA", began, time.monotonic() + RECOVERY, flows))
+                    self.outages.append(Outage(f"{name} waits for the NVA", began, whole_at(began), flows))
 
 
 def run(ground: Ground, seed: int, seconds: float, say: Callable[[str], None]) -> Chaos:

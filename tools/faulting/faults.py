@@ -24,6 +24,9 @@ STALL = 1.5
 #: Seconds from an NVE's being in sync (with empty tables before), or from the first ping over its underlay (cut off
 #: before), until Open vSwitch surely forwards: it has to read its routes and to learn its neighbors again.
 RECOVERY = 0.3
+#: Guests that cannot reach a neighbor for some seconds drop what they know of it and ask again, once a second
+#: (RFC 4861's RetransTimer, and Linux for ARP): what they drop until the next question has never been sent.
+FORGOTTEN, RETRANSMISSION = 2.0, 1.1
 #: Settings under which deadlines pass quickly, for what is gone for longer than they last.
 SHORT: dict[str, float] = {
     "prepare_deadline": 3.0, "prepared_deadline": 3.0, "redirect_deadline": 3.0, "steer_deadline": 3.0,
@@ -140,7 +143,7 @@ def _restarted(ground: Ground, staged: Staged, nve: NVE | None) -> list[Outage]:
     nve.restart()
     ground.nva.await_event("nve.synchronised", after, 40.0, nve=nve.name)
     ground.await_all_synced(but=staged.stalled)
-    return [Outage(f"{nve.name} down and empty", began, time.monotonic() + RECOVERY, flows)]
+    return [Outage(f"{nve.name} down and empty", began, whole_at(began), flows)]
 
 
 def _both_gone(ground: Ground, staged: Staged, nve: NVE | None) -> list[Outage]:
@@ -153,7 +156,13 @@ def _both_gone(ground: Ground, staged: Staged, nve: NVE | None) -> list[Outage]:
     nve.restart()
     ground.nva.start()
     ground.await_all_synced(but=staged.stalled)
-    return [Outage(f"{nve.name} down, empty, and nobody to ask", began, time.monotonic() + RECOVERY, flows)]
+    return [Outage(f"{nve.name} down, empty, and nobody to ask", began, whole_at(began), flows)]
+
+
+def whole_at(began: float) -> float:
+    """When guests have surely come over an outage that ends now (monotonic seconds)."""
+    now = time.monotonic()
+    return now + RECOVERY + (RETRANSMISSION if now - began > FORGOTTEN else 0.0)
 
 
 def _cut_off(ground: Ground, staged: Staged, nve: NVE | None) -> list[Outage]:
