@@ -6,7 +6,9 @@ import logging
 import os
 from typing import Any
 
+from eventlet import tpool
 from ryu import cfg
+from ryu.app import wsgi as web
 from ryu.app.wsgi import ControllerBase, WSGIApplication
 from ryu.base import app_manager
 from ryu.controller import ofp_event
@@ -15,8 +17,12 @@ from ryu.lib import hub
 from ryu.ofproto import ofproto_v1_3
 
 from . import config, inventory
-from .errors import VmmError
+from .audit import AuditTrail
+from .errors import InvalidInput, VmmError
+from .listener import Listener, Tls
 from .rest import make_app
+from .rest.authentication import Access, Keyring
+from .rest.guard import Guard
 from .runtime import Runtime
 from .southbound import Switchboard
 from .store import MemoryStore, SqliteStore
@@ -47,9 +53,11 @@ class VmmApp(app_manager.RyuApp):
     def __init__(self, *args: Any, wsgi: WSGIApplication, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         try:
+            access, tls = self._access()
             certificates = config.openflow_tls(CONF)
             path = CONF.vmm.store or config.default_store()
             store = MemoryStore() if path == ":memory:" else SqliteStore(path)
+            self.audit = AuditTrail(path, CONF.vmm.audit_keep)
             self.runtime = Runtime(store, settings=config.settings(CONF))
             self.switchboard = Switchboard(self.runtime, certificates=certificates, **config.switchboard(CONF))
             self.runtime.execute = self.switchboard.execute
@@ -59,7 +67,8 @@ class VmmApp(app_manager.RyuApp):
         except VmmError as error:
             # Ryu would print a traceback and go on without us.
             raise SystemExit(f"ryu_vmm: {error.message}") from error
-        _Rest.application = staticmethod(make_app(self.runtime))
+        _Rest.application = staticmethod(make_app(self.runtime, access, self.audit))
+        self._listen(access, tls)
         for route in ("/v1", "/v1/{rest:.*}", "/metrics", "/"):
             wsgi.mapper.connect("vmm", route, controller=_Rest, action="any")
         self.switchboard.install()
@@ -67,6 +76,29 @@ class VmmApp(app_manager.RyuApp):
             # Ryu's web server logs every request and every connection at info; errors still come through.
             logging.getLogger("ryu.lib.hub").setLevel(logging.WARNING)
         LOG.info("store %s: %d VMs, process %d", path, len(self.runtime.state.vms), os.getpid())
+
+    @staticmethod
+    def _access() -> tuple[Access, Tls | None]:
+        """Who may use REST, and how it is served. CredentialsUnusable, TlsUnusable, InvalidInput."""
+        group = CONF.vmm
+        why = config.exposure(CONF.wsapi_host, group)
+        if why is not None:
+            raise InvalidInput(why)
+        keyring = None if group.credentials is None else Keyring(group.credentials)
+        tls = None
+        if group.rest_cert is not None:
+            tls = Tls(group.rest_cert, group.rest_key, group.rest_client_ca, group.rest_client_required)
+            tls.context()  # a file that cannot be used is better known now
+        return Access(keyring, offload=tpool.execute), tls
+
+    def _listen(self, access: Access, tls: Tls | None) -> None:
+        """Have Ryu start our web server in place of its own."""
+
+        def listener(application: WSGIApplication, **_: Any) -> Listener:
+            guard = Guard(application, access, self.audit, CONF.wsapi_host)
+            return Listener((CONF.wsapi_host, CONF.wsapi_port), guard, tls, access.handshake_failed)
+
+        web.WSGIServer = listener
 
     @set_ev_cls(ofp_event.EventOFPHello, HANDSHAKE_DISPATCHER)
     def _hello(self, _: Any) -> None:
@@ -80,4 +112,5 @@ class VmmApp(app_manager.RyuApp):
     def stop(self) -> None:
         """Called by Ryu at the end, SIGTERM included (see compat.py)."""
         self.runtime.stop()
+        self.audit.close()
         super().stop()

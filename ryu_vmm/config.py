@@ -6,13 +6,16 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import socket
 import textwrap
 from dataclasses import fields
 from typing import Any
 
 from oslo_config import cfg
 
+from .audit import KEEP
 from .errors import InvalidInput
 from .work import Settings
 
@@ -32,6 +35,17 @@ OPTIONS: list[Any] = [
                "below $XDG_STATE_HOME or ~/.local/state. ':memory:' keeps nothing."),
     cfg.StrOpt("inventory", help="YAML or JSON file of NVEs, networks and VMs to register at start. It is taken whole "
                "or refused whole; what the store knows already keeps its location."),
+    cfg.StrOpt("credentials", help="JSON file that says who may use REST, written by 'vmm credentials'; it is read "
+               "again whenever it changes. Without it REST serves loopback only, and whoever asks there is admin."),
+    cfg.StrOpt("rest_cert", help="PEM file with the certificate of REST, and its chain: REST is served over TLS."),
+    cfg.StrOpt("rest_key", help="PEM file with the certificate's key; default: it is in rest_cert."),
+    cfg.StrOpt("rest_client_ca", help="PEM file with the authorities whose client certificates are believed."),
+    cfg.BoolOpt("rest_client_required", default=False,
+                help="Refuse clients without a certificate during the TLS handshake. Tokens count all the same."),
+    cfg.BoolOpt("rest_plaintext", default=False,
+                help="Serve REST beyond loopback without TLS: tokens can then be read on their way."),
+    cfg.IntOpt("audit_keep", default=KEEP, min=1,
+               help="Entries kept of the audit: so many changes, and so many refused attempts."),
     cfg.FloatOpt("prepare_deadline", default=Settings().prepare_deadline, min=0.1,
                  help="Seconds from a move's request until it must be prepared (paths proven), else it fails."),
     cfg.FloatOpt("prepared_deadline", default=Settings().prepared_deadline, min=1,
@@ -124,13 +138,48 @@ def settings(conf: Any) -> Settings:
     return Settings(**{field.name: getattr(group, field.name) for field in fields(Settings)})
 
 
+def exposure(host: str, group: Any) -> str | None:
+    """Why REST must not be served on ``host`` with these options of ``[vmm]``; None: it may be."""
+    if group.rest_cert is None:
+        for name in ("rest_key", "rest_client_ca"):
+            if getattr(group, name) is not None:
+                return f"{name} is of no use without rest_cert"
+    if group.rest_client_required and group.rest_client_ca is None:
+        return "rest_client_required needs rest_client_ca"
+    if is_local(host):
+        return None
+    where = f"wsapi_host = {host or '(all addresses)'}"
+    if group.credentials is None:
+        return f"{where} would serve REST to the network without asking who is there; set credentials (and rest_cert)"
+    if group.rest_cert is None and not group.rest_plaintext:
+        return f"{where} would let tokens be read on their way; set rest_cert (or rest_plaintext if others encrypt)"
+    return None
+
+
+def is_local(host: str) -> bool:
+    """Whether only this machine can connect to a host name, an address, or the path of a Unix socket."""
+    if os.path.isdir(os.path.dirname(host)):
+        return True
+    try:
+        found = {info[4][0] for info in socket.getaddrinfo(host or "0.0.0.0", None, type=socket.SOCK_STREAM)}
+    except (OSError, UnicodeError):
+        return False
+    addresses = [ipaddress.ip_address(str(address).partition("%")[0]) for address in found]
+    return bool(addresses) and all(_loopback(address) for address in addresses)
+
+
+def _loopback(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
+
+
 def sample() -> str:
     """The commented sample file: every option with its help and default."""
     lines = [
         "# Sample configuration of ryu_vmm, for ryu-manager --config-file. Values shown are the defaults.",
         "",
         "[DEFAULT]",
-        "# Where REST listens. Anything but loopback exposes an interface without authentication.",
+        "# Where REST listens. Anything but loopback needs credentials and TLS; see [vmm] below.",
         "#wsapi_host = 127.0.0.1",
         "#wsapi_port = 8080",
         "# Where Open vSwitch connects to.",

@@ -5,22 +5,58 @@ from __future__ import annotations
 import json
 import ssl
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 
-__all__ = ["CONFLICT", "FAILED", "INVALID", "NOT_FOUND", "UNREACHABLE", "Client", "Refused", "Unreachable", "at"]
+__all__ = [
+    "CONFLICT",
+    "DENIED",
+    "FAILED",
+    "INVALID",
+    "NOT_FOUND",
+    "UNREACHABLE",
+    "Client",
+    "Refused",
+    "Shown",
+    "Unreachable",
+    "at",
+]
 
-FAILED, USAGE, UNREACHABLE, NOT_FOUND, CONFLICT, INVALID = 1, 2, 3, 4, 5, 6
+FAILED, USAGE, UNREACHABLE, NOT_FOUND, CONFLICT, INVALID, DENIED = 1, 2, 3, 4, 5, 6, 7
 #: HTTP status to exit code; any other problem is FAILED.
-_EXIT = {400: INVALID, 404: NOT_FOUND, 409: CONFLICT, 413: INVALID, 415: INVALID, 422: INVALID}
+_EXIT = {
+    400: INVALID,
+    401: DENIED,
+    403: DENIED,
+    404: NOT_FOUND,
+    409: CONFLICT,
+    413: INVALID,
+    415: INVALID,
+    422: INVALID,
+    429: DENIED,
+}
 PAGE = 1000
 
 
 def at(*parts: str) -> str:
     """The path of something below /v1, whatever characters a name has."""
     return "/v1/" + "/".join(quote(part, safe="") for part in parts)
+
+
+#: What TLS failures say, and what that means for whoever called us.
+_TLS = {
+    "CERTIFICATE_VERIFY_FAILED": "the certificate of {url} is not believed: {why}; --cacert names its authority",
+    "WRONG_VERSION_NUMBER": "{url} does not speak TLS; http:// perhaps?",
+    "RECORD_LAYER_FAILURE": "{url} does not speak TLS; http:// perhaps?",
+    "CERTIFICATE_REQUIRED": "the NVA at {url} wants a client certificate: --cert and --key",
+    "ALERT_UNKNOWN_CA": "the NVA at {url} does not believe the client certificate: {why}",
+    "ALERT_CERTIFICATE_EXPIRED": "the NVA at {url} does not believe the client certificate: {why}",
+    "ALERT_BAD_CERTIFICATE": "the NVA at {url} does not believe the client certificate: {why}",
+    "ALERT_DECRYPT_ERROR": "the NVA at {url} does not believe the client certificate: {why}",
+}
 
 
 class Unreachable(Exception):
@@ -36,20 +72,53 @@ class Refused(Exception):
         self.exit_code = _EXIT.get(int(document.get("status", 500)), FAILED)
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a client shows and believes.
+
+    Attributes:
+        token: a bearer token.
+        cert, key: PEM files of the client; the key may be in the certificate's.
+        cacert: PEM file with the authority of the NVA's certificate; None: those of the system.
+    """
+
+    token: str | None = field(default=None, repr=False)
+    cert: str | None = None
+    key: str | None = None
+    cacert: str | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """For TLS. Unreachable: a file is of no use."""
+        try:
+            made = ssl.create_default_context(cafile=self.cacert)
+        except OSError as e:
+            raise Unreachable(f"--cacert {self.cacert}: {e.strerror or e}") from None
+        if self.cert is not None:
+            try:
+                made.load_cert_chain(self.cert, self.key)
+            except (OSError, ValueError) as e:
+                names = self.cert if self.key is None else f"{self.cert} --key {self.key}"
+                raise Unreachable(f"--cert {names}: {getattr(e, 'strerror', None) or e}") from None
+        return made
+
+
 class Client:
     """The REST API at a URL.
 
     Args:
         url: e.g. ``http://127.0.0.1:8080``.
         timeout: seconds to wait for a connection, and for each answer.
+        shown: token and certificates.
     """
 
-    def __init__(self, url: str, timeout: float) -> None:
+    def __init__(self, url: str, timeout: float, shown: Shown | None = None) -> None:
         self.url = url
+        shown = shown or Shown()
         # Loading the certificates of all authorities takes longer than most requests: only where they are needed.
-        verify = True if url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        verify = shown.context() if url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        headers = {} if shown.token is None else {"Authorization": f"Bearer {shown.token}"}
         # Proxies of the environment are for the web, not for a controller on loopback.
-        self._http = httpx.Client(base_url=url, timeout=timeout, trust_env=False, verify=verify)
+        self._http = httpx.Client(base_url=url, timeout=timeout, trust_env=False, verify=verify, headers=headers)
 
     def close(self) -> None:
         """Close its connections."""
@@ -115,6 +184,13 @@ class Client:
         return document
 
     def _unreachable(self, error: httpx.TransportError) -> Unreachable:
+        text = str(error)
+        for sign, words in _TLS.items():
+            if sign in text:
+                why = text.partition("] ")[2].partition(" (_ssl")[0] or text
+                return Unreachable(words.format(url=self.url, why=why))
+        if isinstance(error, httpx.RemoteProtocolError) and self.url.startswith("http:"):
+            return Unreachable(f"what answers at {self.url} hung up; does it speak TLS (https://)?")
         if isinstance(error, httpx.ConnectTimeout | httpx.ConnectError):
             return Unreachable(f"no NVA at {self.url}: {error}")
         if isinstance(error, httpx.TimeoutException):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import os
+import re
+import stat
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import VmmError
-from .client import FAILED, INVALID, UNREACHABLE, Client, Refused, Unreachable
+from .client import FAILED, INVALID, UNREACHABLE, Client, Refused, Shown, Unreachable
 
 __all__ = ["Command", "Context", "Group", "console", "passing", "table"]
 
@@ -29,6 +33,11 @@ class Context:
     url: str = DEFAULT_URL
     as_json: bool = False
     timeout: float = 10.0
+    token_file: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    cacert: str | None = None
+    plaintext: bool = False
     _client: Client | None = None
 
     @property
@@ -41,9 +50,34 @@ class Context:
                 raise click.UsageError(f"--url: {e}") from e
             if parsed.scheme not in ("http", "https") or not parsed.host:
                 raise click.UsageError(f"--url: {self.url} is not an http URL")
-            self._client = Client(self.url, self.timeout)
+            token = self._token()
+            if token is not None and parsed.scheme == "http" and not self.plaintext and not _is_here(parsed.host):
+                raise click.UsageError(f"a token would go to {self.url} for all to read; use https, or --plaintext")
+            self._client = Client(self.url, self.timeout, Shown(token, self.cert, self.key, self.cacert))
             click.get_current_context().find_root().call_on_close(self._client.close)
         return self._client
+
+    def _token(self) -> str | None:
+        """The token: of the file that was named, else of the environment. None: there is none."""
+        if self.token_file is None:
+            token = os.environ.get("VMM_TOKEN", "")
+        elif self.token_file == "-":
+            token = sys.stdin.readline()
+        else:
+            with open(self.token_file) as file:
+                mode = os.fstat(file.fileno()).st_mode
+                if stat.S_ISREG(mode) and mode & 0o007:
+                    raise click.UsageError(f"others can open {self.token_file}; chmod 600")
+                token = file.readline()
+        token = token.strip()
+        if not token:
+            if self.token_file is None:
+                return None
+            where = "standard input" if self.token_file == "-" else self.token_file
+            raise click.UsageError(f"there is no token in {where}")
+        if not re.fullmatch(r"[A-Za-z0-9._~+/-]+=*", token):
+            raise click.UsageError("what was given as a token is none")  # it is not repeated: it may be a secret
+        return token
 
     def show(self, document: Any, render: Callable[[Any], object]) -> None:
         """Print a document: itself with --json, else what ``render`` makes of it."""
@@ -129,7 +163,38 @@ def _shared(envvar: str | None = None) -> list[click.Option]:
             callback=_set("timeout"),
             help="Seconds to wait for an answer. Default: 10",
         ),
+        _file_option("token_file", envvar, "First line is the token that says who you are; - is standard input."),
+        _file_option("cacert", envvar, "PEM file with the authority of the NVA's certificate."),
+        _file_option("cert", envvar, "PEM file with your certificate."),
+        _file_option("key", envvar, "PEM file with its key, where that is not in --cert."),
+        click.Option(
+            ["--plaintext"],
+            is_flag=True,
+            expose_value=False,
+            callback=_set("plaintext"),
+            help="Send the token without TLS, too.",
+        ),
     ]
+
+
+def _file_option(name: str, envvar: str | None, words: str) -> click.Option:
+    variable = f"VMM_{name.upper()}"
+    return click.Option(
+        [f"--{name.replace('_', '-')}"],
+        envvar=variable if envvar else None,
+        metavar="FILE",
+        expose_value=False,
+        callback=_set(name),
+        help=f"{words} Also ${variable}.",
+    )
+
+
+def _is_here(host: str) -> bool:
+    """Whether a host is this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class Command(click.Command):
@@ -179,6 +244,8 @@ def _refused(context: Context, refusal: Refused) -> NoReturn:
     errors = document.get("errors") or []
     if len(errors) > 1 or (errors and errors[0]["why"] not in lines[0]):
         lines += [f"  {wrong['field'] or 'document'}: {wrong['why']}" for wrong in errors]
+    if document.get("status") == 401:
+        lines.append("  who you are is shown by --token-file, $VMM_TOKEN_FILE, $VMM_TOKEN, or --cert and --key")
     _end("\n".join(lines), refusal.exit_code)
 
 

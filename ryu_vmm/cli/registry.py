@@ -198,15 +198,17 @@ def network_show(context: Context, name: str) -> None:
 @click.option("--admit", type=_among(model.Admit), help="What a port's frames are checked against.")
 @click.option("--mtu", type=int, help="Bytes of an IP packet inside the network.")
 @click.option("--idle-timeout", type=int, help="Seconds that a pulled location lasts without traffic.")
+@click.option("--tenant", help="Whose network it is. Default: the operator's.")
 @replace_option
 @passing
-def network_add(context: Context, /, name: str, vni: int, replace: bool, **policy: Any) -> None:
+def network_add(context: Context, /, name: str, vni: int, tenant: str | None, replace: bool, **policy: Any) -> None:
     """Register a network.
 
     Example: vmm network add blue --vni 100 --mtu 1450
     """
     given = {key: value for key, value in policy.items() if value is not None}
-    submit(context, "networks", {"name": name, "vni": vni, "policy": given}, replace)
+    whose = {} if tenant is None else {"tenant": tenant}
+    submit(context, "networks", {"name": name, "vni": vni, "policy": given, **whose}, replace)
 
 
 @network.command("remove")
@@ -267,6 +269,7 @@ def vm_show(context: Context, name: str) -> None:
     multiple=True,
     help="Where else it may be attached: its announcements are believed there. May be repeated.",
 )
+@click.option("--tenant", help="Whose VM it is. Default: of the tenant that the network belongs to.")
 @replace_option
 @passing
 def vm_add(
@@ -279,13 +282,14 @@ def vm_add(
     port: str,
     interface: str,
     attach: tuple[tuple[str, str], ...],
+    tenant: str | None,
     replace: bool,
 ) -> None:
     """Register a VM with one interface (vmm vm apply takes more).
 
     Example: vmm vm add web-1 --network blue --mac 02:00:00:00:00:01 --ip 10.0.0.1 --nve nve1 --port tap-web-1
     """
-    body = {
+    body: dict[str, Any] = {
         "name": name,
         "interfaces": [
             {
@@ -300,6 +304,8 @@ def vm_add(
             }
         ],
     }
+    if tenant is not None:
+        body["tenant"] = tenant
     submit(context, "vms", body, replace)
 
 

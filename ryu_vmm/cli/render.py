@@ -12,7 +12,21 @@ from rich.text import Text
 
 from .context import table
 
-__all__ = ["directory", "event", "explained", "move", "moves", "network", "networks", "nve", "nves", "status", "vms"]
+__all__ = [
+    "audit",
+    "directory",
+    "event",
+    "explained",
+    "move",
+    "moves",
+    "network",
+    "networks",
+    "nve",
+    "nves",
+    "principals",
+    "status",
+    "vms",
+]
 
 Doc = dict[str, Any]
 _STYLES = {
@@ -22,6 +36,9 @@ _STYLES = {
     "ok": "green",
     "degraded": "yellow",
     "failing": "red",
+    "done": "green",
+    "refused": "yellow",
+    "denied": "red",
 }
 
 
@@ -113,6 +130,7 @@ def networks(items: Iterable[Doc]) -> Table:
         "",
         "NETWORK",
         "VNI",
+        "TENANT",
         "DISTRIBUTION",
         "ANNOUNCEMENTS",
         "UNKNOWN",
@@ -124,6 +142,7 @@ def networks(items: Iterable[Doc]) -> Table:
             (
                 n["name"],
                 n["vni"],
+                n["tenant"],
                 *(n["policy"][k] for k in ("distribution", "announcements", "unknown", "admit", "mtu")),
                 n["interfaces"],
                 n["members"],
@@ -144,6 +163,7 @@ def vms(items: Iterable[Doc]) -> Table:
     return table(
         "",
         "VM",
+        "TENANT",
         "INTERFACE",
         "NETWORK",
         "MAC",
@@ -156,6 +176,7 @@ def vms(items: Iterable[Doc]) -> Table:
         rows=(
             (
                 vm["name"],
+                vm["tenant"],
                 i["name"],
                 i["network"],
                 i["mac"],
@@ -361,11 +382,75 @@ def explained(document: Doc) -> list[Table | Text]:
     return parts
 
 
+def audit(items: Iterable[Doc]) -> Table:
+    """What was changed or refused, a line each."""
+    return table(
+        "",
+        "TIME",
+        "WHO",
+        "ROLE",
+        "FROM",
+        "RESULT",
+        "WHAT",
+        "STATUS",
+        "WHY",
+        "WITH",
+        rows=(
+            (
+                local(a["time"]),
+                a["principal"],
+                a["role"],
+                a["address"],
+                styled(a["result"]),
+                f"{a['method']} {a['path']}",
+                a["status"],
+                a["code"] if not a["more"] else f"{a['code']} ({a['more']} more before)",
+                a["body"],
+            )
+            for a in items
+        ),
+        right=["STATUS"],
+    )
+
+
+def principals(items: Iterable[Doc]) -> Table:
+    """Who may use the NVA, a line each."""
+    return table(
+        "",
+        "NAME",
+        "ROLE",
+        "TENANT",
+        "NVES",
+        "PORTS",
+        "TOKENS",
+        "CERTIFICATES",
+        "EXPIRES",
+        "NOTE",
+        rows=(
+            (
+                p["name"],
+                p["role"],
+                p["tenant"],
+                p["nves"],
+                p["ports"],
+                [key["id"] + (f" until {local(key['expires'])}" if key["expires"] else "") for key in p["tokens"]],
+                p["certificates"],
+                local(p["expires"]),
+                p["note"],
+            )
+            for p in items
+        ),
+    )
+
+
 def status(document: Doc) -> Table:
-    """How the NVA is."""
+    """How the NVA is; no more than that for who does not see the whole."""
     count = document["nves"]
+    if count is None:
+        return _facts(("status", styled(document["status"])))
     return _facts(
         ("status", styled(document["status"])),
+        ("credentials", document["credentials"]),
         ("version", document["version"]),
         ("up for", duration(document["uptime"])),
         ("store", document["store"]),

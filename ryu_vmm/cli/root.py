@@ -10,6 +10,7 @@ from .. import __version__
 from . import render
 from .client import FAILED, NOT_FOUND, Unreachable, at
 from .context import Context, Group, console, passing, print_json
+from .credentials import credentials
 from .evacuations import evacuate, evacuation
 from .moves import move
 from .registry import inventory_, network, nve, vm
@@ -24,13 +25,18 @@ def vmm() -> None:
 
     \b
     Exit codes: 0 done, 1 the operation failed, 2 wrong usage, 3 the NVA cannot be
-    reached, 4 not found, 5 conflict with the present state, 6 invalid input.
+    reached, 4 not found, 5 conflict with the present state, 6 invalid input, 7 not allowed.
+
+    \b
+    Where the NVA asks who comes: --token-file, $VMM_TOKEN_FILE or $VMM_TOKEN, or
+    --cert and --key ($VMM_CERT, $VMM_KEY). --cacert ($VMM_CACERT) names the
+    authority of the NVA's own certificate.
 
     Example: vmm move start web-1 --to nve2 --watch
     """
 
 
-for _group in (nve, network, vm, move, evacuate, evacuation, inventory_):
+for _group in (nve, network, vm, move, evacuate, evacuation, inventory_, credentials):
     vmm.add_command(_group)
 
 
@@ -94,6 +100,20 @@ def _tell(context: Context, document: dict[str, Any]) -> None:
         click.echo(json.dumps(document, ensure_ascii=False))
     else:
         console().print(render.event(document), soft_wrap=True)
+
+
+@vmm.command()
+@click.option("--principal", help="Only what this principal did or tried.")
+@click.option("--result", type=click.Choice(["done", "refused", "denied", "failed"]), help="Only what came to this.")
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
+@passing
+def audit(context: Context, principal: str | None, result: str | None, limit: int) -> None:
+    """Show who changed what, or was refused, newest first.
+
+    Example: vmm audit --result denied
+    """
+    items = list(context.client.items("/v1/audit", most=limit, principal=principal, result=result))
+    context.show({"items": items, "next": None}, lambda d: render.audit(d["items"]))
 
 
 @vmm.command()

@@ -29,6 +29,8 @@ LOG = logging.getLogger(__name__)
 #: Larger bodies are refused (413).
 MAX_BODY = 1 << 20
 JSON = "application/json"
+#: Statuses after which a connection is over.
+_LAST = (401, 429)
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -43,6 +45,11 @@ def make_app(runtime: Runtime, access: Access | None = None, audit: AuditTrail |
         audit: where changes and refused attempts are recorded; default: nowhere.
     """
     return Application(runtime, access, audit)
+
+
+def respond(problem: Problem, request: webob.Request, start_response: StartResponse) -> Iterable[bytes]:
+    """Answer a request with a problem."""
+    return _problem_response(problem, request).send(request, start_response)
 
 
 class Application:
@@ -69,10 +76,9 @@ class Application:
         except Exception:
             LOG.exception("%s %s failed", request.method, redacted(str(environ.get("PATH_INFO"))))
             problem = Problem(500, "this is our fault; the log says more", "internal")
-        if problem is not None:
-            response = _problem_response(problem, request)
-        inquiry.record(self._shared.audit, response.status, problem)
-        return response.send(request, start_response)
+        status = response.status if problem is None else problem.status
+        inquiry.record(self._shared.audit, status, problem)
+        return response.send(request, start_response) if problem is None else respond(problem, request, start_response)
 
     def _respond(self, request: webob.Request, inquiry: Inquiry) -> _Response:
         route, parameters = self._authorised(request, inquiry)
@@ -232,6 +238,11 @@ class _Response:
     body: Iterable[bytes]
 
     def send(self, request: webob.Request, start_response: StartResponse) -> Iterable[bytes]:
+        close = request.environ.get("ryu_vmm.close")
+        if close is not None and (self.status in _LAST or ("Connection", "close") in self.headers):
+            # The server says so by itself; who shows no good credentials keeps no connection.
+            close()
+            self.headers = [header for header in self.headers if header != ("Connection", "close")]
         start_response(f"{self.status} {HTTPStatus(self.status).phrase}", self.headers)
         if not isinstance(self.body, Iterator):
             return [] if request.method == "HEAD" else self.body

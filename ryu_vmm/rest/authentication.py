@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import secrets
+import ssl
 import threading
 import time
 from collections import Counter, OrderedDict
@@ -43,7 +44,7 @@ AT_ONCE, IN_LINE = 2, 16
 #: What identifications come to, as they are counted.
 OUTCOMES = (
     "token", "certificate", "missing", "malformed", "unknown-token", "wrong-token", "expired", "foreign-certificate",
-    "ambiguous-certificate", "throttled", "busy", "forbidden", "slow-hash",
+    "ambiguous-certificate", "handshake-failed", "throttled", "busy", "forbidden", "slow-hash",
 )  # fmt: skip
 _BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*)")
 _KINDS = {"DNS": "DNS", "URI": "URI", "IP Address": "IP", "email": "EMAIL"}
@@ -165,7 +166,8 @@ class Access:
         if len(principals) > 1:
             raise self._failed("ambiguous-certificate", "this client certificate is that of several")
         key = next(iter(found.values()))
-        if self._over(key):
+        ends = certificate.get("notAfter")  # it may end while its connection lasts
+        if self._over(key) or (ends and self._wall() >= ssl.cert_time_to_seconds(ends)):
             raise self._failed("expired", "these credentials have expired")
         self.counters["certificate"] += 1
         return key.principal
@@ -215,6 +217,10 @@ class Access:
                 yield
         finally:
             self._in_line -= 1
+
+    def handshake_failed(self) -> None:
+        """A TLS handshake came to nothing: no certificate, a wrong one, or no TLS at all."""
+        self.counters["handshake-failed"] += 1
 
     def missing(self) -> Problem:
         """The refusal of whoever shows nothing."""

@@ -23,6 +23,8 @@ __all__ = ["events"]
 
 #: A comment is sent after so many seconds of silence, so that a dead connection is noticed.
 HEARTBEAT = 15.0
+#: Seconds after which a silent stream asks whether its credentials are still good.
+RECHECK = 2.0
 #: Each open stream costs a connection and a greenlet; nobody may have more than their share.
 MAX_STREAMS, SHARE = 128, 32
 #: Events read from the log at once.
@@ -100,19 +102,20 @@ def _stream(call: Call, seq: int, missed: str | None) -> Iterator[bytes]:
         yield b"retry: 1000\n: connected\n\n"
         if missed is not None:
             yield _gap(runtime, seq, missed)
+        said = time.monotonic()
         while who is not None and call.shared.access.holds(who):  # a stream outlives no credentials
             batch = log.since(seq, BATCH)
-            if not batch:
-                if not log.wait(seq, HEARTBEAT):
-                    yield b": nothing new\n\n"
-                continue
-            if batch[0][0] > seq + 1:
+            if batch and batch[0][0] > seq + 1:
                 lost = batch[0][0] - seq - 1
                 yield _gap(runtime, batch[0][0] - 1, f"{lost} events came too fast")
             chunks = [_message(_view(runtime, entry)) for entry in batch if _wanted(call, entry, kind)]
-            seq = batch[-1][0]
-            if chunks:
-                yield b"".join(chunks)
+            if chunks or time.monotonic() - said >= HEARTBEAT:
+                yield b"".join(chunks) or b": nothing new\n\n"
+                said = time.monotonic()
+            if batch:
+                seq = batch[-1][0]
+            else:
+                log.wait(seq, min(HEARTBEAT, RECHECK))
     finally:
         streams[name] -= 1
         if not streams[name]:
