@@ -122,9 +122,9 @@ class Proof:
 
     def _evacuations(self) -> list[evacuation.Evacuated]:
         done = []
-        for underlay, parallel, kill in evacuation.RUNS:
+        for underlay, parallel, kills in evacuation.RUNS:
             with evacuation.lab(underlay, self._vms) as lab:
-                found = evacuation.run(lab, evacuation.prepare(lab), parallel, kill)
+                found = evacuation.run(lab, evacuation.prepare(lab), parallel, kills)
                 self._take(found.wrong, found.problems(), len(lab.net.nves))
             done.append(found)
             self.say(f"{found.name}: {found.report.document['counts']['moved']} moved in {found.report.seconds:.1f} s, "

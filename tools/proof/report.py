@@ -153,13 +153,18 @@ def isolation(quiet: dict[str, Isolated], leaked: Seen) -> Part:
     return Part("isolation", "5. Networks never see each other's packets", columns, rows, notes, data)
 
 
+def _killed(away: Sequence[float]) -> str:
+    times = ", ".join(f"{seconds:.1f}" for seconds in away)
+    return f", NVA killed {len(away)} times, away for {times} s" if away else ""
+
+
 def evacuations(found: Sequence[Evacuated]) -> Part:
     """Point 6: an NVE evacuated with one request."""
     rows = []
     for one in found:
         document, traffic = one.report.document, one.traffic
         rows.append([
-            one.underlay.replace("ip", "IP") + (f", NVA killed, back after {one.killed:.1f} s" if one.killed else ""),
+            one.underlay.replace("ip", "IP") + _killed(one.away),
             str(one.parallel), f"{document['counts']['moved']} of {document['total']}",
             " + ".join(str(n) for _, n in sorted(one.spread.items())), number(traffic.sent), number(traffic.lost),
             number(traffic.duplicated), number(one.total("redirected", "packets")), number(one.total("unaccounted")),
@@ -175,7 +180,7 @@ def evacuations(found: Sequence[Evacuated]) -> Part:
     ]
     data = {"evacuations": [
         {"name": one.name, "problems": one.problems(), "sent": one.traffic.sent, "lost": one.traffic.lost,
-         "duplicated": one.traffic.duplicated, "seconds": one.report.seconds, "killed": one.killed,
+         "duplicated": one.traffic.duplicated, "seconds": one.report.seconds, "away": one.away,
          "most_at_once": one.report.most_at_once, "pauses": one.pauses, "spread": one.spread,
          "document": one.report.document, "ledgers": one.ledgers, "sender_lateness": one.traffic.sender_lateness}
         for one in found
