@@ -189,7 +189,7 @@ class Client:
             if sign in text:
                 why = text.partition("] ")[2].partition(" (_ssl")[0] or text
                 return Unreachable(words.format(url=self.url, why=why))
-        if isinstance(error, httpx.RemoteProtocolError) and self.url.startswith("http:"):
+        if "without sending a response" in text and self.url.startswith("http:"):
             return Unreachable(f"what answers at {self.url} hung up; does it speak TLS (https://)?")
         if isinstance(error, httpx.ConnectTimeout | httpx.ConnectError):
             return Unreachable(f"no NVA at {self.url}: {error}")
