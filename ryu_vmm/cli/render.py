@@ -117,6 +117,7 @@ def nve(document: Doc) -> list[Table]:
         ("connected", document["connected"]),
         ("in sync", document["in_sync"]),
         ("fault", _fault(document["fault"])),
+        ("being evacuated", f"evacuation {document['evacuation']}" if document["evacuation"] else None),
         ("tunnel port", document["tunnel"]),
         ("networks", document["networks"]),
         ("generation", f"{generation['realised']} of {generation['programmed']} acknowledged"),

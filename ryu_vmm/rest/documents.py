@@ -71,6 +71,7 @@ class NveDocument(Document):
     tunnel: int | None = Field(description="port number of the tunnel port in use")
     generation: NveGeneration
     fault: FaultDocument | None = Field(description="what it refused, until it has been brought in sync again")
+    evacuation: int | None = Field(description="the evacuation that runs: it takes no VMs meanwhile")
     networks: list[str]
     ports: list[PortDocument] | None = None
 

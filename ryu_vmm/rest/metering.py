@@ -19,7 +19,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from .. import __version__
-from ..model import Move, MoveState
+from ..model import EvacueeState, Move, MoveState
 from .authentication import OUTCOMES
 from .contract import Call, Reply, Runtime, Shared
 
@@ -97,6 +97,14 @@ class Figures(Collector):
         yield _labelled(
             GaugeMetricFamily("vmm_moves_open", "Open moves by state", labels=["state"]),
             {str(s): open_moves[str(s)] for s in MoveState if not s.closed},
+        )
+        evacuees = Counter[str]()
+        for number in state.unfinished.values():
+            evacuees.update({str(found): count for found, count in state.evacuee_counts(number).items()})
+        yield GaugeMetricFamily("vmm_evacuations_open", "Evacuations that have not ended", len(state.unfinished))
+        yield _labelled(
+            GaugeMetricFamily("vmm_evacuees", "VMs in evacuations that have not ended, by state", labels=["state"]),
+            {str(found): evacuees[str(found)] for found in EvacueeState},
         )
         yield from self._of_moves()
         yield from self._counted()

@@ -79,6 +79,7 @@ def nve(state: State, value: model.Nve, *, ports: bool = False) -> Doc:
         "tunnel": None if session is None else session.tunnel,
         "generation": _generation(state, value.name),
         "fault": _fault(state.faults.get(value.name)),
+        "evacuation": state.evacuating.get(value.name),
         "networks": sorted(filter(None, (_network_name(state, v) for v in state.networks_of(value.name)))),
     }
     if ports:

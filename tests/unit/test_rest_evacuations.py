@@ -59,6 +59,10 @@ def test_from_request_to_end(house: httpx.Client, runtime: LiveRuntime) -> None:
     first = document["vms"][0]
     assert first.pop("move_state") in ("preparing", "prepared")
     assert first == {"vm": "vm1", "state": "moving", "to": "nve2", "move": 1, "attempts": 1, "why": ""}
+    assert house.get("/v1/nves/nve1").json()["evacuation"] == 1
+    figures = house.get("/metrics").text
+    assert "vmm_evacuations_open 1.0" in figures
+    assert 'vmm_evacuees{state="waiting"} 4.0' in figures
     runtime.until(lambda: len(house.get("/v1/moves?state=prepared").json()["items"]) == 2)
     carry(runtime, document["id"])
     document = house.get("/v1/evacuations/1").json()
@@ -67,6 +71,8 @@ def test_from_request_to_end(house: httpx.Client, runtime: LiveRuntime) -> None:
     assert document["ended"] > document["created"]
     assert [step["state"] for step in document["history"]] == ["running", "done"]
     assert house.get("/v1/vms?nve=nve1").json()["items"] == []
+    assert house.get("/v1/nves/nve1").json()["evacuation"] is None
+    assert 'vmm_evacuees{state="waiting"} 0.0' in house.get("/metrics").text
     told = house.get("/v1/events?follow=0&kind=evacuation.").json()["items"]
     assert (told[0]["kind"], told[-1]["kind"]) == ("evacuation.started", "evacuation.ended")
     assert told[-1]["fields"]["counts"] == {"moved": 6}
