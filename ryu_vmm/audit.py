@@ -176,7 +176,7 @@ class AuditTrail:
         if self._since_trim[denied] * 100 < self.keep and self._since_trim[denied] > 1:
             return
         self._since_trim[denied] = 1
-        oldest = "SELECT id FROM audit WHERE denied = ? ORDER BY id DESC LIMIT 1 OFFSET ?"
+        oldest = "SELECT id FROM audit WHERE denied = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2"
         self._db.execute(f"DELETE FROM audit WHERE denied = ?1 AND id <= ({oldest})", (denied, self.keep))
 
     def page(
