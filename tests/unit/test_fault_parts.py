@@ -118,6 +118,9 @@ def test_every_bar_can_be_missed(other: dict[str, Any], says: str) -> None:
     assert says in problems[0]
     table = markdown([report.matrix([cell(), cell(**other)], "matrix", "t")], {})
     assert "1 of 2" in table
+    short = markdown([report.overview([cell(), cell(**other)], "overview", "t", ["prepared", "draining"])], {})
+    assert "1 of 2" in short
+    assert "| 0 / 0 / 0 / 0 |" not in short
 
 
 def test_a_run_that_caught_no_request_shows_nothing() -> None:

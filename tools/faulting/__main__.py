@@ -97,6 +97,8 @@ class Trial:
         for short in (False, True):
             self._series([(label, play) for s, label, play in todo if s is short] * self._given.runs,
                          dict(SHORT) if short else {}, found, crashed)
+        if at_states := [cell for cell in found if cell.state in STATES]:
+            self.parts.append(report.overview(at_states, f"{name} overview", f"{title}, in short", states))
         if found:
             self.parts.append(report.matrix(found, name, title, crashed))
 

@@ -21,6 +21,8 @@ ENDED = frozenset({"settled", "aborted", "failed"})
 CUT = 1.0
 #: Seconds that a control channel carries nothing.
 STALL = 1.5
+#: Seconds that a move has ended and an NVE that is gone does not know.
+UNAWARE = 0.7
 #: Seconds from an NVE's being in sync (with empty tables before), or from the first ping over its underlay (cut off
 #: before), until Open vSwitch surely forwards: it has to read its routes and to learn its neighbors again.
 RECOVERY = 0.3
@@ -128,7 +130,9 @@ def _gone_past_deadline(ground: Ground, staged: Staged, nve: NVE | None) -> list
     nve.cut("close")
     ground.await_nve(nve.name, False)
     # the deadline itself is what has to pass; a move that has ended needs no more of it
-    await_true(lambda: not staged.document()["open"], _PAST[staged.state] + 1.0)
+    if await_true(lambda: not staged.document()["open"], _PAST[staged.state] + 1.0):
+        staged.stay()  # a hypervisor does not wait for what is gone; an NVE that is gone has not heard of the end
+        time.sleep(UNAWARE)
     nve.restore()
     ground.await_nve(nve.name, True)
     ground.await_all_synced(but=staged.stalled)

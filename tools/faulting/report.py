@@ -39,6 +39,26 @@ def _data(cell: Cell) -> dict[str, Any]:
     }
 
 
+def overview(cells: Sequence[Cell], name: str, title: str, states: Sequence[str]) -> Part:
+    """Fault x state, what must be nothing in each: one row for each fault."""
+    faults = dict.fromkeys(cell.name for cell in cells)
+    rows = []
+    for fault in faults:
+        mine = [cell for cell in cells if cell.name == fault]
+        row = [fault, number(len(mine))]
+        for state in states:
+            found = [cell for cell in mine if cell.state == state]
+            bad = (sum(cell.losses.beyond for cell in found), sum(cell.doubled for cell in found),
+                   sum(len(cell.left) for cell in found), sum(len(cell.wrong) for cell in found))
+            row.append(" / ".join(map(number, bad)) if found else "")
+        rows.append([*row, number(sum(cell.losses.own + cell.losses.thrown for cell in mine)),
+                     f"{sum(not cell.problems() for cell in mine)} of {len(mine)}"])
+    columns = ["fault", "runs", *states, "lost to the fault itself", "without any problem"]
+    notes = ["In each cell: datagrams lost beyond what the fault itself drops / datagrams doubled / open moves left / "
+             "flow differences left."]
+    return Part(name, title, columns, rows, notes)
+
+
 def matrix(cells: Sequence[Cell], name: str, title: str, crashed: Sequence[str] = ()) -> Part:
     """Fault x state, one row for each, and one for all."""
     groups: dict[tuple[str, str], list[Cell]] = {}

@@ -143,8 +143,10 @@ class Staged:
         self._resumed = True
 
     def stay(self) -> None:
-        """After a rollback: the VM runs on at the source, and the port at the destination goes."""
-        if self._paused and not self._resumed:
+        """After a rollback: the VM runs on at the source, and the port at the destination goes; else nothing."""
+        if self._resumed:
+            return
+        if self._paused:
             self.vm.attachment.resume(self.source, [])
         self._paused = False
         if self._plugged:
@@ -170,14 +172,12 @@ class Staged:
             if time.monotonic() > deadline:
                 raise NotReady(f"move {self.number}: not ended within {seconds:g} s, but {document['state']}")
             time.sleep(0.02)
-        if not self._resumed:
-            self.stay()
+        self.stay()
         return document
 
     def _next(self, document: dict[str, Any]) -> None:
         if not document["open"]:
-            if not self._resumed:
-                self.stay()
+            self.stay()
         elif document["state"] == "prepared":
             self.plug()
             with contextlib.suppress(ApiError):  # it is no longer prepared: the next look tells
