@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,9 +73,26 @@ class Evacuated:
             found += int(value)
         return found
 
+    def lost(self) -> list[str]:
+        """What was lost or doubled, or is wrong in a switch, in words; whatever else went wrong."""
+        found = list(self.wrong)
+        for flow in self.traffic.flows:
+            for what, number in (("lost", flow.count.lost), ("duplicated", flow.count.duplicated)):
+                if number:
+                    found.append(f"{number} {what}, {flow.name}, {flow.count.lost_runs}")
+        sums = {
+            "foreign": self.traffic.foreign,
+            "dropped by the receivers": self.traffic.dropped,
+            "left in sources' queues": sum(one.left for one in self.report.moves),
+            "lost in the ledgers": self.total("lost", "packets"),
+            "held and lost": self.total("held", "lost"),
+            "unaccounted": self.total("unaccounted"),
+        }
+        return [*found, *(f"{number} {what}" for what, number in sums.items() if number)]
+
     def problems(self) -> list[str]:
         """What should not be so, in words."""
-        document, found = self.report.document, [*self.wrong, *self.report.failures]
+        document, found = self.report.document, [*self.lost(), *self.report.failures]
 
         def want(what: str, is_: object, wanted: object) -> None:
             if is_ != wanted:
@@ -84,21 +102,12 @@ class Evacuated:
         want("VMs moved", document["counts"]["moved"], document["total"])
         want("VMs left", self.left, 0)
         want("moves opened", self.opened, document["total"])
-        for flow in self.traffic.flows:
-            want(f"lost, {flow.name}, {flow.count.lost_runs}", flow.count.lost, 0)
-            want(f"duplicated, {flow.name}", flow.count.duplicated, 0)
-        want("foreign", self.traffic.foreign, 0)
-        want("dropped by the receivers", self.traffic.dropped, 0)
-        want("left in sources' queues", sum(one.left for one in self.report.moves), 0)
-        want("lost in the ledgers", self.total("lost", "packets"), 0)
-        want("held and lost", self.total("held", "lost"), 0)
         if not self.total("redirected", "packets"):
             found.append("nothing was redirected: this has shown nothing")
         if self.report.most_at_once > self.parallel:
             found.append(f"{self.report.most_at_once} VMs were under way at a time")
         if max(self.spread.values()) - min(self.spread.values()) > 1:
             found.append(f"the VMs are spread unevenly: {self.spread}")
-        want("unaccounted", self.total("unaccounted"), 0)
         return [f"{self.name}: {words}" for words in found]
 
 
@@ -137,14 +146,19 @@ def pairs(lab: Lab) -> list[Pair]:
     return found
 
 
-def run(lab: Lab, talk: list[Pair], parallel: int = PARALLEL, kills: int = 0) -> Evacuated:
+def run(
+    lab: Lab, talk: list[Pair], parallel: int = PARALLEL, kills: int = 0, also: Callable[[Any], None] | None = None,
+) -> Evacuated:
     """Evacuate the crowd's NVE under traffic.
 
     kills: so often, at even distances, the NVA is ended by SIGKILL while moves are open, and started again.
+    also: is called with the evacuation's document again and again.
     """
     gone: list[float] = []
 
     def watch(document: dict[str, Any]) -> None:
+        if also is not None:
+            also(document)
         counts = document["counts"]
         off = counts["moved"] + counts["draining"]
         if len(gone) < kills and counts["moving"] and off * (kills + 1) >= document["total"] * (len(gone) + 1):
