@@ -13,7 +13,7 @@ from typing import Any
 from .. import events, model
 from ..checking import error, refuse
 from ..credentials import Principal
-from ..errors import Conflict, VmmError
+from ..errors import Conflict, NotFound, VmmError
 from ..inventory import Names
 from ..schema import VmInput
 from ..state import State
@@ -134,8 +134,9 @@ class Nothing(Scope):
         return ()
 
     def refusal(self, given: VmmError) -> VmmError:
-        """The same kind of refusal in general terms, if it names anything unseen."""
-        if not any(self._unseen(what, value) for what, value in given.details.items()):
+        """The same kind of refusal in general terms, if it names anything unseen. What is not found names nothing:
+        it is said of what is not there and of what is not seen in the same words."""
+        if isinstance(given, NotFound) or not any(self._unseen(what, value) for what, value in given.details.items()):
             return given
         field = given.details.get("field")
         details = {"field": field} if field else {}
@@ -226,7 +227,7 @@ class TenantScope(Nothing):
         event = body.value(_OwnNames(self), at)
         there = self.state.vms.get(body.name)
         if there is not None and not self.vm(there):
-            raise Conflict(f"the name {body.name} is taken", vm=body.name)
+            raise Conflict(f"the name {body.name} is taken")
         return events.VmSubmitted(event.name, event.interfaces, self.tenant)
 
     def moving(self, vm: str, to: str, ports: Mapping[str, str]) -> None:
