@@ -31,6 +31,7 @@ KEEP = 100
 #: So many reasons are given why a VM can go nowhere.
 _REASONS = 4
 _PENDING = (EvacueeState.WAITING, EvacueeState.MOVING, EvacueeState.DRAINING)
+_OFF = (EvacueeState.MOVED, EvacueeState.GONE)
 _BEHIND = (EvacueeState.FAILED, EvacueeState.LEFT)
 
 
@@ -237,7 +238,9 @@ class Evacuations:
         state = self._work.state
         vm = state.vms.get(row.vm)
         if vm is None:
-            return replace(row, state=EvacueeState.GONE, why="the VM has been removed")
+            # What has moved has moved, whatever became of it later.
+            gone = replace(row, state=EvacueeState.GONE, why="the VM has been removed")
+            return row if row.state in _OFF else gone
         own = None if row.move is None else state.moves.get(row.move)
         if state.is_guest(row.vm, evacuation.nve):
             if own is not None and own.open and not own.state.steered:
@@ -252,6 +255,8 @@ class Evacuations:
             newest = leaving[max(leaving)]
             why = "" if newest is own else f"by move {newest.id} to {newest.destination}, not of this evacuation"
             return replace(row, state=EvacueeState.DRAINING, why=why)
+        if row.state in _OFF:
+            return row
         if own is not None and any(step.state == MoveState.STEERING.value for step in own.history):
             return replace(row, state=EvacueeState.MOVED, why=own.error or row.why)
         homes = sorted({state.interfaces[i].location.nve for i in vm.interfaces})

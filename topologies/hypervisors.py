@@ -161,6 +161,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--nves", type=int, default=3, help="how many NVEs (3)")
     parser.add_argument("--vms", type=int, default=12, help="VMs on the first of them (12)")
     parser.add_argument("--parallel", type=int, default=4, help="moves at a time (4)")
+    parser.add_argument("--kind", choices=["hot", "cold"], default="hot", help="whether the VMs run on (hot)")
     parser.add_argument("--underlay", choices=["ipv4", "ipv6", "both"], default="ipv4")
     parser.add_argument("--json", action="store_true", help="print what came of it as JSON")
     given = parser.parse_args(arguments)
@@ -187,7 +188,7 @@ def main(arguments: list[str] | None = None) -> int:
                 said.append(counts)
                 print(f"{document['state']}: {counts}", file=sys.stderr, flush=True)
 
-        report = evacuate(net, "nve1", parallel=given.parallel, watch=show)
+        report = evacuate(net, "nve1", parallel=given.parallel, kind=given.kind, watch=show)
     if given.json:
         moves = [one.as_dict() for one in report.moves]
         print(json.dumps({"evacuation": report.document, "moves": moves, "failures": report.failures}, indent=2))

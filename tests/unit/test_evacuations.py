@@ -309,6 +309,23 @@ def test_a_vm_that_is_removed_is_gone() -> None:
     assert now(w).state is EvacuationState.DONE
 
 
+def test_what_has_moved_has_moved_whatever_becomes_of_it() -> None:
+    w = house(3)
+    evacuate(w, parallel=1)
+    w.advance(0.5)
+    carry(w, moves(w)[0])
+    w.advance(5)
+    carry(w, moves(w, MoveState.PREPARED)[0])
+    w.advance(5)
+    assert rows(w)["vm1"] is rows(w)["vm2"] is EvacueeState.MOVED
+    w.handle(ev.VmWithdrawn("vm1"))
+    there = w.nva.state.interfaces["vm2/eth0"].location.nve
+    onward = w.move("vm2", "n3" if there == "n2" else "n2")
+    w.advance(0.5)
+    carry(w, onward)
+    assert rows(w)["vm1"] is rows(w)["vm2"] is EvacueeState.MOVED
+
+
 def test_a_vm_that_shows_up_elsewhere_is_gone() -> None:
     w = World(3)
     w.network()
