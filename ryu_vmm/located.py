@@ -22,6 +22,28 @@ LineOf = Callable[[Sequence[str | int]], int | None]
 _YAML_TAG = "tag:yaml.org,2002:"
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _UNFINISHED = object()
+#: What is nested deeper is no inventory. libyaml composes recursively, in C, and would end the process.
+_DEEPEST = 64
+#: Values that a document may have, with what aliases stand for written out.
+_MOST = 5_000_000
+
+
+class _Loader(_LOADER):  # type: ignore[misc]
+    """A safe loader that notices in time how deep it gets."""
+
+    depth = 0
+
+    def descend_resolver(self, current_node: Any, current_index: Any) -> None:
+        """Called before a node is composed."""
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            raise yaml.YAMLError("nested too deeply")
+        super().descend_resolver(current_node, current_index)
+
+    def ascend_resolver(self) -> None:
+        """Called once it is."""
+        self.depth -= 1
+        super().ascend_resolver()
 
 
 def fault(name: str, line: int | None, why: str) -> NoReturn:
@@ -81,7 +103,7 @@ def _json_position(text: str, path: Sequence[str | int]) -> int:
 def from_yaml(text: str, name: str) -> tuple[Any, LineOf]:
     """One YAML document, its scalars left as text but for null; InvalidInput names the line of a fault."""
     try:
-        loader = _LOADER(text)
+        loader = _Loader(text)
         try:
             root = loader.get_single_node()
         finally:
@@ -89,8 +111,8 @@ def from_yaml(text: str, name: str) -> tuple[Any, LineOf]:
     except yaml.MarkedYAMLError as e:
         mark = e.problem_mark or e.context_mark
         fault(name, mark.line + 1 if mark else None, f"not YAML: {e.problem or e.context}")
-    except (yaml.YAMLError, RecursionError) as e:
-        fault(name, None, f"not YAML: {str(e).splitlines()[0] if str(e) else 'nested too deeply'}")
+    except yaml.YAMLError as e:
+        fault(name, None, f"not YAML: {str(e).splitlines()[0]}")
 
     def line_of(path: Sequence[str | int]) -> int | None:
         node = root
@@ -104,10 +126,7 @@ def from_yaml(text: str, name: str) -> tuple[Any, LineOf]:
             line, node = line_and_node
         return int(line)
 
-    try:
-        return (None if root is None else _plain(root, name, {})), line_of
-    except RecursionError:
-        fault(name, None, "not YAML: nested too deeply")
+    return (None if root is None else _plain(root, name, {})[0]), line_of
 
 
 def _child(node: Any, part: str | int) -> tuple[int, Any] | None:
@@ -121,21 +140,30 @@ def _child(node: Any, part: str | int) -> tuple[int, Any] | None:
     return None
 
 
-def _plain(node: Any, name: str, made: dict[int, Any]) -> Any:
-    """Dicts, lists, text and None of a YAML node. Text is not interpreted: see schema.py for why."""
+def _plain(node: Any, name: str, made: dict[int, Any]) -> tuple[Any, int]:
+    """Dicts, lists, text and None of a YAML node, and how many of them there are with every alias written out.
+
+    Text is not interpreted: see schema.py for why.
+    """
     if id(node) in made:  # an alias: made once, and never inside itself
         if made[id(node)] is _UNFINISHED:
             fault(name, node.start_mark.line + 1, "an alias refers to what it is part of")
-        return made[id(node)]
+        found: tuple[Any, int] = made[id(node)]
+        return found
     made[id(node)] = _UNFINISHED
     line = node.start_mark.line + 1
     if not node.tag.startswith(_YAML_TAG) or node.tag.startswith(f"{_YAML_TAG}python"):
         fault(name, line, f"unknown YAML tag {shortened(node.tag)}")
     plain: Any
+    size = 1
     if isinstance(node, yaml.ScalarNode):
         plain = None if node.tag == f"{_YAML_TAG}null" else node.value
     elif isinstance(node, yaml.SequenceNode):
-        plain = [_plain(item, name, made) for item in node.value]
+        plain = []
+        for item in node.value:
+            value, values = _plain(item, name, made)
+            plain.append(value)
+            size += values
     else:
         plain = {}
         for key_node, value_node in node.value:
@@ -143,7 +171,9 @@ def _plain(node: Any, name: str, made: dict[int, Any]) -> Any:
                 fault(name, key_node.start_mark.line + 1, "a key that is not text")
             if key_node.value in plain:
                 fault(name, key_node.start_mark.line + 1, f"key {key_node.value!r} occurs twice")
-            value = _plain(value_node, name, made)
-            plain[key_node.value] = value
-    made[id(node)] = plain
-    return plain
+            plain[key_node.value], values = _plain(value_node, name, made)
+            size += values
+    if size > _MOST:
+        fault(name, line, "aliases make it too large")
+    made[id(node)] = plain, size
+    return plain, size

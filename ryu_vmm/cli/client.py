@@ -69,7 +69,8 @@ class Refused(Exception):
     def __init__(self, document: dict[str, Any]) -> None:
         super().__init__(str(document.get("detail")))
         self.document = document
-        self.exit_code = _EXIT.get(int(document.get("status", 500)), FAILED)
+        status = document.get("status")
+        self.exit_code = _EXIT.get(status, FAILED) if isinstance(status, int) else FAILED
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +110,14 @@ class Client:
         url: e.g. ``http://127.0.0.1:8080``.
         timeout: seconds to wait for a connection, and for each answer.
         shown: token and certificates.
+
+    Attributes:
+        answered: something has come that might be the NVA's.
     """
 
     def __init__(self, url: str, timeout: float, shown: Shown | None = None) -> None:
         self.url = url
+        self.answered = False
         shown = shown or Shown()
         # Loading the certificates of all authorities takes longer than most requests: only where they are needed.
         verify = shown.context() if url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -131,6 +136,8 @@ class Client:
             response = self._http.request(method, path, json=body, params=wanted)
         except httpx.TransportError as e:
             raise self._unreachable(e) from e
+        except httpx.HTTPError as e:  # a body that is not what its headers say
+            raise self._no_nva(str(e)) from e
         return self._document(response)
 
     def get(self, path: str, **query: Any) -> Any:
@@ -146,9 +153,11 @@ class Client:
             limit = PAGE if left is None else min(PAGE, left)
             page = self.get(path, limit=limit, after=after, **query)
             yield from page["items"]
-            after = page["next"]
-            if after is None:
+            if page["next"] is None:
                 return
+            if page["next"] == after or not page["items"]:
+                raise self._no_nva("its lists have no end")
+            after = page["next"]
             if left is not None:
                 left -= len(page["items"])
 
@@ -170,18 +179,24 @@ class Client:
             raise self._unreachable(e) from e
 
     def _document(self, response: httpx.Response) -> Any:
+        self.answered = True
         if response.status_code == 204:
             return None
         try:
             document = response.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             document = None
-        if response.headers.get("content-type", "").startswith("application/problem+json") and document:
+        if not isinstance(document, dict):
+            raise self._no_nva(f"HTTP {response.status_code}")
+        if response.headers.get("content-type", "").startswith("application/problem+json"):
             raise Refused(document)
         # 503 without a problem is what /v1/ready says when the NVA is not.
-        if not isinstance(document, dict) or response.status_code not in (200, 201, 202, 503):
-            raise Unreachable(f"what answers at {self.url} is not the NVA (HTTP {response.status_code})")
+        if response.status_code not in (200, 201, 202, 503):
+            raise self._no_nva(f"HTTP {response.status_code}")
         return document
+
+    def _no_nva(self, why: str) -> Unreachable:
+        return Unreachable(f"what answers at {self.url} is not the NVA ({why})")
 
     def _unreachable(self, error: httpx.TransportError) -> Unreachable:
         text = str(error)

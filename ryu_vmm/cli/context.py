@@ -218,6 +218,12 @@ class Command(click.Command):
             if isinstance(e, BrokenPipeError):
                 raise
             _end(f"{e.filename or 'error'}: {e.strerror or e}", FAILED)
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as e:
+            context = ctx.ensure_object(Context)
+            if context._client is None or not context._client.answered:
+                raise
+            # Documents are taken as the API has them. One that is not is another version's, or no NVA's at all.
+            _end(f"what answers at {context.url} is not an NVA of this version ({e!r:.100})", UNREACHABLE)
 
 
 class Group(click.Group):
@@ -241,8 +247,9 @@ def _refused(context: Context, refusal: Refused) -> NoReturn:
         print_json(document)
         sys.exit(refusal.exit_code)
     lines = [str(document.get("detail") or document.get("title"))]
-    errors = document.get("errors") or []
-    if len(errors) > 1 or (errors and errors[0]["why"] not in lines[0]):
+    told = document.get("errors")
+    errors = [e for e in told if isinstance(e, dict) and {"field", "why"} <= e.keys()] if isinstance(told, list) else []
+    if len(errors) > 1 or (errors and str(errors[0]["why"]) not in lines[0]):
         lines += [f"  {wrong['field'] or 'document'}: {wrong['why']}" for wrong in errors]
     if document.get("status") == 401:
         lines.append("  who you are is shown by --token-file, $VMM_TOKEN_FILE, $VMM_TOKEN, or --cert and --key")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -226,3 +227,27 @@ def test_a_moved_vm_stays_where_it_is(runtime) -> None:
         "unchanged": 5,
     }
     assert runtime.state.interfaces["vm1/eth0"].location.port == "tap-vm1"
+
+
+@pytest.mark.parametrize("syntax", ["[", "- ", "{a: ", "? "])
+def test_a_document_nested_too_deeply_is_refused(syntax: str) -> None:
+    """libyaml would recurse until the stack is full, and end the process."""
+    with pytest.raises(InvalidInput, match="nested too deeply"):
+        inventory.parse(syntax * 50_000, "deep")
+    with pytest.raises(InvalidInput):
+        inventory.parse("[" * 50_000, "deep", yaml_syntax=False)
+
+
+def test_aliases_do_not_make_a_document_large() -> None:
+    lines = ["vms:", "- &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"- &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
+    with pytest.raises(InvalidInput, match="aliases make it too large"):
+        inventory.parse("\n".join(lines), "bomb")
+
+
+def test_many_names_are_looked_through_once() -> None:
+    names = ", ".join(f'"n{n}": 1' for n in range(60_000))
+    began = time.process_time()
+    with pytest.raises(InvalidInput, match="'n59999' occurs twice"):
+        inventory.parse(f'{{{names}, "n59999": 2}}', "many", yaml_syntax=False)
+    assert time.process_time() - began < 5
