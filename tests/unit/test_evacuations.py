@@ -373,6 +373,16 @@ def test_a_vm_that_comes_back_is_sent_off_again_but_not_for_ever() -> None:
     assert w.nva.state.evacuee(1, "vm1").why == "has come back"  # type: ignore[union-attr]
 
 
+def test_it_waits_where_too_many_moves_are_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ryu_vmm.moves.MARKS", 2)
+    w = house(4)
+    evacuate(w, parallel=4)
+    assert states(w) == {"moving": 2, "waiting": 2}
+    assert now(w).why == "too many moves are open at once"
+    carry_all(w)
+    assert states(w) == {"moved": 4}
+
+
 def test_two_nves_at_once_do_not_send_vms_to_each_other() -> None:
     w = house(2)
     w.vm(3, "n2")
