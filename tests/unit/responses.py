@@ -55,7 +55,7 @@ def documents() -> tuple[bytes, ...]:
     return tuple(found)
 
 
-def cli() -> Callable[[bytes], None]:
+def cli() -> Callable[[bytes], frozenset[str]]:
     """Every answer ends a command in one of the documented ways: the first byte chooses it, the second the status."""
     statuses = (200, 201, 202, 204, 400, 404, 409, 422, 500, 503)
     answer: list[httpx.Response] = []
@@ -65,12 +65,13 @@ def cli() -> Callable[[bytes], None]:
             more.pop("verify", None)
             super().__init__(transport=httpx.MockTransport(lambda _: answer[0]), **more)
 
-    def take(data: bytes) -> None:
+    def take(data: bytes) -> frozenset[str]:
         number, status, body = *data[:2].ljust(2, b"\0"), data[2:]
         media = ("application/json", "application/problem+json", "text/html", "text/event-stream")[status % 4]
         answer[:] = [httpx.Response(statuses[status % 10], headers={"content-type": media}, content=body)]
         real = client_module.httpx.Client
         client_module.httpx.Client = Mocked  # type: ignore[misc]
+        ends: set[str] = set()
         try:
             line = COMMANDS[number % len(COMMANDS)].split()
             for more in ([], ["--json"]):
@@ -78,7 +79,9 @@ def cli() -> Callable[[bytes], None]:
                 if result.exception is not None and not isinstance(result.exception, SystemExit):
                     raise result.exception
                 assert 0 <= result.exit_code <= 7
+                ends.add(f"{line[:2]} {result.exit_code} {result.stderr[-30:]}")
         finally:
             client_module.httpx.Client = real  # type: ignore[misc]
+        return frozenset(ends)
 
     return take

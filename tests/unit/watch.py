@@ -241,7 +241,8 @@ class Watch:
         for number in self._cancelled:
             assert rows["evacuations", number].state is not EvacuationState.RUNNING, f"evacuation {number} goes on"
         known = {key for key in rows if key[0] in ("nves", "networks", "vms", "interfaces")}
-        assert known == {key for key in self._promised if key[0] not in ("moves", "evacuations")}, "something has come back"
+        promised = {key for key in self._promised if key[0] not in ("moves", "evacuations")}
+        assert known == promised, "something has come back"
         for number, hooks in self._said.items():
             move: Move = rows["moves", number]
             if "abort" in hooks:
