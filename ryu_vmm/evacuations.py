@@ -212,6 +212,8 @@ class Evacuations:
     def replan(self, number: int) -> None:
         """NVEs have had time to come back: who is to go to one that has not goes elsewhere, if it can still choose."""
         state = self._work.state
+        if state.evacuations[number].state is not EvacuationState.RUNNING:
+            return  # what is open goes on as any other move
         for row in state.evacuees_in(number, EvacueeState.MOVING):
             move = None if row.move is None else state.moves.get(row.move)
             if move is None or self._work.session(move.destination) is not None:

@@ -474,6 +474,19 @@ def test_cancelled_moves_that_are_open_go_on() -> None:
     assert now(w).history[-1].why == "maintenance is off"
 
 
+def test_cancelled_moves_that_are_open_are_not_planned_anew() -> None:
+    w = house(2)
+    evacuate(w, to=("n2",))
+    w.advance(0.5)
+    w.handle(ev.EvacuationCancelled(1))
+    w.disconnect("n2")
+    w.advance(30)
+    assert [move.state for move in moves(w)] == [MoveState.PREPARED] * 2
+    w.connect("n2")
+    carry_all(w)
+    assert states(w) == {"moved": 2}
+
+
 def test_cancelled_moves_are_aborted_if_asked_for_unless_they_are_steered() -> None:
     w = house(4)
     evacuate(w, parallel=2)
