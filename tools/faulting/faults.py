@@ -72,6 +72,9 @@ class Fault:
         return self.ends.get(state, frozenset({"settled"}))
 
 
+_BEFORE_STEERING = ("preparing", "prepared", "redirecting")
+
+
 # --- what of the traffic crosses what --------------------------------------------------------------------------------
 def crossed(staged: Staged, pair: Pair) -> set[str]:
     """The NVEs that datagrams of a flow cross while the move is in its state."""
@@ -191,7 +194,7 @@ def await_underlay(ground: Ground, nve: NVE) -> None:
 
 
 def _aborted(ground: Ground, staged: Staged, _nve: NVE | None) -> list[Outage]:
-    wanted = staged.state in ("preparing", "prepared", "redirecting")
+    wanted = staged.state in _BEFORE_STEERING
     try:
         ground.post(f"/moves/{staged.number}/abort", {"why": "changed my mind"})
         taken = True
@@ -207,10 +210,11 @@ def _aborted(ground: Ground, staged: Staged, _nve: NVE | None) -> list[Outage]:
 def _aborted_and_killed(ground: Ground, staged: Staged, nve: NVE | None) -> list[Outage]:
     """The NVA dies with an abort's acknowledgement on its lips."""
     _aborted(ground, staged, nve)
+    if staged.state in _BEFORE_STEERING:
+        staged.stay()
     return _killed(ground, staged, nve)
 
 
-_BEFORE_STEERING = ("preparing", "prepared", "redirecting")
 _ANY = dict.fromkeys(_BEFORE_STEERING, frozenset({"failed", "aborted", "settled"}))
 _ABORTS = dict.fromkeys(_BEFORE_STEERING, frozenset({"aborted"}))
 #: Past their deadlines moves fail, whoever was waited for; where nobody had to wait they may go on.

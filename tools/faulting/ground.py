@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from proof.lab import Lab
 
-from topologies import NVE, VM, VMSpec, VNSpec
+from topologies import NVE, VM, VMSpec, VNSpec, netns
 from topologies.errors import ApiError, NotReady
 from topologies.rundir import wait_until
 from topologies.traffic.session import Family, Pair, UdpSession, both_ways
@@ -21,6 +21,17 @@ NVES = 4
 MOVER = "vm1"
 #: Seconds for whatever has to come right again after a fault.
 PATIENCE = 40.0
+_NEIGHBORS = ("base_reachable_time_ms", "delay_first_probe_time")
+
+
+def neighbors(reachable_ms: int, delay: int) -> dict[str, object]:
+    """Sysctls of a guest: how long it trusts what it knows of a neighbor, then how long it waits before it asks."""
+    values = zip(_NEIGHBORS, (reachable_ms, delay), strict=True)
+    return {f"net/ipv{family}/neigh/eth0/{what}": value for what, value in values for family in (4, 6)}
+
+
+#: Guests do not ask again while a VM is paused for longer than a hypervisor would: that would be their own loss.
+TRUSTING = neighbors(900_000, 60)
 #: Open vSwitch asks a silent controller after so many milliseconds: longer than any channel is held up here.
 _INACTIVITY = 60_000
 
@@ -63,6 +74,8 @@ class Ground(Lab):
         super().__enter__()
         for nve in self.net.nves:
             nve.vsctl("set", "Controller", "br-int", f"inactivity_probe={_INACTIVITY}")
+        for vm in self.net.vms:
+            netns.sysctl(vm.namespace, TRUSTING)
         return self
 
     # --- who is where -------------------------------------------------------------------------------------------------

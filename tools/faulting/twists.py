@@ -13,21 +13,12 @@ from topologies.errors import NotReady
 
 from .cells import Cell, aftermath
 from .faults import SHORT
-from .ground import MOVER, Ground, await_true
+from .ground import MOVER, TRUSTING, Ground, await_true, neighbors
 from .losses import account
 from .staged import Staged
 
 _BEFORE, _AFTER = 0.3, 0.4
 _DEAD = 12.0
-_NEIGH = ("base_reachable_time_ms", "delay_first_probe_time")
-_FORGETFUL: dict[str, object] = {
-    f"net/ipv{family}/neigh/eth0/{what}": value
-    for family in (4, 6) for what, value in zip(_NEIGH, (1500, 1), strict=True)
-}
-_TRUSTING: dict[str, object] = {
-    f"net/ipv{family}/neigh/eth0/{what}": value
-    for family in (4, 6) for what, value in zip(_NEIGH, (30_000, 5), strict=True)
-}
 #: Seconds within which a move must get past an NVE that is dead: the deadlines of preparing and of steering, and a bit.
 _PAST_DEAD = SHORT["prepare_deadline"] + SHORT["steer_deadline"] + 2.0
 
@@ -128,13 +119,13 @@ def _dead_for_long(ground: Ground, first: Staged) -> list[Staged]:
     """
     first.reach("draining")
     for vm in ground.net.vms:
-        netns.sysctl(vm.namespace, _FORGETFUL)
+        netns.sysctl(vm.namespace, neighbors(1500, 1))
     ground.nva.kill()
     time.sleep(_DEAD)  # the length of the absence
     ground.nva.start()
     ground.await_all_synced()
     for vm in ground.net.vms:
-        netns.sysctl(vm.namespace, _TRUSTING)
+        netns.sysctl(vm.namespace, TRUSTING)
     return []
 
 
