@@ -200,9 +200,11 @@ def statuses() -> str:
     codes[500].append("`internal`")
     codes[404].append("`no-such-path`")
     codes[400] = ["`bad-request`", "`not-json`", "`body-missing`", "`body-not-wanted`"]
-    for status in (405, 406, 411, 413, 415):
+    for status in (401, 403, 405, 406, 408, 411, 413, 415, 429):
         codes[status] = [f"`{problems.Problem(status, '').code}`"]
     codes[503].append("`service-unavailable`")
+    codes[403].append("`foreign-origin`")
+    codes[421] = ["`foreign-host`"]
     rows = [(str(s), HTTPStatus(s).phrase, ", ".join(codes[s])) for s in sorted(codes)]
     return table(("status", "title", "codes"), rows)
 
@@ -248,7 +250,7 @@ def command(name: str, found: click.Command) -> str:
 
 def own_options(found: click.Command) -> list[click.Option]:
     """The options of a command that not all have."""
-    shared = {"url", "json", "timeout"}
+    shared = {"url", "json", "timeout", "token_file", "cacert", "cert", "key", "plaintext"}
     return [p for p in found.params if isinstance(p, click.Option) and p.name not in shared]
 
 

@@ -21,6 +21,8 @@ _REF = "#/components/schemas/{model}"
 #: Problems that any request with a body may meet, and any at all.
 _BODY_PROBLEMS = (400, 413, 415, 422)
 _ANY_PROBLEMS = (406,)
+#: Those of routes that are not for anybody.
+_ACCESS_PROBLEMS = (401, 403, 429)
 _PATH_PARAMETERS = {
     "name": {"type": "string", "description": "name of the object"},
     "id": {"type": "integer", "description": "number of the move or evacuation"},
@@ -52,6 +54,10 @@ def document() -> dict[str, Any]:
         "tags": [{"name": tag} for tag in dict.fromkeys(route.tag for route in ROUTES)],
         "paths": paths,
         "components": {
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer", "description": "of the credentials file"},
+                "certificate": {"type": "mutualTLS", "description": "whose name is in the credentials file"},
+            },
             "schemas": schemas.definitions,
             "responses": {
                 "Problem": {
@@ -102,7 +108,11 @@ def _operation(route: Route) -> dict[str, Any]:
             for name in re.findall(r"\{(\w+)\}", route.path)
         ],
         "responses": {},
+        # Where the NVA has no credentials nobody is asked.
+        "security": [] if route.roles is None else [{"token": []}, {"certificate": []}, {}],
     }
+    if route.roles is not None:
+        operation["x-roles"] = sorted(route.roles)
     if route.query is not NoQuery:
         operation["parameters"] += _parameters(route)
     return operation
@@ -148,7 +158,7 @@ def _add_schemas(operation: dict[str, Any], route: Route, schemas: _Schemas) -> 
         }
     for status, kind in route.replies.items():
         operation["responses"][str(status)] = _reply(route, status, kind, schemas)
-    problems = {*route.problems, *_ANY_PROBLEMS}
+    problems = {*route.problems, *_ANY_PROBLEMS, *(() if route.roles is None else _ACCESS_PROBLEMS)}
     if route.body is not None:
         problems.update(_BODY_PROBLEMS)
     if route.query is not NoQuery:
