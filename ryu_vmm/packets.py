@@ -311,14 +311,17 @@ class Packets:
     def release(self) -> None:
         """Let go what waits for a port that is there by now, in order and before anything newer; called in each step.
 
-        If a move has been rolled back, that is the port at its source. What waits for a port that nothing will bring
-        any more is dropped.
+        If a move has been rolled back, that is the port at its source; while that NVE is away, it still takes what
+        comes from the destination by the tunnel. What waits for a port that nothing will bring any more is dropped.
         """
         state = self._work.state
         for key, waiting in list(state.held.items()):
             interface = state.interfaces.get(key)
             port = None if interface is None else self._way_out(interface)
-            if port is not None:
+            back = interface is not None and port is None and self._brought_back(interface, waiting)
+            if back:
+                pass
+            elif port is not None:
                 out: tuple[Action, ...] = (Output(port.number),)
                 self._work.first += [SendPacket(self._work.dpid(port.nve), out, frame) for frame in waiting.frames]
             elif next(state.moves_of(key), None) is not None or waiting.move in state.returning:
@@ -326,8 +329,20 @@ class Packets:
             else:
                 self._work.count("drop.hold-closed", len(waiting.frames))
             state.put("held", key, None)
-            lost = waiting.lost + (0 if port is not None else len(waiting.frames))
+            lost = waiting.lost + (0 if back or port is not None else len(waiting.frames))
             self._accounts.held(waiting.move, len(waiting.frames), lost)
+
+    def _brought_back(self, interface: Interface, waiting: Held) -> bool:
+        """Whether packets of a move that was rolled back could be sent to its source, which cannot be told anything."""
+        state = self._work.state
+        move = state.moves.get(waiting.move)
+        if move is None or next(state.moves_of(interface.id), None) is not None:
+            return False
+        if interface.location.nve in state.sessions or self._work.session(move.destination) is None:
+            return False
+        for frame in waiting.frames:
+            self._bring(move.destination, interface, frame, interface.vni)
+        return True
 
     def _stale(self, nve: str, frame: bytes, about: int) -> None:
         """A packet reached the source of a cold move after all: it is brought on, and those after it redirected."""

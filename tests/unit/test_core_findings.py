@@ -50,3 +50,19 @@ def test_nothing_ticks_for_an_evacuation_that_has_ended() -> None:
     w.restart()
     w.handle(ev.EvacuationCancelled(1, abort=True))
     assert [key for key in w.nva.state.clock if key[0] == "evacuation"] == []
+
+
+def test_packets_that_wait_are_brought_back_to_a_source_that_cannot_be_told() -> None:
+    """The destination was ready, the source away, when the move was aborted: the source delivers by its tables."""
+    w = Turmoil()
+    move = w.move("vm1", "n3")  # where guest 2 is; the port for guest 1 is not there yet
+    w.disconnect("n2")
+    w.handle(ev.RedirectRequested(move.id))
+    w.send("n3", tap(2), w.frame(2, 1))
+    assert w.out == [] and w.nva.state.held
+    w.handle(ev.AbortRequested(move.id))
+    assert [(nve, port) for nve, port, _ in w.out] == [("n2", tap(1))]
+    assert w.nva.state.moves[move.id].ledger.held_packets == 1
+    assert w.nva.state.moves[move.id].ledger.held_lost == 0 and not w.nva.state.held
+    w.calm()
+    w.watch.at_rest()

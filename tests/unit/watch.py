@@ -182,8 +182,9 @@ class Watch:
                     assert not outcome.records and not outcome.effects, "done twice"
             case ev.EvacuationRequested():
                 evacuation, created = outcome.reply  # type: ignore[misc]
-                before = self._requests.setdefault(event.request_id or "", evacuation.id)
-                assert before == evacuation.id
+                if event.request_id is not None:
+                    before = self._requests.setdefault(event.request_id, evacuation.id)
+                    assert before == evacuation.id
                 p["evacuations", evacuation.id] = evacuation
                 assert created or not outcome.records, "begun twice"
             case ev.EvacuationCancelled(number):
