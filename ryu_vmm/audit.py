@@ -101,6 +101,8 @@ class AuditTrail:
         self._since_trim = {True: 0, False: 0}
         try:
             self._db = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
+            # A commit survives the end of this process; the disk has it soon after.
+            self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.execute(
                 "CREATE TABLE IF NOT EXISTS audit (id INTEGER PRIMARY KEY AUTOINCREMENT, denied INTEGER NOT NULL, "

@@ -107,7 +107,10 @@ def _seen(value: Any, sees: Callable[[Any], bool]) -> Any:
 
 
 def _vm_names(call: Call) -> Iterable[str]:
-    names, scope = _vm_names_at(call), call.scope
+    query, scope = call.query, call.scope
+    if query.nve is None and query.network is None:
+        return scope.vms()
+    names = _vm_names_at(call)
     return names if scope.whole else [name for name in names if scope.vm(call.state.vms[name])]
 
 
@@ -119,11 +122,9 @@ def _vm_names_at(call: Call) -> Iterable[str]:
     if query.network is not None:
         vni = vni_of(call, query.network)
         within = state.in_network(vni) if query.nve is None else state.located(vni, query.nve)
-        return {i[: i.index("/")] for i in within}
-    if query.nve is not None:
-        here = (i for vni in state.networks_of(query.nve) for i in state.located(vni, query.nve))
-        return {i[: i.index("/")] for i in here}
-    return call.scope.vms()
+    else:
+        within = (i for vni in state.networks_of(query.nve) for i in state.located(vni, query.nve))
+    return {i[: i.index("/")] for i in within}
 
 
 NVES = Collection(
