@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from proof import evacuation
+from proof.lab import Lab
 
 VMS = 12
 
@@ -19,3 +22,33 @@ def test_every_vm_leaves_and_nothing_is_lost(underlay: str, parallel: int, kills
     assert found.report.most_at_once > 1
     assert len(found.report.moves) == VMS
     assert len(found.away) == kills
+
+
+class Lost:
+    """The control channel of an NVE goes once a third of the VMs are off, and returns once all others are."""
+
+    def __init__(self, lab: Lab, nve: str) -> None:
+        self._nve = lab.net.nve(nve)
+        self.times: list[str] = []
+
+    def __call__(self, document: dict[str, Any]) -> None:
+        counts = document["counts"]
+        if not self.times and counts["moving"] and 3 * (counts["moved"] + counts["draining"]) >= document["total"]:
+            self._nve.cut()
+            self.times.append("lost")
+        elif self.times == ["lost"] and not counts["moving"] and not counts["waiting"]:
+            self._nve.restore()
+            self.times.append("back")
+
+
+def test_a_destination_that_is_lost_is_left_out_and_nothing_is_lost_with_it() -> None:
+    """Its guests and its tables stay; VMs go elsewhere, and redirects wait for what it still sends to the source."""
+    with evacuation.lab("ipv4", VMS, redirect_deadline=4.0, reconnect_grace=3.0) as lab:
+        lost = Lost(lab, "nve3")
+        found = evacuation.run(lab, evacuation.prepare(lab), 4, also=lost)
+    assert found.lost() == []
+    assert lost.times == ["lost", "back"]
+    assert found.report.document["state"] == "done"
+    assert found.left == 0
+    assert found.spread["nve2"] > VMS // 2
+    assert sum(found.spread.values()) == VMS
