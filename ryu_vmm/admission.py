@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from .flows import Flow, ToNva, match, set_field
-from .model import Admit, Interface, Place
+from . import guard
+from .flows import Action, Flow, Match, ToNva, match, set_field
+from .model import Admit, Allowed, Interface, Place
 from .pipeline import (
     ADMIT,
     CLASSIFY,
@@ -18,13 +19,17 @@ from .pipeline import (
     ETH_IPV4,
     ETH_IPV6,
     ETH_RARP,
+    GUARD,
     HEAD,
     RESOLVE,
+    TAGGED,
     Drop,
     Why,
     announcements,
     cookie,
     drop,
+    forgeries,
+    questions,
 )
 from .state import State
 
@@ -72,50 +77,144 @@ def flows(state: State, nve: str, name: str, tunnel: int | None) -> Iterator[Flo
     if port is None or port.number == tunnel:
         return
     kind, interface = role(state, nve, name)
-    on = match(in_port=port.number)
+    silenced = Place(nve, name) in state.silenced
+    forged = () if silenced else forgeries(state, nve, port.number)
     if interface is None:
-        if state.trusting:
-            yield from announcements(CLASSIFY, 90, in_port=port.number)
+        yield from _strangers(state, nve, port.number, forged, silenced)
         return
-    vni = interface.vni
-    mine = cookie(Why.INTERFACE, vni)
-    yield Flow(CLASSIFY, 100, on, (set_field("tun_id", vni),), goto=ADMIT, cookie=mine)
-    life = kind is not Role.HOME
-    actions = (ToNva(HEAD),) if life else ()
-    tag = cookie(Why.LIFE, heard_about(interface)) if life else mine
-    checked = state.networks[vni].policy.admit is Admit.ADDRESSES
-    p, mac = port.number, interface.mac
+    policy = state.networks[interface.vni].policy
+    allowed = {*policy.allow, *interface.allow}
+    may = sum(guard.MAY.get(each, 0) for each in allowed)
+    mine = cookie(Why.INTERFACE, interface.vni)
+    on = match(in_port=port.number)
+    yield Flow(CLASSIFY, 100, on, (set_field("tun_id", interface.vni),), ADMIT, write_metadata=may, cookie=mine)
+    if silenced:
+        yield drop(ADMIT, 222, match(in_port=port.number, vlan_vid=TAGGED), Drop.VLAN_TAGGED)
+    said = _Port(
+        port.number,
+        interface,
+        questions(state, nve, port.number),
+        forged,
+        kind is not Role.HOME,
+        kind is Role.EXPECTED or (kind is Role.ATTACHED and _homeless(state, interface)),
+    )
+    if policy.admit is Admit.ADDRESSES:
+        yield from said.admits(Allowed.FORWARD in allowed)
+        yield from said.discovers()
+    else:
+        yield from said.admits_all()
+    yield from said.refuses(95 if Allowed.FORWARD in allowed else 70)
 
-    def allow(priority: int, **fields: object) -> Flow:
-        fit = match(in_port=p, eth_src=mac, **fields)
-        return Flow(ADMIT, priority, fit, actions, goto=RESOLVE, cookie=tag)
 
-    # Reverse ARP is a question to the NVA and, from hypervisors, an announcement; it goes no further.
-    heard = tag if life else cookie(Why.ANNOUNCE, vni)
-    yield Flow(ADMIT, 150, match(in_port=p, eth_src=mac, eth_type=ETH_RARP), (ToNva(HEAD),), cookie=heard)
-    yield drop(ADMIT, 10, on, Drop.SPOOFED_MAC)
-    yield allow(50)
-    if not checked:
-        return
-    yield allow(100, eth_type=ETH_ARP, arp_sha=mac, arp_spa=0)
-    yield allow(100, eth_type=ETH_IPV4, ip_proto=17, ipv4_src=0, udp_src=68, udp_dst=67)
-    for ip in interface.ipv4:
-        yield allow(100, eth_type=ETH_ARP, arp_sha=mac, arp_spa=ip)
-        yield allow(100, eth_type=ETH_IPV4, ipv4_src=ip)
-    own = (*interface.ipv6, link_local(mac))
-    yield allow(100, eth_type=ETH_IPV6, ipv6_src=0)
-    for ip in own:
-        yield allow(100, eth_type=ETH_IPV6, ipv6_src=ip)
-    # Neighbor discovery names addresses in its payload too (RFC 4861): those must be the port's own as well.
-    nd: dict[str, int] = {"eth_type": ETH_IPV6, "ip_proto": 58, "icmpv6_code": 0}
-    for link in (mac, bytes(6)):
-        yield allow(120, **nd, icmpv6_type=135, nd_sll=link)
-        for ip in own:
-            yield allow(120, **nd, icmpv6_type=136, nd_target=ip, nd_tll=link)
-    for kind_of_nd in (135, 136):
-        yield drop(ADMIT, 110, match(in_port=p, eth_src=mac, icmpv6_type=kind_of_nd, **nd), Drop.SPOOFED_ND)
-    for eth_type in (ETH_ARP, ETH_IPV4, ETH_IPV6):
-        yield drop(ADMIT, 60, match(in_port=p, eth_src=mac, eth_type=eth_type), Drop.SPOOFED_ADDRESS)
+def _strangers(state: State, nve: str, number: int, forged: tuple[Action, ...], silenced: bool) -> Iterator[Flow]:
+    """What nobody's port may do: announce, where a network believes any port. Else it is reported."""
+    yield drop(CLASSIFY, 80, match(in_port=number), Drop.UNKNOWN_PORT)
+    if state.trusting and not silenced:
+        heard = (*questions(state, nve, number), ToNva(HEAD))
+        yield from announcements(CLASSIFY, 90, heard, in_port=number)
+    elif forged:
+        yield from announcements(CLASSIFY, 90, forged, cookie(Why.DROP, Drop.UNKNOWN_PORT), in_port=number)
+
+
+def _homeless(state: State, interface: Interface) -> bool:
+    """Whether whatever an interface sends from a port that is attached to it shows that it is there."""
+    return state.port_at(interface.location) is None and interface.id not in state.frozen
+
+
+class _Port:
+    """The flows of a port that is an interface's.
+
+    ``asked``: the action that limits what it asks and announces; ``forged``: the actions of what it forges; ``hears``:
+    what it announces and asks is a sign of life; ``hears_all``: whatever it sends is.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        interface: Interface,
+        asked: tuple[Action, ...],
+        forged: tuple[Action, ...],
+        hears: bool,
+        hears_all: bool,
+    ) -> None:
+        self._number, self._interface, self._asked, self._forged = number, interface, asked, forged
+        self._hears, self._hears_all = hears, hears_all
+        self._life = cookie(Why.LIFE, heard_about(interface))
+        self._mine = cookie(Why.INTERFACE, interface.vni)
+
+    def _own(self, **fields: Any) -> Match:
+        return match(in_port=self._number, eth_src=self._interface.mac, **fields)
+
+    def allow(self, priority: int, **fields: Any) -> Flow:
+        """What may pass to the common guard if it has the interface's MAC."""
+        actions = (ToNva(HEAD),) if self._hears_all else ()
+        tag = self._life if self._hears_all else self._mine
+        return Flow(ADMIT, priority, self._own(**fields), actions, GUARD, cookie=tag)
+
+    def _says(self, table: int, priority: int, on: Match, heard: bool) -> Flow:
+        """What may pass, at a limited rate, since it asks or announces."""
+        actions = (*self._asked, ToNva(HEAD)) if heard else self._asked
+        following = GUARD if table == ADMIT else RESOLVE
+        return Flow(table, priority, on, actions, following, cookie=self._life if heard else self._mine)
+
+    def admits_all(self) -> Iterator[Flow]:
+        """In a network that looks at the MAC alone."""
+        yield self.allow(100)
+        yield self._says(ADMIT, 110, self._own(eth_type=ETH_ARP), self._hears)
+        for kind in (135, 136):
+            on = self._own(eth_type=ETH_IPV6, ip_proto=58, icmpv6_type=kind)
+            yield self._says(ADMIT, 110, on, self._hears)
+
+    def admits(self, forward: bool) -> Iterator[Flow]:
+        """What names the interface as its sender."""
+        mac = self._interface.mac
+        yield self.allow(50)
+        for ip in (0, *self._interface.ipv4):
+            on = self._own(eth_type=ETH_ARP, arp_sha=mac, arp_spa=ip)
+            yield self._says(ADMIT, 100, on, self._hears)
+        yield self.allow(100, eth_type=ETH_IPV4, ip_proto=17, ipv4_src=0, udp_src=68, udp_dst=67)
+        for ip in self._interface.ipv4:
+            yield self.allow(100, eth_type=ETH_IPV4, ipv4_src=ip)
+        yield self.allow(100, eth_type=ETH_IPV6, ip_proto=58, ipv6_src=0)
+        for ip in self._addresses6():
+            yield self.allow(100, eth_type=ETH_IPV6, ipv6_src=ip)
+        for eth_type in (ETH_IPV4, ETH_IPV6):
+            if forward:
+                yield self.allow(60, eth_type=eth_type)
+            else:
+                yield drop(ADMIT, 60, self._own(eth_type=eth_type), Drop.SPOOFED_ADDRESS)
+
+    def discovers(self) -> Iterator[Flow]:
+        """Neighbor discovery names addresses in its payload, too (RFC 4861): those must be the port's own as well."""
+        port = {"in_port": self._number, "eth_type": ETH_IPV6, "ip_proto": 58}
+        heard = self._hears and not self._hears_all  # else its admission has handed it over
+        for link in (self._interface.mac, bytes(6)):
+            on = match(**port, icmpv6_type=135, icmpv6_code=0, nd_sll=link)
+            yield self._says(GUARD, 140, on, heard)
+            for ip in self._addresses6():
+                on = match(**port, icmpv6_type=136, icmpv6_code=0, nd_target=ip, nd_tll=link)
+                yield self._says(GUARD, 140, on, heard)
+        for kind in (135, 136):
+            yield drop(GUARD, 130, match(**port, icmpv6_type=kind), Drop.SPOOFED_ND, self._forged)
+
+    def refuses(self, nd: int) -> Iterator[Flow]:
+        """What names others as its sender where that makes others believe it; the rest the table drops by itself.
+
+        ``nd``: the priority of neighbor discovery, below what the interface may say and above what it may forward.
+        """
+        own, port = self._interface.mac, self._number
+        # Reverse ARP is a question to the NVA and, from hypervisors, an announcement; it goes no further.
+        asked = self._life if self._hears else cookie(Why.ANNOUNCE, self._interface.vni)
+        on = self._own(eth_type=ETH_RARP, arp_sha=own)
+        yield Flow(ADMIT, 150, on, (*self._asked, ToNva(HEAD)), cookie=asked)
+        for eth_type in (ETH_ARP, ETH_RARP):
+            yield drop(ADMIT, 60, match(in_port=port, eth_type=eth_type), Drop.SPOOFED_ARP, self._forged)
+        for kind in (135, 136):
+            on = match(in_port=port, eth_type=ETH_IPV6, ip_proto=58, icmpv6_type=kind)
+            yield drop(ADMIT, nd, on, Drop.SPOOFED_ND, self._forged)
+
+    def _addresses6(self) -> tuple[bytes, ...]:
+        return (*self._interface.ipv6, link_local(self._interface.mac))
 
 
 def heard_about(interface: Interface) -> int:

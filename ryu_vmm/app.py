@@ -59,7 +59,12 @@ class VmmApp(app_manager.RyuApp):
             store = MemoryStore() if path == ":memory:" else SqliteStore(path)
             self.audit = AuditTrail(path, CONF.vmm.audit_keep)
             self.runtime = Runtime(store, settings=config.settings(CONF))
-            self.switchboard = Switchboard(self.runtime, certificates=certificates, **config.switchboard(CONF))
+            self.switchboard = Switchboard(
+                self.runtime,
+                certificates=certificates,
+                meter_rate=self.runtime.nva.meter_rate,
+                **config.switchboard(CONF),
+            )
             self.runtime.execute = self.switchboard.execute
             if CONF.vmm.inventory:
                 applied = inventory.apply_file(self.runtime, CONF.vmm.inventory)

@@ -74,6 +74,22 @@ OPTIONS: list[Any] = [
                help="So many unrequested moves of an interface within flap_window freeze it where it is "
                "(RFC 7432 section 15.1)."),
     cfg.FloatOpt("flap_window", default=Settings().flap_window, min=1, help="Seconds; see flap_moves."),
+    cfg.FloatOpt("freeze_time", default=Settings().freeze_time, min=0,
+                 help="Seconds that a flapping interface stays frozen; 0 is until somebody thaws it. A requested move "
+                 "and POST /v1/vms/NAME/thaw thaw it at once."),
+    cfg.IntOpt("question_rate", default=Settings().question_rate, min=0,
+               help="Packets per second (and at once) of ARP, neighbor discovery and RARP that a port may send, "
+               "limited by a meter on the switch; more are dropped there. 0 is no limit."),
+    cfg.IntOpt("forgery_rate", default=Settings().forgery_rate, min=0,
+               help="Forged ARP, neighbor discovery and RARP packets per second that a port's switch hands over to be "
+               "reported, limited by a meter; all are dropped and counted. 0 hands none over."),
+    cfg.FloatOpt("offender_rate", default=Settings().offender_rate, min=0,
+                 help="Forged packets per second, over ten seconds, from which on a port is reported as an offender "
+                 "and what it forges is only counted, on the switch, for silence_time. 0 silences at the first."),
+    cfg.FloatOpt("silence_time", default=Settings().silence_time, min=1, help="Seconds; see offender_rate."),
+    cfg.FloatOpt("report_interval", default=Settings().report_interval, min=0.1,
+                 help="Seconds. The first refusal of a kind at a port is reported at once, those after it as a number "
+                 "for each interval."),
     cfg.IntOpt("hold_packets", default=Settings().hold_packets, min=0,
                help="Packets that wait in the NVA, for each move, until the destination's port is there."),
     cfg.IntOpt("keep_moves", default=Settings().keep_moves, min=1,

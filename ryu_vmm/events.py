@@ -142,6 +142,13 @@ class EvacuationResumed:
     parallel: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ThawRequested:
+    """Somebody has looked after a VM whose interfaces flapped: announcements may move them again. Reply: Vm."""
+
+    vm: str
+
+
 # --- switches -------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class PortInfo:
@@ -315,6 +322,7 @@ __all__ = [
     "RedirectRequested",
     "Request",
     "SwitchEvent",
+    "ThawRequested",
     "TimePassed",
     "VmSubmitted",
     "VmWithdrawn",

@@ -15,7 +15,7 @@ VNI_RESERVED = 0xFFE000
 #: The VNI that path probes travel under.
 PROBE_VNI = 0xFFEFFF
 #: Each mark has so many meters at the source: slot 0 for the source's own VMs, then one for each correspondent NVE, the
-#: last for all further ones. Behind those come the meters of ports that have gone.
+#: last for all further ones. Behind those come others; see limits.py.
 METER_SLOTS = 64
 #: Redirected packets travel under MARK_BASE + n, one n per open move, so that both ends count exactly them.
 MARK_BASE = 0xFFF000
@@ -50,9 +50,20 @@ class Admit(enum.StrEnum):
     MAC = "mac"
 
 
+class Allowed(enum.StrEnum):
+    """What a port may do beyond speaking for itself."""
+
+    ROUTER = "router"  # send router advertisements and redirects
+    DHCP_SERVER = "dhcp-server"  # send what DHCP servers and relays send
+    FORWARD = "forward"  # send IP packets of others; ARP and neighbor discovery stay its own
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Policy of a network. ``mtu`` in bytes of IP packet (576..9000), ``idle_timeout`` of pulled entries in seconds."""
+    """Policy of a network. ``mtu`` in bytes of IP packet (576..9000), ``idle_timeout`` of pulled entries in seconds.
+
+    ``allow``: what each of its interfaces may do; see Allowed.
+    """
 
     distribution: Distribution = Distribution.PUSH
     announcements: Trust = Trust.BOUND
@@ -60,6 +71,7 @@ class Policy:
     admit: Admit = Admit.ADDRESSES
     mtu: int = 1450
     idle_timeout: int = 30
+    allow: tuple[Allowed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +130,7 @@ class Interface:
     epoch: int = 1
     since: float = 0.0  # Unix time
     attachments: tuple[Place, ...] = ()
+    allow: tuple[Allowed, ...] = ()  # beyond what its network allows
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +171,15 @@ class Fault:
     code: int
     at: float
     times: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """An interface that flapped: announcements move it no more. Unix times; ``until`` 0: until somebody thaws it."""
+
+    since: float
+    until: float
+    moves: int
 
 
 class Kind(enum.StrEnum):

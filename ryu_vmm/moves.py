@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from .errors import Conflict, InvalidInput, MoveStateConflict, NotFound, TooManyMoves
 from .events import AbortRequested, ActivationReported, MoveRequested, RedirectRequested
+from .flapping import thaw
 from .ledger import Accounts
 from .mobility import Do, MoveEvent, step
 from .model import MARK_BASE, MARKS, METER_SLOTS, Interface, Kind, Ledger, Leg, Move, MoveState, Place, Redirect, Step
@@ -57,6 +58,8 @@ class Moves:
             if path(state, nve, event.to) is None:
                 raise Conflict(f"{nve} and {event.to} share no underlay address family", nves=[nve, event.to])
         legs = self._legs(interfaces, event)
+        for i in interfaces:
+            thaw(state, i.id, self._work.now)  # whoever asks knows where the VM is
         move = self._open(event.vm, legs, MoveState.PREPARING, "request", event)
         self._await(move)
         return move, True

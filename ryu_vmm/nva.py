@@ -22,6 +22,7 @@ from .effects import Outcome, Record
 from .errors import NotFound, VmmError
 from .evacuations import Evacuations
 from .ledger import Accounts
+from .limits import Limits, rate
 from .mobility import MoveEvent
 from .model import Session
 from .moves import Moves
@@ -46,6 +47,7 @@ class Nva:
     def __init__(self, settings: Settings | None = None, state: State | None = None) -> None:
         self.state = state or State()
         self.settings = settings or Settings()
+        self.state.limits = Limits(self.settings.question_rate, self.settings.forgery_rate)
         self._work = Work(self.state, self.settings)
         self._prober = Prober(self._work)
         self._accounts = Accounts(self._work)
@@ -61,6 +63,10 @@ class Nva:
     def counters(self) -> dict[str, int]:
         """What has been counted so far, by name."""
         return self._work.counters
+
+    def meter_rate(self, meter: int) -> int:
+        """Packets per second that a switch's meter of some number lets pass; 0: it only counts."""
+        return rate(meter, self.state.limits)
 
     # --- one step -----------------------------------------------------------------------------------------------------
     def handle(self, event: ev.Event, now: float) -> Outcome:
@@ -194,6 +200,7 @@ class Nva:
             ev.RedirectRequested: self.moves.hook,
             ev.ActivationReported: self.moves.hook,
             ev.AbortRequested: self.moves.hook,
+            ev.ThawRequested: self.packets.thaw,
             ev.EvacuationRequested: self.evacuations.requested,
             ev.EvacuationCancelled: self.evacuations.cancelled,
             ev.EvacuationResumed: self.evacuations.resumed,
@@ -246,6 +253,9 @@ class Nva:
             self.state.put("clock", (kind, key), None)
             if kind == "resync":
                 self.switches.resync(str(key))
+                continue
+            if kind in ("refusals", "silence", "freeze"):
+                self.packets.time(kind, str(key))
                 continue
             if kind == "evacuation":
                 self.evacuations.replan(key)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from . import addresses
-from .admission import Role, heard_about, role
+from .admission import Role, heard_about, link_local, role
 from .effects import ReadFlows, SendPacket
-from .errors import Conflict, DecodeError
-from .events import PacketSeen
+from .errors import Conflict, DecodeError, NotFound
+from .events import PacketSeen, ThawRequested
+from .flapping import Flapping
 from .flows import Action, Output, set_field
 from .ledger import Accounts
 from .mobility import MoveEvent
-from .model import Held, Interface, Leg, Move, Network, Place, Port, Redirect, Trust, Unknown
+from .model import Held, Interface, Leg, Move, Network, Place, Port, Redirect, Trust, Unknown, Vm
 from .moves import Moves
 from .pipeline import (
     COOKIE_MASK,
@@ -27,10 +27,13 @@ from .pipeline import (
     why_of,
 )
 from .probes import Prober
+from .refusals import Refusals
 from .wire import frames
 from .wire.frames import Kind
 from .work import Work
 
+#: What claims an address; from a port of nobody, nothing but questions goes unreported.
+_CLAIMS = (Kind.GARP, Kind.ARP_REPLY, Kind.NA, Kind.NA_UNSOLICITED, Kind.RARP_REQUEST, Kind.RARP_REPLY)
 _ANNOUNCEMENTS = (Kind.GARP, Kind.NA_UNSOLICITED, Kind.RARP_REQUEST)
 _NO_IPV4 = bytes(4)
 
@@ -43,6 +46,8 @@ class Packets:
         self._moves = moves
         self._prober = prober
         self._accounts = accounts
+        self._refusals = Refusals(work)
+        self._flapping = Flapping(work)
 
     def seen(self, event: PacketSeen) -> None:
         """Take a packet; whatever is wrong with it is counted by cause and it is dropped."""
@@ -71,10 +76,35 @@ class Packets:
                     self._stale(name, event.frame, about)
                 case Why.REDIRECT:
                     self._sampled(name, event, about)
+                case Why.DROP:
+                    self._refusals.forged(name, event.in_port, about, event.frame)
                 case _:
                     self._work.count("drop.unexpected-packet-in")
         except DecodeError as error:
             self._work.count(f"drop.{error.cause}")
+            port = self._work.state.by_number.get((name, event.in_port))
+            if why in (Why.LIFE, Why.ANNOUNCE) and port is not None:
+                self._refusals.refuse(Place(name, port), event.frame, f"is malformed: {error.message}")
+
+    # --- time and those who decide ------------------------------------------------------------------------------------
+    def time(self, kind: str, key: str) -> None:
+        """A deadline of refusals, silenced ports or frozen interfaces."""
+        match kind:
+            case "refusals":
+                self._refusals.interval_over()
+            case "silence":
+                self._refusals.silence_over(key)
+            case "freeze":
+                self._flapping.thaw(key, "time")
+
+    def thaw(self, event: ThawRequested) -> Vm:
+        """Let announcements move a VM's interfaces again. Raises NotFound."""
+        vm = self._work.state.vms.get(event.vm)
+        if vm is None:
+            raise NotFound(f"there is no VM {event.vm}", vm=event.vm)
+        for interface in vm.interfaces:
+            self._flapping.thaw(interface, "request")
+        return vm
 
     # --- resolution (sections 4.1 and 4.2 of the draft; RFC 8014 section 4.3) -----------------------------------------
     def answer(self, nve: str, in_port: int, frame: bytes) -> tuple[bytes, Interface] | None:
@@ -177,9 +207,12 @@ class Packets:
             return  # the same epoch again changes nothing
         if why is Why.LIFE and about != heard_about(interface):
             self._work.count("announcement.late")
+            if kind in _ANNOUNCEMENTS:
+                self._refusals.refuse(place, event.frame, "comes late: of an epoch that is over", offence=False)
             return
         if why is Why.ANNOUNCE and not self._claims_own(interface, event.frame, kind):
-            self._work.count("announcement.refused")  # the port's own flows, which check this, were not there yet
+            # The port's own flows, which check this, were not there yet.
+            self._refusals.refuse(place, event.frame, "names an address or a MAC that is not the port's")
             return
         by = kind.name.lower().replace("_", "-") if kind is not Kind.OTHER else "data"
         homeless = state.port_at(interface.location) is None
@@ -188,7 +221,7 @@ class Packets:
             if active is not None:
                 self._moves.fire(active[0].id, MoveEvent.ALIVE, by)
         elif homeless or (kind in _ANNOUNCEMENTS and why is Why.LIFE):  # else its epoch is not known
-            self._believe(interface, place, by)
+            self._believe(interface, place, by, event.frame)
         if kind is Kind.RARP_REQUEST and state.interfaces[interface.id].location == place:
             self.announce(state.interfaces[interface.id])
 
@@ -212,53 +245,44 @@ class Packets:
         fitting = [i for i in owners if self._claims_own(state.interfaces[i], frame, kind)]
         if kind not in _ANNOUNCEMENTS:  # any ARP will do for a VM that is nowhere
             fitting = [i for i in fitting if state.port_at(state.interfaces[i].location) is None]
-            if not fitting:
+            if not fitting and kind not in _CLAIMS:
                 self._work.count("drop.unbound-port")
                 return
         if len(fitting) == 1:
-            self._believe(state.interfaces[fitting[0]], place, kind.name.lower().replace("_", "-"))
+            self._believe(state.interfaces[fitting[0]], place, kind.name.lower().replace("_", "-"), frame)
             if kind is Kind.RARP_REQUEST:
                 self.announce(state.interfaces[fitting[0]])
             return
-        self._work.count("announcement.refused")
-        self._work.report(
-            "announcement.refused",
-            nve=place.nve,
-            port=place.port,
-            mac=addresses.format_mac(mac),
-            reason="no VM of a network that trusts any port" if not fitting else "several networks know this MAC",
-        )
+        reason = "fits no VM of a network that believes any port" if not fitting else "fits VMs of several networks"
+        self._refusals.refuse(place, frame, reason)
 
     def _claims_own(self, interface: Interface, frame: bytes, kind: Kind) -> bool:
+        """Whether a frame says of an interface what is so, and of nobody else anything."""
         if frame[6:12] != interface.mac:
             return False
         if kind in (Kind.GARP, Kind.ARP_REQUEST, Kind.ARP_REPLY):
             arp = frames.parse_arp(frame)
             return arp.sha == interface.mac and arp.spa in interface.ipv4
         if kind in (Kind.NA_UNSOLICITED, Kind.NA):
-            return frames.parse_nd(frame).target in interface.ipv6
-        return kind is Kind.RARP_REQUEST and frames.parse_rarp(frame).sha == interface.mac
+            nd = frames.parse_nd(frame)
+            own = (*interface.ipv6, link_local(interface.mac))
+            return nd.target in own and nd.src in own and nd.lladdr in (None, interface.mac)
+        if kind is Kind.RARP_REQUEST:
+            rarp = frames.parse_rarp(frame)
+            return rarp.sha == interface.mac and rarp.tha == interface.mac
+        return False
 
-    def _believe(self, interface: Interface, place: Place, by: str) -> None:
-        """Move an interface to where it announced itself, unless it flaps (RFC 7432 section 15.1)."""
-        state, settings, now = self._work.state, self._work.settings, self._work.now
+    def _believe(self, interface: Interface, place: Place, by: str, frame: bytes) -> None:
+        """Move an interface to where it announced itself, unless it flaps."""
         if interface.location == place:
             return
-        recent = [
-            m
-            for m in state.recent_moves(interface.id)
-            if m.trigger == "announcement" and now - m.created < settings.flap_window
-        ]
-        if len(recent) >= settings.flap_moves:
-            self._work.count("announcement.flapping")
-            frozen = {"interface": interface.id, "nve": place.nve, "port": place.port, "moves": len(recent)}
-            self._work.report("interface.frozen", **frozen)
+        if self._flapping.freezes(interface, place):
+            self._refusals.refuse(place, frame, "is of an interface that flaps and is frozen", offence=False)
             return
         try:
             self._moves.announced(interface, place, by)
         except Conflict as error:  # nobody to tell; the next announcement may find room
-            self._work.count("announcement.refused")
-            self._work.report("announcement.refused", nve=place.nve, port=place.port, reason=error.message)
+            self._refusals.refuse(place, frame, error.message, offence=False)
 
     # --- pull, hold, stale --------------------------------------------------------------------------------------------
     def _missed(self, nve: str, frame: bytes, vni: int) -> None:

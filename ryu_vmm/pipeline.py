@@ -18,7 +18,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from .flows import IN_PORT, Action, Flow, FlowKey, Match, Meter, Output, SetField, ToNva, match, set_field
-from .model import MARK_BASE, MARKS, METER_SLOTS, PROBE_VNI, Distribution, Interface, Leg, Move, Place, Redirect
+from .limits import forgery_meter, gone_meter, question_meter
+from .model import MARK_BASE, METER_SLOTS, PROBE_VNI, Distribution, Interface, Leg, Move, Place, Redirect
 from .state import State, Unit
 
 
@@ -33,11 +34,12 @@ class Table(NamedTuple):
 TABLES = (
     Table(0, "classify", "which VN is this packet of?"),
     Table(10, "admit", "may this port send with this MAC and these addresses?"),
+    Table(15, "guard", "does it say what only routers or DHCP servers may say, or hide what it says?"),
     Table(20, "resolve", "is it a question about an address, for the NVA to answer?"),
     Table(40, "deliver", "(VN, destination) -> local port, tunnel, redirect, or hold"),
     Table(50, "flood", "broadcast and multicast inside the VN: local members, one copy per remote NVE"),
 )
-CLASSIFY, ADMIT, RESOLVE, DELIVER, FLOOD = (table.number for table in TABLES)
+CLASSIFY, ADMIT, GUARD, RESOLVE, DELIVER, FLOOD = (table.number for table in TABLES)
 
 
 class Why(enum.IntEnum):
@@ -73,6 +75,12 @@ class Drop(enum.IntEnum):
     MISDELIVERED = 9
     NO_FLOOD = 10
     LINK_LOCAL_CONTROL = 11
+    SPOOFED_ARP = 12  # and RARP
+    ROUTER_ADVERTISEMENT = 13
+    ICMP_REDIRECT = 14
+    DHCP_SERVER = 15
+    FRAGMENTED_ND = 16
+    BROKEN_HEADERS = 17
 
 
 _MAGIC = 0x766D
@@ -90,6 +98,8 @@ FROM_TUNNEL = 1
 REDIRECTED = 2
 _LOCAL = (0, FROM_TUNNEL)
 _REMOTE = (FROM_TUNNEL, FROM_TUNNEL)
+#: A VLAN tag of whatever number.
+TAGGED = (0x1000, 0x1000)
 _MULTICAST = (b"\x01\0\0\0\0\0", b"\x01\0\0\0\0\0")
 
 ETH_IPV4 = 0x0800
@@ -124,9 +134,9 @@ def why_of(value: int) -> tuple[Why, int] | None:
         return None
 
 
-def drop(table: int, priority: int, on: Match, cause: Drop) -> Flow:
-    """A flow that drops and counts under ``cause``."""
-    return Flow(table, priority, on, cookie=cookie(Why.DROP, cause))
+def drop(table: int, priority: int, on: Match, cause: Drop, actions: tuple[Action, ...] = ()) -> Flow:
+    """A flow that drops and counts under ``cause``; ``actions``: see :func:`forgeries`."""
+    return Flow(table, priority, on, actions, cookie=cookie(Why.DROP, cause))
 
 
 def redirect_meter(leg: Leg, slot: int) -> int:
@@ -134,9 +144,15 @@ def redirect_meter(leg: Leg, slot: int) -> int:
     return 1 + (leg.mark - MARK_BASE) * METER_SLOTS + slot
 
 
-def gone_meter(slot: int) -> int:
-    """The number of the meter of the ``slot``-th port that has gone."""
-    return 1 + MARKS * METER_SLOTS + slot
+def questions(state: State, nve: str, port: int) -> tuple[Action, ...]:
+    """The action that limits what a port asks and announces, if there is a limit and the switch has meters."""
+    return metered(state, nve, question_meter(port)) if state.limits.questions else ()
+
+
+def forgeries(state: State, nve: str, port: int) -> tuple[Action, ...]:
+    """The actions that hand what a port forges to the NVA, limited; none for a switch that cannot limit them."""
+    counted = metered(state, nve, forgery_meter(port)) if state.limits.forgeries else ()
+    return (*counted, ToNva(HEAD)) if counted else ()
 
 
 def metered(state: State, nve: str, meter: int) -> tuple[Action, ...]:
@@ -278,7 +294,7 @@ def flows_of(state: State, nve: str, units: Iterable[Unit]) -> dict[FlowKey, Flo
     for unit in units:
         match unit:
             case ("base",):
-                found = _base(session.tunnel, state.expecting(nve))
+                found = _base(state, nve, session.tunnel)
             case ("vn", vni):
                 found = _network(state, nve, session.tunnel, vni)
             case ("peer", vni, peer):
@@ -303,19 +319,27 @@ def desired(state: State, nve: str) -> dict[FlowKey, Flow]:
     return flows_of(state, nve, units_of(state, nve))
 
 
-def announcements(table: int, priority: int, **fields: int) -> Iterator[Flow]:
+def announcements(
+    table: int,
+    priority: int,
+    actions: tuple[Action, ...] = (ToNva(HEAD),),
+    why: int = cookie(Why.ANNOUNCE),
+    **fields: int | tuple[int, int],
+) -> Iterator[Flow]:
     """Flows that hand announcements, of whatever form, to the NVA and nowhere else."""
     for kind in (
         {"eth_type": ETH_ARP},
         {"eth_type": ETH_RARP},
-        {"eth_type": ETH_IPV6, "ip_proto": 58, "icmpv6_type": 136, "icmpv6_code": 0},
+        {"eth_type": ETH_IPV6, "ip_proto": 58, "icmpv6_type": 136},
     ):
-        yield Flow(table, priority, match(**fields, **kind), (ToNva(HEAD),), cookie=cookie(Why.ANNOUNCE))
+        yield Flow(table, priority, match(**fields, **kind), actions, cookie=why)
 
 
-def _base(tunnel: int | None, expecting: bool) -> Iterator[Flow]:
+def _base(state: State, nve: str, tunnel: int | None) -> Iterator[Flow]:
+    from . import guard
+
     yield drop(CLASSIFY, 0, (), Drop.UNKNOWN_PORT)
-    if expecting:
+    if state.expecting(nve):
         # A VM may announce itself, once, before the flows of its brand-new port are there.
         yield from announcements(CLASSIFY, 5)
     if tunnel is not None:
@@ -323,9 +347,14 @@ def _base(tunnel: int | None, expecting: bool) -> Iterator[Flow]:
         # Frames that only resolve the underlay's neighbors end here, and are no drops.
         on = match(in_port=tunnel, eth_type=ETH_PROBE, tun_id=PROBE_VNI)
         yield Flow(CLASSIFY, 15, on, cookie=cookie(Why.BASE))
-    yield drop(ADMIT, 220, match(vlan_vid=(0x1000, 0x1000)), Drop.VLAN_TAGGED)
+    tagged = forgeries(state, nve, 0)
+    if tagged:
+        announced = cookie(Why.DROP, Drop.VLAN_TAGGED)
+        yield from announcements(ADMIT, 221, tagged, announced, vlan_vid=TAGGED)
+    yield drop(ADMIT, 220, match(vlan_vid=TAGGED), Drop.VLAN_TAGGED)
     yield drop(ADMIT, 210, match(eth_dst=(b"\x01\x80\xc2\0\0\0", b"\xff" * 5 + b"\xf0")), Drop.LINK_LOCAL_CONTROL)
     yield drop(ADMIT, 0, (), Drop.SPOOFED_MAC)
+    yield from guard.flows()
     ask = cookie(Why.RESOLVE)
     yield Flow(RESOLVE, 100, match(eth_dst=b"\xff" * 6, eth_type=ETH_ARP, arp_op=1), (ToNva(0xFFFF),), cookie=ask)
     solicitation = match(
@@ -337,6 +366,7 @@ def _base(tunnel: int | None, expecting: bool) -> Iterator[Flow]:
     )
     yield Flow(RESOLVE, 100, solicitation, (ToNva(0xFFFF),), cookie=ask)
     yield Flow(RESOLVE, 0, (), goto=DELIVER, cookie=cookie(Why.BASE))
+    yield drop(DELIVER, 210, match(metadata=_REMOTE, vlan_vid=TAGGED), Drop.VLAN_TAGGED)
     yield Flow(DELIVER, 200, match(eth_dst=_MULTICAST), goto=FLOOD, cookie=cookie(Why.BASE))
     yield drop(DELIVER, 5, match(metadata=_REMOTE), Drop.MISDELIVERED)
     yield drop(DELIVER, 0, (), Drop.UNKNOWN_DESTINATION)

@@ -143,6 +143,9 @@ Whole = Annotated[int, BeforeValidator(_whole)]
 _Targets = Annotated[list[Name], Field(max_length=1000), AfterValidator(_distinct)]
 
 
+Allow = Annotated[list[model.Allowed], Field(max_length=len(model.Allowed)), AfterValidator(sorted)]
+
+
 class Known(Protocol):
     """What the names in a body refer to: an index that REST and the inventory make of the state."""
 
@@ -214,10 +217,12 @@ class PolicyInput(Input):
         le=65535,
         description="seconds a pulled entry lasts without traffic",
     )
+    allow: Allow = Field(default=[], description="what all its interfaces may do beyond speaking for themselves")
 
     def value(self) -> model.Policy:
         """The core's value."""
-        return model.Policy(**{name: getattr(self, name) for name in type(self).model_fields})
+        given = {name: getattr(self, name) for name in type(self).model_fields}
+        return model.Policy(**{**given, "allow": tuple(self.allow)})
 
 
 class NetworkInput(Input):
@@ -259,6 +264,11 @@ class InterfaceInput(Input):
         max_length=256,
         description="ports elsewhere that are bound to this interface, at most one per NVE",
     )
+    allow: Allow = Field(
+        default=[],
+        description="what it may do beyond speaking for itself: send what routers send (router), or DHCP servers and "
+        "relays (dhcp-server), or IP packets of others (forward)",
+    )
 
     @model_validator(mode="after")
     def _one_port_per_nve(self) -> InterfaceInput:
@@ -280,6 +290,7 @@ class InterfaceInput(Input):
             ipv6=tuple(addresses.parse_ipv6(a) for a in self.ipv6),
             location=model.Place(self.nve, self.port),
             attachments=tuple(dict.fromkeys(place.value() for place in self.attachments)),
+            allow=tuple(self.allow),
         )
 
 

@@ -14,7 +14,8 @@ from typing import Any
 from .evacuees import EvacuationTables
 from .events import NveConnected
 from .journal import Unit
-from .model import Fault, Held, Interface, Leg, Move, MoveState, Network, Nve, Place, Port, Session, Trust, Vm
+from .limits import Limits
+from .model import Fault, Frozen, Held, Interface, Leg, Move, MoveState, Network, Nve, Place, Port, Session, Trust, Vm
 
 __all__ = ["State", "Unit"]
 
@@ -29,7 +30,8 @@ class State(EvacuationTables):
     interface id: packets that wait for its port, ``faults`` by NVE: what it refused,
     ``barriers`` by move id: NVE -> seconds from trigger to barrier reply, ``generations`` by NVE:
     (programmed, realised), ``waits``, ``probes`` and ``returning`` (rolled back; the source may not know) by move id,
-    ``clock`` by (kind, key); and those of evacuees.py.
+    ``silenced``: ports whose forgeries are only counted, by place, and until when; ``frozen`` by interface id, and
+    ``thawed``: when that ended; ``clock`` by (kind, key); and those of evacuees.py.
     """
 
     def __init__(self) -> None:
@@ -45,7 +47,7 @@ class State(EvacuationTables):
         self.pulled: dict[tuple[str, str], bool] = {}
         self.generations: dict[str, tuple[int, int]] = {}
         self.waits: dict[int, dict[str, int]] = {}
-        self.clock: dict[tuple[str, int], float] = {}
+        self.clock: dict[tuple[str, Any], float] = {}
         self.probes: dict[int, Any] = {}
         self.returning: dict[int, bool] = {}
         self.meta: dict[str, int] = {}
@@ -53,6 +55,10 @@ class State(EvacuationTables):
         self.barriers: dict[int, dict[str, float]] = {}
         self.held: dict[str, Held] = {}
         self.faults: dict[str, Fault] = {}
+        self.silenced: dict[Place, float] = {}
+        self.frozen: dict[str, Frozen] = {}
+        self.thawed: dict[str, float] = {}
+        self.limits = Limits()  # set once, before anything else
 
         self.by_dpid: dict[int, str] = {}
         self.by_mac: dict[tuple[int, bytes], str] = {}
@@ -245,7 +251,7 @@ class State(EvacuationTables):
         was, now = old.policy, new.policy
         if (was.distribution, was.idle_timeout) != (now.distribution, now.idle_timeout):
             self._touch_everywhere(vni, ("vn", vni), *(("if", i) for i in self.in_network(vni)))
-        if was.admit != now.admit:
+        if (was.admit, was.allow) != (now.admit, now.allow):
             for i in self.in_network(vni):
                 self._touch_places(self.interfaces[i])
 
@@ -390,12 +396,20 @@ class State(EvacuationTables):
         here = set(self.attached.get(place, ()))
         if place in self.by_place:
             here.add(self.by_place[place])
+            self._touch_places(self.interfaces[self.by_place[place]])  # whether it is heard elsewhere
         for move, leg in self.moves_at(place):
             here.add(leg.interface)
             self.touch(place.nve, ("move", move.id))
             self.touch(leg.src.nve, ("vn", leg.vni))  # whether broadcasts still go to the source
         for i in here:
             self.touch(place.nve, ("if", i), ("vn", self.interfaces[i].vni))
+
+    def _index_silenced(self, place: Place, old: float | None, new: float | None) -> None:
+        self._touch_place(place)
+
+    def _index_frozen(self, key: str, old: Frozen | None, new: Frozen | None) -> None:
+        if key in self.interfaces and not self._quiet:
+            self._touch_places(self.interfaces[key])
 
     def _index_sessions(self, nve: str, old: Session | None, new: Session | None) -> None:
         self.touch(nve)

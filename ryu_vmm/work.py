@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from .effects import Effect, Outcome, Report, SendPacket
 from .flows import Action
+from .limits import Limits
 from .model import Interface, Session
 from .state import State
 
@@ -31,6 +32,11 @@ class Settings:
         flap_moves, flap_window: that many unrequested moves of an interface in that time freeze it (RFC 7432
             section 15.1: 5 in 180 s).
         reconnect_grace: after a restart, for NVEs to come back, on top of the deadlines of moves that are open.
+        freeze_time: how long it stays frozen; 0: until somebody thaws it.
+        question_rate, forgery_rate: see limits.Limits.
+        offender_rate: forged packets per second, over ten seconds, from which on a port's forgeries are only counted.
+        silence_time: for how long.
+        report_interval: refusals of one kind at one port are reported at once, then counted and reported so often.
         hold_packets: how many packets wait in the NVA for one move's destination port.
     """
 
@@ -46,6 +52,12 @@ class Settings:
     sample_pause: float = 0.5
     flap_moves: int = 5
     flap_window: float = 180.0
+    freeze_time: float = 540.0
+    question_rate: int = Limits().questions
+    forgery_rate: int = Limits().forgeries
+    offender_rate: float = 5.0
+    silence_time: float = 60.0
+    report_interval: float = 10.0
     reconnect_grace: float = 10.0
     hold_packets: int = 2048
     keep_moves: int = 10_000

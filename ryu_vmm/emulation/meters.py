@@ -13,7 +13,8 @@ from .tables import Tables
 #: OFPET_METER_MOD_FAILED and its codes.
 METER_MOD_FAILED = 12
 METER_EXISTS, INVALID_METER, UNKNOWN_METER = 1, 2, 3
-HIGHEST = 10_000
+#: As Open vSwitch's userspace datapath has it.
+HIGHEST = 262_144
 ALL = 0xFFFFFFFF
 _ADD, _MODIFY, _DELETE = 0, 1, 2
 _MOD = struct.Struct("!HHI")

@@ -15,7 +15,7 @@ clock: time is an argument.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ..flows import (
@@ -114,6 +114,9 @@ class Tables:
         self.strict = strict
         #: meter -> (packets, bytes) that flows with that meter have passed
         self.meters: dict[int, tuple[int, int]] = {}
+        #: packets per second, and at once, that a meter lets pass; 0: it only counts
+        self.meter_rate: Callable[[int], int] = lambda meter: 0
+        self._buckets: dict[int, tuple[float, float]] = {}  # meter -> when, packets that it would have let pass then
         self._tables: dict[int, Table] = {}
         for flow in flows:
             self.add(flow)
@@ -274,8 +277,8 @@ class Tables:
             entry.used = now
             flow = entry.flow
             cookie = flow.cookie
-            if flow.actions:
-                self._act(state, flow.actions, cookie, flow, now)
+            if flow.actions and not self._act(state, flow.actions, cookie, flow, now):
+                break
             if flow.write_metadata:
                 state.fields["metadata"] = state.fields.get("metadata", 0) | flow.write_metadata
             number = flow.goto
@@ -284,13 +287,16 @@ class Tables:
 
     def _act(
         self, state: _Packet, actions: tuple[Action, ...], cookie: int | None, flow: Flow | None, now: float
-    ) -> None:
+    ) -> bool:
+        """Carry out actions; False if a meter has dropped the packet."""
         for action in actions:
             if isinstance(action, SetField):
                 self._set(state, action)
             elif isinstance(action, Meter):
                 packets_, bytes_ = self.meters.get(action.id, (0, 0))
                 self.meters[action.id] = (packets_ + 1, bytes_ + len(state.frame))
+                if not self._passes(action.id, now):
+                    return False
             elif isinstance(action, ToNvaAction):
                 missed = flow is not None and not flow.priority and not flow.match
                 state.results.append(
@@ -313,6 +319,16 @@ class Tables:
                 state.results += [self._out(state, port) for port in self.ports if port != state.in_port]
             elif action.port != state.in_port:
                 state.results.append(self._out(state, action.port))
+        return True
+
+    def _passes(self, meter: int, now: float) -> bool:
+        rate = self.meter_rate(meter)
+        if not rate:
+            return True
+        then, tokens = self._buckets.get(meter, (now, float(rate)))
+        tokens = min(rate, tokens + (now - then) * rate)
+        self._buckets[meter] = (now, tokens - (tokens >= 1))
+        return tokens >= 1
 
     def _set(self, state: _Packet, action: SetField) -> None:
         value = int.from_bytes(action.value, "big")

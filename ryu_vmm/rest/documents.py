@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .. import model
 from ..audit import Result
-from ..schema import PlaceInput, PolicyInput
+from ..schema import Allow, PlaceInput, PolicyInput
 
 T = TypeVar("T")
 TIME = Field(description="RFC 3339, UTC", examples=["2026-01-31T12:00:00.000Z"])
@@ -38,6 +38,9 @@ class PortDocument(Document):
     name: str
     number: int
     up: bool
+    silenced: str | None = Field(
+        description="it forges: until when that is only counted (RFC 3339, UTC)", examples=["2026-01-31T12:00:00.000Z"]
+    )
 
 
 class NveGeneration(Document):
@@ -87,6 +90,14 @@ class NetworkDocument(Document):
     interfaces: int
 
 
+class FrozenDocument(Document):
+    """An interface that flapped. ``until``: null until somebody thaws it; ``moves``: unrequested ones before."""
+
+    since: str = TIME
+    until: str | None
+    moves: int
+
+
 class InterfaceDocument(Document):
     """An interface: ``nve`` and ``port`` are its location; ``bound``: that port is there and up."""
 
@@ -102,6 +113,8 @@ class InterfaceDocument(Document):
     epoch: int
     since: str = TIME
     attachments: list[PlaceInput]
+    allow: Allow
+    frozen: FrozenDocument | None = Field(description="it flaps: announcements move it no more")
 
 
 class VmDocument(Document):

@@ -63,6 +63,10 @@ def _fault(value: model.Fault | None) -> Doc | None:
     return {"type": value.type, "code": value.code, "time": timestamp(value.at), "times": value.times}
 
 
+def _until(at: float | None) -> str | None:
+    return None if at is None else timestamp(at)
+
+
 def nve(state: State, value: model.Nve, *, ports: bool = False) -> Doc:
     """An NVE, with its ports if asked for."""
     session = state.sessions.get(value.name)
@@ -85,7 +89,12 @@ def nve(state: State, value: model.Nve, *, ports: bool = False) -> Doc:
     if ports:
         found = (state.ports[(value.name, name)] for name in state.ports_of(value.name))
         document["ports"] = [
-            {"name": port.name, "number": port.number, "up": port.up}
+            {
+                "name": port.name,
+                "number": port.number,
+                "up": port.up,
+                "silenced": _until(state.silenced.get(model.Place(port.nve, port.name))),
+            }
             for port in sorted(found, key=lambda port: port.number)
         ]
     return document
@@ -105,6 +114,7 @@ def network(state: State, value: model.Network) -> Doc:
             "admit": policy.admit,
             "mtu": policy.mtu,
             "idle_timeout": policy.idle_timeout,
+            "allow": list(policy.allow),
         },
         "members": sorted(state.members(value.vni)),
         "interfaces": _count(state.in_network(value.vni)),
@@ -126,6 +136,18 @@ def interface(state: State, value: model.Interface) -> Doc:
         "epoch": value.epoch,
         "since": timestamp(value.since),
         "attachments": [_place(place) for place in value.attachments],
+        "allow": list(value.allow),
+        "frozen": _frozen(state.frozen.get(value.id)),
+    }
+
+
+def _frozen(value: model.Frozen | None) -> Doc | None:
+    if value is None:
+        return None
+    return {
+        "since": timestamp(value.since),
+        "until": timestamp(value.until) if value.until else None,
+        "moves": value.moves,
     }
 
 

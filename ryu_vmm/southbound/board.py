@@ -7,7 +7,7 @@ import logging
 import ssl
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from ryu.controller import controller
@@ -48,6 +48,7 @@ class Switchboard:
             them; one that goes beyond is disconnected.
         echo_interval: seconds between looks at whether a connection shows progress; while it does not, it is sent
             echo requests, and after ``echo_misses`` in a row without progress it is closed.
+        meter_rate: packets per second that a switch's meter of some number lets pass; 0: it only counts.
         handshake_within: seconds until a new connection must have told its features and ports.
         handshakes: connections that may be on their way there; one more ends the oldest.
         takeover_within: seconds that a connection has to prove itself when another one claims to be the same switch.
@@ -66,6 +67,7 @@ class Switchboard:
         handshake_within: float = 20.0,
         handshakes: int = 4096,
         takeover_within: float = 1.0,
+        meter_rate: Callable[[int], int] = lambda meter: 0,
     ) -> None:
         self.sink = sink
         self.certificates = certificates
@@ -77,6 +79,7 @@ class Switchboard:
         self.handshake_within = handshake_within
         self.handshakes = handshakes
         self.takeover_within = takeover_within
+        self.meter_rate = meter_rate
         #: ``malformed.<cause>``, ``error.<type>.<code>``, ``closed.<why>``, ``sink-failed``, ``forward-dropped``,
         #: ``unsent``, ``refused`` (another one is there), ``impostor``, ``plain``, ``replaced``
         self.counters: Counter[str] = Counter()

@@ -65,7 +65,7 @@ class VmmDatapath(Connection):
         self._batches: dict[int, int] = {}  # xid of flow mods -> generation
         self._barriers: dict[int, tuple[int, int]] = {}  # xid -> (generation, xid of flow mods)
         self._readings: dict[int, _Reading] = {}
-        self._meters: Meters = Meters()
+        self._meters: Meters = Meters(self.board.meter_rate)
         self._told = False  # the sink knows of the connection
         self._echoes: dict[int, Any] = {}  # xid -> semaphore of who waits
         self._forward: deque[tuple[int, int, int, int, bytes]] = deque()
@@ -106,9 +106,7 @@ class VmmDatapath(Connection):
 
     def read_meters(self, token: str) -> None:
         """Ask what the meters have counted; the sink hears of the whole answer at once."""
-        xid = self.next_xid()
-        self._meters.readings[xid] = (token, {})
-        self.send(meters.encode_meter_stats_request(xid))
+        self.send(self._meters.ask(self.next_xid(), token))
 
     def _ask(self, reading: _Reading) -> None:
         xid = self.next_xid()
@@ -297,7 +295,7 @@ class VmmDatapath(Connection):
 
     def _meters_unread(self, xid: int) -> bool:
         """Whether this was a reading of meters, which has failed now: they have counted nothing known."""
-        token, _ = self._meters.readings.pop(xid, (None, {}))
+        token, _, _ = self._meters.readings.pop(xid, (None, {}, 0))
         if token is None:
             return False
         self.board.emit(MetersRead(self.id, token, {}))

@@ -9,27 +9,36 @@ a flow that uses it is there as well.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from ..flows import Flow, FlowChange, FlowKey, Meter
 from ..wire import meters as wire
+
+#: So many meters are always asked for one by one.
+ASKED_SINGLY = 16
 
 
 class Meters:
     """What a connection knows of its switch's meters.
 
+    Args:
+        rate: packets per second that a meter of some number lets pass; 0: it only counts.
+
     Attributes:
         highest: the highest number a meter may have, 0: none.
         features, config, end: transaction ids of the first questions.
-        readings: those under way, by transaction id; complete: those just completed.
+        readings: those under way, by transaction id: token, what has been read, how many answers are still to come;
+            complete: those just completed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rate: Callable[[int], int] = lambda meter: 0) -> None:
+        self._rate = rate
         self.highest = 0
         self.features = self.config = self.end = -1
-        self.readings: dict[int, tuple[str, dict[int, tuple[int, int]]]] = {}
+        self.readings: dict[int, tuple[str, dict[int, tuple[int, int]], int]] = {}
         self.complete: dict[int, tuple[str, dict[int, tuple[int, int]]]] = {}
-        self._there: set[int] = set()
+        self._there: dict[int, int | None] = {}  # meter -> its rate; None: some other kind of meter
+        self._inherited: list[int] = []  # adopted, and not yet looked at
         self._used: dict[FlowKey, int] = {}
         self._users: Counter[int] = Counter()
 
@@ -39,29 +48,45 @@ class Meters:
             self.highest = wire.decode_meter_features(message)
             return True
         if xid == self.config:
-            self._there |= wire.decode_meter_config(message)[0]
+            self._there.update(wire.decode_meter_config(message)[0])
             return True
         if xid not in self.readings:
             return False
-        _, found = self.readings[xid]
+        token, found, left = self.readings[xid]
         part, more = wire.decode_meter_stats(message)
         found.update(part)
         if not more:
-            self.complete[xid] = self.readings.pop(xid)
+            self.readings[xid] = (token, found, left - 1)
+        if not more and left == 1:
+            del self.readings[xid]
+            self.complete[xid] = (token, found)
         return True
+
+    def ask(self, xid: int, token: str) -> bytes:
+        """The requests that read the meters which count.
+
+        Every port has meters that limit, which nobody reads: where few count, these alone are asked for.
+        """
+        counting = [meter for meter in self._users if not self._rate(meter)]
+        asked = [wire.encode_meter_stats_request(xid, meter) for meter in counting]
+        if not asked or (len(asked) > ASKED_SINGLY and len(asked) > len(self._users) // 4):
+            asked = [wire.encode_meter_stats_request(xid)]
+        self.readings[xid] = (token, {}, len(asked))
+        return b"".join(asked)
 
     def adopt(self, flows: Iterable[Flow]) -> None:
         """Learn from flows that were read which meters are in use."""
         for flow in flows:
             meter = _meter(flow)
             if meter is not None and self._used.get(flow.key) != meter:
+                self._inherited.append(meter)
                 self._release(flow.key)
                 self._used[flow.key] = meter
                 self._users[meter] += 1
 
     def around(self, changes: Sequence[FlowChange], xid: int) -> tuple[bytes, bytes]:
         """The meter changes that must come before some flow changes, and those that must come after them."""
-        before: list[bytes] = []
+        before = self._corrected(xid)
         left: set[int] = set()
         for op, flow in changes:
             meter = flow.actions[0].id if flow.actions and isinstance(flow.actions[0], Meter) and op == "add" else None
@@ -72,13 +97,22 @@ class Meters:
                 left.add(last)
             if meter is not None:
                 if not self._users[meter] and meter not in left:
-                    before.append(wire.encode_meter_add(meter, xid, again=meter in self._there))
+                    before.append(wire.encode_meter_add(meter, xid, meter in self._there, self._rate(meter)))
                 self._used[flow.key] = meter
                 self._users[meter] += 1
-                self._there.add(meter)
+                self._there[meter] = self._rate(meter)
         gone = sorted(meter for meter in left if not self._users[meter])
-        self._there.difference_update(gone)
+        for meter in gone:
+            self._there.pop(meter, None)
         return b"".join(before), b"".join(wire.encode_meter_delete(meter, xid) for meter in gone)
+
+    def _corrected(self, xid: int) -> list[bytes]:
+        """The changes of meters in use that an earlier connection made with another rate: options may change."""
+        known = [meter for meter in self._inherited if meter in self._users and meter in self._there]
+        wrong = [meter for meter in dict.fromkeys(known) if self._there[meter] != self._rate(meter)]
+        self._inherited.clear()
+        self._there.update((meter, self._rate(meter)) for meter in wrong)
+        return [wire.encode_meter_add(meter, xid, True, self._rate(meter)) for meter in wrong]
 
     def _release(self, key: FlowKey) -> int | None:
         """A flow uses its meter no longer: the meter, if nothing else does."""

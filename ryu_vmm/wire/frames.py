@@ -273,6 +273,40 @@ def build_ns(mac: bytes, src: bytes, target: bytes) -> bytes:
     return b"\x33\x33" + dst[12:] + mac + ETH_IPV6 + head + icmp
 
 
+# --- what is reported of frames that are not believed -----------------------------------------------------------
+class Claimed(NamedTuple):
+    """What a frame says of who has which address, as far as that can be made out. Nothing of it is checked."""
+
+    kind: str  # arp, rarp, ns, na, other
+    mac: bytes | None  # Ethernet source
+    claimed_mac: bytes | None
+    claimed_ip: bytes | None
+
+
+def claimed(frame: bytes) -> Claimed:
+    """What a frame claims, for a report. Never raises.
+
+    >>> claimed(build_rarp_request(b"\\2\\0\\0\\0\\0\\1")).kind
+    'rarp'
+    """
+    mac = frame[6:12] if len(frame) >= 12 else None
+    kind, at = frame[12:14], 14
+    if kind in _TAGS:
+        kind, at = frame[16:18], 18
+    if kind in (ETH_ARP, ETH_RARP):
+        name = "arp" if kind == ETH_ARP else "rarp"
+        if len(frame) < at + 28:
+            return Claimed(name, mac, None, None)
+        return Claimed(name, mac, frame[at + 8 : at + 14], frame[at + 14 : at + 18])
+    if kind == ETH_IPV6 and len(frame) >= at + 64 and frame[at + 6] == 58 and NS <= frame[at + 40] <= NA:
+        solicits = frame[at + 40] == NS
+        option = frame[at + 64 : at + 72]
+        link = option[2:] if option[:2] == (b"\1\1" if solicits else b"\2\1") and len(option) == 8 else None
+        address = frame[at + 8 : at + 24] if solicits else frame[at + 48 : at + 64]
+        return Claimed("ns" if solicits else "na", mac, link, address)
+    return Claimed("other", mac, None, None)
+
+
 # --- path probes --------------------------------------------------------------------------------------------
 # Locally administered addresses (IEEE 802c) and the first local experimental EtherType (IEEE 802).
 _PROBE_HEAD = b"\x02\x76\x6d\0\0\2" + b"\x02\x76\x6d\0\0\1" + ETH_PROBE

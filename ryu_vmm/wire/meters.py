@@ -1,4 +1,4 @@
-"""Meters of OpenFlow 1.3 (section 5.7), used to count and never to limit: see flows.Meter."""
+"""Meters of OpenFlow 1.3 (section 5.7): those that only count (flows.Meter), and those that limit (limits.py)."""
 
 from __future__ import annotations
 
@@ -30,9 +30,13 @@ _NO_LIMIT = 0xFFFFFFFF
 _PACKETS_PER_SECOND, _STATISTICS = 2, 8
 
 
-def encode_meter_add(meter: int, xid: int, again: bool = False) -> bytes:
-    """Make a counting meter; ``again``: one of that number is there, and is to count from zero."""
-    band = _BAND_DROP.pack(1, 16, _NO_LIMIT, _NO_LIMIT)
+def encode_meter_add(meter: int, xid: int, again: bool = False, rate: int = 0) -> bytes:
+    """Make a meter; ``again``: one of that number is there, and is to count from zero.
+
+    ``rate``: packets per second that it lets pass, and as many at once; what is more is dropped. 0: it only counts.
+    """
+    limit = rate or _NO_LIMIT
+    band = _BAND_DROP.pack(1, 16, limit, limit)
     return message(METER_MOD, xid, _METER_MOD.pack(_MODIFY if again else _ADD, _FLAGS, meter) + band)
 
 
@@ -41,9 +45,9 @@ def encode_meter_delete(meter: int, xid: int) -> bytes:
     return message(METER_MOD, xid, _METER_MOD.pack(_DELETE, 0, meter))
 
 
-def encode_meter_stats_request(xid: int) -> bytes:
-    """Ask what all meters have counted."""
-    return message(MULTIPART_REQUEST, xid, _REQUEST_ONE.pack(MP_METER, 0, _ALL))
+def encode_meter_stats_request(xid: int, meter: int = _ALL) -> bytes:
+    """Ask what a meter has counted, or all of them."""
+    return message(MULTIPART_REQUEST, xid, _REQUEST_ONE.pack(MP_METER, 0, meter))
 
 
 def encode_meter_config_request(xid: int) -> bytes:
@@ -76,20 +80,32 @@ def decode_meter_stats(buf: bytes) -> tuple[dict[int, tuple[int, int]], bool]:
     return found, more
 
 
-def decode_meter_config(buf: bytes) -> tuple[set[int], bool]:
-    """One part of a meter configuration reply: the meters there are, and whether more follow. Raises DecodeError."""
+def decode_meter_config(buf: bytes) -> tuple[dict[int, int | None], bool]:
+    """One part of a meter configuration reply: meter -> rate, and whether more follow.
+
+    The rate is as in :func:`encode_meter_add`, None for a meter that is none of those. Raises DecodeError.
+    """
     body, more = _body(buf, MP_METER_CONFIG)
-    found = set()
+    found: dict[int, int | None] = {}
     position = 0
     while position < len(body):
         if len(body) - position < _CONFIG.size:
             raise DecodeError("meter configuration is cut short", "of-truncated")
-        length, _, meter = _CONFIG.unpack_from(body, position)
+        length, flags, meter = _CONFIG.unpack_from(body, position)
         if length < _CONFIG.size or position + length > len(body):
             raise DecodeError("meter configuration entry has a wrong length", "of-length", length=length)
-        found.add(meter)
+        found[meter] = _rate(flags, body[position + _CONFIG.size : position + length])
         position += length
     return found, more
+
+
+def _rate(flags: int, bands: bytes) -> int | None:
+    if len(bands) != _BAND_DROP.size or flags & 7 != _FLAGS & 7:
+        return None
+    kind, _, rate, burst = _BAND_DROP.unpack(bands)
+    if kind != 1 or rate != burst:
+        return None
+    return 0 if rate == _NO_LIMIT else int(rate)
 
 
 def decode_meter_features(buf: bytes) -> int:

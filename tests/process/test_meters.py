@@ -8,6 +8,8 @@ import ryu.base.app_manager  # noqa: F401 - before anything else of Ryu's, which
 
 from ryu_vmm.flows import Flow, FlowChange, Meter, Output, match
 from ryu_vmm.southbound.meters import Meters
+from ryu_vmm.wire import base
+from ryu_vmm.wire import meters as wire
 
 Said = list[tuple[str, int]]
 _COMMANDS = {0: "add", 1: "again", 2: "delete"}
@@ -61,8 +63,40 @@ def test_a_meter_that_passes_from_flow_to_flow_at_once_stays() -> None:
 
 def test_what_was_read_back_is_in_use() -> None:
     meters = Meters()
-    meters._there.add(9)
+    meters._there[9] = 0
     meters.adopt([flow(1, 5), flow(1, 5), flow(2, None)])
     assert change(meters, ("add", 1, 5)) == ([], [])
     assert change(meters, ("add", 3, 9)) == ([("again", 9)], [])
     assert change(meters, ("delete", 1, 5)) == ([], [("delete", 5)])
+
+
+def test_a_meter_limits_as_it_is_to_and_is_corrected_if_it_did_otherwise() -> None:
+    """One that an earlier connection made with another rate, options having changed since."""
+    meters = Meters(lambda meter: 20 if meter >= 100 else 0)
+    before, _ = meters.around([FlowChange("add", flow(1, 100)), FlowChange("add", flow(2, 7))], 1)
+    rates = {100: 20, 7: 0}
+    config = struct.pack("!HH4x", 10, 0)
+    for position in range(0, len(before), 32):
+        assert before[position + 1] == 29
+        config += struct.pack("!HH", 24, 14) + before[position + 12 : position + 32]
+    assert wire.decode_meter_config(b"\4\x13" + struct.pack("!HI", 8 + len(config), 1) + config) == (rates, False)
+    again = Meters(lambda meter: 30 if meter >= 100 else 0)
+    again._there.update(rates)
+    again.adopt([flow(1, 100), flow(2, 7)])
+    assert said(again.around([], 1)[0]) == [("again", 100)]
+    assert said(again.around([], 1)[0]) == []
+
+
+def test_only_what_counts_is_read_where_that_is_little() -> None:
+    meters = Meters(lambda meter: 20 if meter >= 100 else 0)
+    for n in range(100):
+        change(meters, ("add", n + 10, 100 + n))
+    change(meters, ("add", 1, 7), ("add", 2, 8))
+    asked = meters.ask(5, "token")
+    wanted = [struct.unpack_from("!I", asked, position + 16)[0] for position in range(0, len(asked), 24)]
+    assert wanted == [7, 8]
+    for meter in wanted:
+        assert not meters.complete
+        body = struct.pack("!HH4xIH6xIQQII", base.MP_METER, 0, meter, 40, 1, 70, 8000, 1, 0)
+        assert meters.answered(base.message(base.MULTIPART_REPLY, 5, body), 5)
+    assert meters.complete == {5: ("token", {7: (70, 8000), 8: (70, 8000)})}

@@ -76,7 +76,7 @@ def resummed(frame: bytes) -> bytes:
 @pytest.mark.usefixtures("unharmed")
 def test_malformed_questions_and_announcements_are_counted_by_cause(lab: Lab) -> None:
     vm, other = lab.vm("vm1"), lab.vm("vm3")
-    before, spoofed = lab.nva.counters("drops"), lab.dropped(Drop.SPOOFED_ADDRESS)
+    before, spoofed = lab.nva.counters("drops"), lab.dropped(Drop.SPOOFED_ARP)
     frames = malformed(vm, other)
     with Card(vm) as card, Card(other) as theirs:
         for frame in frames.values():
@@ -86,7 +86,7 @@ def test_malformed_questions_and_announcements_are_counted_by_cause(lab: Lab) ->
     grown = {cause: counted.get(cause, 0) - before.get(cause, 0) for cause in frames}
     # Open vSwitch itself makes nothing of an ARP packet of another format: to it that comes from no address
     assert grown == {cause: int(cause != "arp-format") for cause in frames}
-    lab.await_dropped(Drop.SPOOFED_ADDRESS, spoofed + 1)
+    lab.await_dropped(Drop.SPOOFED_ARP, spoofed + 1)
     own = addresses(vm)[0]
     assert not [f for f in heard if f[6:12] == own and raw.kind_of(f) in (ARP, RARP)]
 
@@ -101,10 +101,10 @@ def test_what_is_not_a_ports_own_is_counted_by_cause(lab: Lab) -> None:
                   struct.pack("!BBHI", 136, 0, 0, 0x20000000) + six3 + b"\2\1" + own)
     frames = [
         (Drop.SPOOFED_MAC, raw.udp4(theirs, stranger, four, four3, b"x" * 20)),
-        (Drop.SPOOFED_MAC, raw.arp(2, theirs, four3, theirs, four3)),
+        (Drop.SPOOFED_ARP, raw.arp(2, theirs, four3, theirs, four3)),
         (Drop.SPOOFED_ADDRESS, raw.udp4(theirs, own, bytes((10, 0, 0, 77)), four3, b"x" * 20)),
         (Drop.SPOOFED_ADDRESS, raw.udp6(theirs, own, six3, six3, b"x" * 20)),
-        (Drop.SPOOFED_ADDRESS, raw.arp(2, own, four3, own, four3)),  # ARP spoofing: their address at my MAC
+        (Drop.SPOOFED_ARP, raw.arp(2, own, four3, own, four3)),  # ARP spoofing: their address at my MAC
         (Drop.SPOOFED_ND, na),  # the same in neighbor discovery
         (Drop.VLAN_TAGGED, theirs + own + b"\x81\0\0\5" + b"\x08\0" + b"\0" * 46),
         (Drop.LINK_LOCAL_CONTROL, raw.ethernet(LLDP, own, 0x88CC, b"\0" * 46)),

@@ -44,11 +44,13 @@ def test_a_stranger_is_not_believed_where_ports_are_bound(lab: Lab) -> None:
     """A port of vn1's VM that announces a VM of vn2: refused, counted, reported; nothing moves."""
     victim, liar = lab.vm("vm4"), lab.vm("vm3")
     before, after = lab.newest_move(), lab.nva.last_event()
-    spoofed = lab.dropped(Drop.SPOOFED_MAC)
+    spoofed = lab.dropped(Drop.SPOOFED_ARP)
     assert victim.spec.ip is not None
     with raw.Card(liar) as card:
         card.send(garp(victim.spec.mac, victim.spec.ip))
-    lab.await_dropped(Drop.SPOOFED_MAC, spoofed + 1)
+    lab.await_dropped(Drop.SPOOFED_ARP, spoofed + 1)
+    refused = lab.nva.await_event("announcement.refused", after, nve=liar.nve.name, port=liar.spec.port)
+    assert refused["fields"]["claimed_ip"] == victim.spec.ip
     assert lab.newest_move() == before
     assert lab.get("/vms/vm4")["interfaces"][0]["nve"] == victim.nve.name
     assert lab.nva.events(after, "move.") == []

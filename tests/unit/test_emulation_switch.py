@@ -204,7 +204,7 @@ def test_meters_count_and_are_reported() -> None:
     session.receive(b"".join(encode(6) for encode in ask), 2.5)
     features, config, stats = taken(session)
     assert meters.decode_meter_features(features) >= 1000
-    assert meters.decode_meter_config(config) == ({7}, False)
+    assert meters.decode_meter_config(config) == ({7: 0}, False)
     assert meters.decode_meter_stats(stats) == ({7: (3, 3 * len(FRAME))}, False)
     assert read_flows(session) == [counted]
     session.receive(meters.encode_meter_add(7, 7, again=True) + meters.encode_meter_stats_request(8), 3.0)

@@ -87,7 +87,7 @@ METER_STATS = struct.pack("!IH6xIQQII", 5, 56, 1, 70, 8000, 1, 0) + bytes(16)
 def test_meters() -> None:
     features = struct.pack("!IIIxxxx", 300, 0b110, 0b1011)
     assert meters.decode_meter_features(multipart(base.MP_METER_FEATURES, features)) == 300
-    assert meters.decode_meter_config(multipart(base.MP_METER_CONFIG, METER_CONFIG)) == ({5}, False)
+    assert meters.decode_meter_config(multipart(base.MP_METER_CONFIG, METER_CONFIG)) == ({5: None}, False)
     assert meters.decode_meter_stats(multipart(base.MP_METER, METER_STATS)) == ({5: (70, 8000)}, False)
 
 

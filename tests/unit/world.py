@@ -97,6 +97,7 @@ class World:
                 ip(f"fd00:100::{n}") if only != 4 else None,
             )
             self.boxes[nve.name] = Box(nve, ports={"vxlan": TUNNEL})
+            self.boxes[nve.name].tables.meter_rate = self.nva.meter_rate
             self.handle(ev.NveSubmitted(nve))
             self.connect(nve.name)
 

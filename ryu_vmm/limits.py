@@ -1,0 +1,60 @@
+"""What a port may send to the NVA, and the meters that hold it to that.
+
+A switch has 262,144 meters at the most (Open vSwitch); these are their numbers:
+
+* from 1: redirects, METER_SLOTS for each mark (pipeline.redirect_meter); they count and never limit;
+* then GONE_METERS for ports that have gone (pipeline.gone_meter), which count as well;
+* then PORT_METERS for the questions and signs of life of ports, and as many for what ports forge. These two limit.
+
+A port's meters follow from its OpenFlow number, so they need no table and survive restarts. Two ports of one switch
+whose numbers differ by a multiple of PORT_METERS share theirs; Open vSwitch hands numbers out from 1 upwards.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .model import MARKS, METER_SLOTS
+
+GONE_METERS = 8192
+PORT_METERS = 4096
+_GONE = 1 + MARKS * METER_SLOTS
+_QUESTIONS = _GONE + GONE_METERS
+_FORGERIES = _QUESTIONS + PORT_METERS
+#: The highest meter that is ever asked for.
+HIGHEST = _FORGERIES + PORT_METERS - 1
+#: Above what any switch has.
+_NONE = 1 << 31
+
+
+class Limits(NamedTuple):
+    """Packets per second that a port may send to the NVA, with as many at once.
+
+    ``questions``: ARP, neighbor solicitations, RARP and announcements with content of its own; 0 is no limit.
+    ``forgeries``: such packets with foreign content, handed over to be reported; 0 hands none over.
+    """
+
+    questions: int = 1000
+    forgeries: int = 20
+
+
+def gone_meter(slot: int) -> int:
+    """The number of the meter of the ``slot``-th port that has gone; one that no switch has if there are too many."""
+    return _GONE + slot if slot < GONE_METERS else _NONE
+
+
+def question_meter(port: int) -> int:
+    """The meter of what the port of an OpenFlow number asks and announces."""
+    return _QUESTIONS + port % PORT_METERS
+
+
+def forgery_meter(port: int) -> int:
+    """The meter of what the port of an OpenFlow number forges; 0, which is no port's number: tagged frames of all."""
+    return _FORGERIES + port % PORT_METERS
+
+
+def rate(meter: int, limits: Limits) -> int:
+    """Packets per second that a meter lets pass; 0: it counts and limits nothing."""
+    if meter > HIGHEST or meter < _QUESTIONS:
+        return 0
+    return limits.questions if meter < _FORGERIES else limits.forgeries

@@ -1,0 +1,117 @@
+"""What was said and not believed: reported, without letting a flood of it become a flood of reports.
+
+The first refusal of a kind at a port is reported at once, those after it as a number for each interval. Whoever goes on
+beyond the rate of an offender is reported as that, and its switch only counts what it forges, for a while.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .admission import role
+from .model import Place
+from .pipeline import Drop
+from .wire import frames
+from .work import Work
+
+#: Seconds over which the rate of an offender is taken.
+WINDOW = 10.0
+#: Kinds of refusals that are told apart at once; further ones are counted and no more.
+KINDS = 4096
+
+_FORGED = {
+    Drop.SPOOFED_ARP: "names an address or a MAC that is not the port's",
+    Drop.SPOOFED_ND: "names an address or a MAC that is not the port's",
+    Drop.VLAN_TAGGED: "carries a VLAN tag",
+    Drop.UNKNOWN_PORT: "comes from a port of nobody, and no network believes any port",
+}
+
+
+class _Since(NamedTuple):
+    """Refusals of a kind since the last report: how many, and what the last of them said."""
+
+    packets: int
+    fields: dict[str, object]
+
+
+class Refusals:
+    """Reports of refused announcements, and the silencing of ports that go on."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._since: dict[tuple[Place, str], _Since] = {}
+        self._forged: dict[Place, tuple[float, int]] = {}  # start of the window, forgeries in it
+
+    def forged(self, nve: str, in_port: int, cause: int, frame: bytes) -> None:
+        """A switch has dropped a forgery and handed it over."""
+        port = self._work.state.by_number.get((nve, in_port))
+        if port is None:
+            self._work.count("drop.unknown-port")
+            return
+        self.refuse(Place(nve, port), frame, _FORGED.get(Drop(cause), "is not the port's to send"))
+
+    def refuse(self, place: Place, frame: bytes, reason: str, offence: bool = True) -> None:
+        """Report that an announcement from a port was not believed; ``offence``: nobody honest sends it."""
+        work = self._work
+        work.count("announcement.refused")
+        key = (place, reason)
+        fields = self._fields(place, frame, reason)
+        if key in self._since:
+            self._since[key] = _Since(self._since[key].packets + 1, fields)
+        elif len(self._since) < KINDS:
+            self._since[key] = _Since(0, {})
+            work.report("announcement.refused", **fields, count=1)
+        if ("refusals", "") not in work.state.clock:
+            work.state.put("clock", ("refusals", ""), work.now + work.settings.report_interval)
+        if offence:
+            self._offended(place)
+
+    def _fields(self, place: Place, frame: bytes, reason: str) -> dict[str, object]:
+        said = frames.claimed(frame)
+        interface = role(self._work.state, *place).interface
+        return {
+            "nve": place.nve,
+            "port": place.port,
+            "interface": None if interface is None else interface.id,
+            "reason": reason,
+            "frame": said.kind,
+            "mac": said.mac,
+            "claimed_mac": said.claimed_mac,
+            "claimed_ip": said.claimed_ip,
+        }
+
+    def _offended(self, place: Place) -> None:
+        work = self._work
+        started, count = self._forged.get(place, (work.now, 0))
+        if work.now - started >= WINDOW:
+            started, count = work.now, 0
+        self._forged[place] = (started, count + 1)
+        if count + 1 <= work.settings.offender_rate * WINDOW or place in work.state.silenced:
+            return
+        until = work.now + work.settings.silence_time
+        work.state.put("silenced", place, until)
+        work.state.put("clock", ("silence", "/".join(place)), until)
+        work.count("port.offender")
+        work.report("port.offender", nve=place.nve, port=place.port, packets=count + 1, until=until)
+
+    def silence_over(self, key: str) -> None:
+        """The time is over for which a port's forgeries were only counted."""
+        place = Place(*key.split("/", 1))
+        self._forged.pop(place, None)
+        self._work.state.put("silenced", place, None)
+        self._work.report("port.heard-again", nve=place.nve, port=place.port)
+
+    def interval_over(self) -> None:
+        """Report what has been counted since the first reports, and forget what has not come again."""
+        work = self._work
+        for key, since in list(self._since.items()):
+            if not since.packets:
+                del self._since[key]
+                continue
+            work.report("announcement.refused", **since.fields, count=since.packets)
+            self._since[key] = _Since(0, {})
+        for place, (started, _) in list(self._forged.items()):
+            if work.now - started >= WINDOW:
+                del self._forged[place]
+        if self._since:
+            work.state.put("clock", ("refusals", ""), work.now + work.settings.report_interval)
