@@ -18,9 +18,8 @@ from dataclasses import dataclass, field, replace
 
 from .effects import ReadFlows, ReadMeters
 from .flows import FlowStats
-from .limits import gone_meter
 from .model import METER_SLOTS, Ledger, Leg, Move, Stale
-from .pipeline import COOKIE_EXACT, Why, cookie, redirect_meter, target
+from .pipeline import COOKIE_EXACT, Why, cookie, gone_meter, redirect_meter, target
 from .work import Work
 
 #: (packets, bytes)

@@ -18,7 +18,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from .flows import IN_PORT, Action, Flow, FlowKey, Match, Meter, Output, SetField, ToNva, match, set_field
-from .limits import forgery_meter, gone_meter, question_meter
+from .limits import forgery_meter, question_meter
+from .limits import gone_meter as gone_meter
 from .model import MARK_BASE, METER_SLOTS, PROBE_VNI, Distribution, Interface, Leg, Move, Place, Redirect
 from .state import State, Unit
 
