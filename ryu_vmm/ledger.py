@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 
 from .effects import ReadFlows, ReadMeters
 from .flows import FlowStats
-from .model import METER_SLOTS, Ledger, Leg, Move, Stale
+from .model import METER_SLOTS, Ledger, Leg, Move, Redirect, Stale
 from .pipeline import COOKIE_EXACT, Why, cookie, gone_meter, redirect_meter, target
 from .work import Work
 
@@ -213,8 +213,18 @@ class Accounts:
             lost_packets=sums["lost"][0],
             lost_bytes=sums["lost"][1],
             stale=stale,
-            exact=not account.blurred,
+            exact=not account.blurred and not old.forgetful,
         )
+
+    def forgot(self, name: str) -> None:
+        """An NVE has come back with empty tables: what it had counted for open moves is gone with them."""
+        state = self._work.state
+        for move in list(state.open_moves()):
+            counts = {nve for leg in move.legs for nve in (leg.src.nve, leg.dst.nve)}
+            counts.update(target(state, state.interfaces[leg.interface]).nve for leg in move.legs)
+            if name in counts and (move.state.steered or move.redirect is not Redirect.NONE):
+                known = tuple(sorted({*move.ledger.forgetful, name}))
+                state.put("moves", move.id, replace(move, ledger=replace(move.ledger, forgetful=known, exact=False)))
 
     # --- what others note ---------------------------------------------------------------------------------------------
     def corrected(self, number: int, correspondent: str) -> None:

@@ -256,8 +256,9 @@ class Ledger:
     redirected: left the source by the redirect; arrived: of these counted at the destination; lost: reached the
     source while the VM was gone and no destination was known; held, held_lost: waited in the NVA for the
     destination's port, and what found the waiting room full; late: redirected after every correspondent had
-    confirmed; exact: counted by meters, not by flow counters, which are blurred around changes. ``barriers``: seconds
-    from the trigger to each NVE's barrier reply. ``probes``: seconds until a probe had crossed, by path.
+    confirmed; exact: counted by meters, not by flow counters, which are blurred around changes, and by switches that
+    have kept their counters. ``forgetful``: NVEs that have not. ``barriers``: seconds from the trigger to each NVE's
+    barrier reply. ``probes``: seconds until a probe had crossed, by path.
     """
 
     redirected_packets: int = 0
@@ -270,6 +271,7 @@ class Ledger:
     held_lost: int = 0
     late_packets: int = 0
     exact: bool = False
+    forgetful: tuple[str, ...] = ()
     stale: dict[str, Stale] = field(default_factory=dict)
     barriers: dict[str, float] = field(default_factory=dict)
     probes: dict[str, float] = field(default_factory=dict)

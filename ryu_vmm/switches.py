@@ -320,6 +320,7 @@ class Switches:
             self._adopt_pulled(name, flow)
         if not installed:
             self._recovery.forgot(name, "has come back with empty tables")
+            self._accounts.forgot(name)
         self.program(name, difference(installed, desired(state, name)))
         state.touched.pop(name, None)
         self._prober.cool(name)

@@ -202,7 +202,8 @@ class LedgerDocument(Document):
     lost: Amount = Field(description="reached the source while the VM was gone and no destination was known")
     held: Held
     late_packets: int
-    exact: bool = Field(description="counted by meters; flow counters, the fallback, are blurred around a change")
+    exact: bool = Field(description="counted by meters (flow counters, the fallback, are blurred around a change), "
+                        "and no switch that counts has lost its counters")
     stale: list[StaleDocument]
     barriers: dict[str, float] = Field(description="seconds from the trigger to each NVE's barrier reply")
     probes: dict[str, float] = Field(description="seconds that each path's probe took")

@@ -205,6 +205,27 @@ def test_an_nve_goes_and_comes_back(state: str, nve: str, empty: bool) -> None:
     finish(w, move)
 
 
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("nve", ["n1", "n2", "n3"])
+@pytest.mark.parametrize("empty", [False, True], ids=["tables kept", "tables lost"])
+def test_a_ledger_is_not_exact_where_a_switch_has_lost_its_counters(state: str, nve: str, empty: bool) -> None:
+    w = three()
+    move = bring(w, state)
+    w.hold_barriers = set()
+    counting = w.current(move).state.steered or w.current(move).redirect is not Redirect.NONE
+    if empty:
+        w.lose_tables(nve)
+    w.disconnect(nve)
+    w.connect(nve)
+    for name in w.boxes:
+        w.release(name)
+    w.advance(0.2)
+    finish(w, move)
+    lost = empty and counting and nve in ("n1", "n2")
+    ledger = w.current(move).ledger
+    assert (ledger.forgetful, ledger.exact) == ((nve,) if lost else (), not lost)
+
+
 @pytest.mark.parametrize("nve", ["n1", "n2"])
 def test_an_end_with_another_underlay_address_is_proven_again(nve: str) -> None:
     w = three()
