@@ -105,6 +105,9 @@ class Story:
                 self.w.late.add(name)
             case ("land", name, count):
                 self.w.land(name, count)
+            case ("land any", name, indexes):
+                for index in indexes:
+                    self.w.land_any(name, index)
             case ("wait", seconds):
                 self.w.advance(seconds, step=seconds / 2)
             case ("restart", landed, back):

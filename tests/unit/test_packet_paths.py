@@ -149,6 +149,7 @@ STORY = st.one_of(
     # Most of a story is moves going on, one step of a move at a time.
     *[st.tuples(st.just("go on"), mover, nve, how_heard)] * 5,
     *[st.tuples(st.just("land"), nve, some)] * 2,
+    st.tuples(st.just("land any"), nve, st.lists(st.integers(0, 40), min_size=1, max_size=8)),
     st.tuples(st.just("late"), nve),
     st.tuples(st.just("plug"), mover),
     st.tuples(st.just("abort"), mover),

@@ -270,7 +270,7 @@ class Watch:
                 assert key in state.nves
             elif kind == "evacuation":
                 assert key in state.evacuations and state.evacuations[key].state.open
-            else:
+            elif isinstance(key, int):
                 assert key in state.moves and state.moves[key].open, f"{kind} of {key} ticks on"
         for move in state.open_moves():
             waits_on = move.state is MoveState.DRAINING and any(n in state.nves for n in move.unconfirmed)
@@ -326,7 +326,7 @@ class Watch:
         state, world = self._state, self.world
         assert not list(state.open_moves()), [(m.id, m.state) for m in state.open_moves()]
         left: dict[str, Any] = {name: getattr(state, name) for name in ("waits", "probes", "returning", "held")}
-        left["clock"] = {key for key in state.clock if key[0] != "resync"}
+        left["clock"] = {(kind, key) for kind, key in state.clock if isinstance(key, int)}
         assert not any(left.values()), left
         assert not {i for i in state.gone if i not in state.interfaces}
         for name, box in world.boxes.items():

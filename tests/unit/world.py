@@ -264,6 +264,17 @@ class World:
                 self._at_switch(box.inbox.popleft())
         self._pump()
 
+    def land_any(self, name: str, index: int) -> None:
+        """Let a message to an NVE arrive before others: a switch may, up to the next barrier (section 6.1.3)."""
+        inbox = self.boxes[name].inbox
+        barrier = next((n for n, e in enumerate(inbox) if isinstance(e, Program) and not e.changes), len(inbox))
+        if inbox:
+            at = index % barrier if barrier else 0
+            effect = inbox[at]
+            del inbox[at]
+            self._at_switch(effect)
+        self._pump()
+
     def advance(self, seconds: float, step: float = 0.05) -> None:
         """Let time pass, with every deadline on the way."""
         end = self.now + seconds
