@@ -121,6 +121,14 @@ _SWITCHBOARD: list[Any] = [
     cfg.FloatOpt("stuck_after", default=20.0, min=0.1,
                  help="Seconds for which a switch may take none of the bytes that wait for it, before its connection "
                  "is closed."),
+    cfg.IntOpt("port_backlog", default=1 << 19, min=1 << 12,
+               help="Bytes of packets that one port has handed over and that may wait for the NVA, some 200 for each "
+               "packet included; further ones are dropped and counted by NVE and port. A queue never grows beyond "
+               "what its NVE has left."),
+    cfg.IntOpt("move_backlog", default=1 << 22, min=1 << 12, help="The same for packets that are about one move."),
+    cfg.IntOpt("nve_backlog", default=1 << 24, min=1 << 13,
+               help="The same for all ports and moves of one NVE, which never takes more than what all have left."),
+    cfg.IntOpt("backlog", default=1 << 27, min=1 << 14, help="The same for all NVEs."),
 ]  # fmt: skip
 OPTIONS += _SWITCHBOARD
 

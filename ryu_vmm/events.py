@@ -262,6 +262,18 @@ class PacketSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class PacketsShed:
+    """So many packets that a switch handed over were dropped unseen: too many waited already.
+
+    ``port``: the number of the port they came in on; None: they were about the NVA's own work (probes, moves).
+    """
+
+    dpid: int
+    port: int | None
+    packets: int
+
+
+@dataclass(frozen=True, slots=True)
 class TimePassed:
     """A deadline may have been reached; carries no more than the fact."""
 
@@ -292,6 +304,7 @@ SwitchEvent = (
     | MetersRead
     | FlowExpired
     | PacketSeen
+    | PacketsShed
 )
 Event = Request | SwitchEvent | TimePassed
 
@@ -316,6 +329,7 @@ __all__ = [
     "NveSubmitted",
     "NveWithdrawn",
     "PacketSeen",
+    "PacketsShed",
     "Place",
     "PortChanged",
     "PortInfo",

@@ -187,6 +187,7 @@ class Nva:
         """Who handles what: every event type, once."""
         return {
             ev.PacketSeen: self.packets.seen,
+            ev.PacketsShed: self.switches.packets_shed,
             ev.BarrierReplied: self.switches.barrier,
             ev.FlowsRead: self.switches.flows_read,
             ev.MetersRead: self.switches.meters_read,

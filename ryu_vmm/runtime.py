@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -32,6 +32,7 @@ from .errors import Conflict, DecodeError, NoAnswer, StoreUnavailable
 from .flows import FlowStats, Output
 from .nva import Nva, Settings
 from .pipeline import COOKIE_WHY_MASK, Drop, Why, cookie, why_of
+from .seldom import Seldom
 from .state import State
 from .wire.openflow import PacketIn, packet_out_prefix
 
@@ -131,6 +132,9 @@ class Runtime:
         self._answers_version = -1
         self._stopping = threading.Event()
         self._sync_due = 0.0
+        #: Packet-ins dropped unseen since too many waited, by NVE and port.
+        self.shed_packets: Counter[tuple[str, str]] = Counter()
+        self._sheddings = Seldom(every=10.0)
         for effect in self.nva.restore(list(store.load()), self.now()).effects:
             self._perform(effect)
 
@@ -197,6 +201,16 @@ class Runtime:
     def admits(self, dpid: int, names: tuple[str, ...] | None) -> bool:
         """Whether a connection may have that datapath id; ``names``: in its certificate, None: it has none."""
         return self.nva.switches.admits(dpid, names)
+
+    def shed(self, dpid: int, packets: dict[int | None, int]) -> None:
+        """Packet-ins that were dropped unseen, by port number (None: they were about moves and probes)."""
+        name = self.state.by_dpid.get(dpid)
+        for number, count in packets.items():
+            port = "-" if number is None else self.state.by_number.get((name or "", number), "unknown")
+            self.shed_packets[name or "unregistered", port] += count
+            due = self._sheddings.due((dpid, port), time.monotonic(), count)
+            if due:
+                self.event(ev.PacketsShed(dpid, number, due))
 
     def packets(self, dpid: int, batch: Sequence[PacketIn]) -> list[bytes]:
         """Packet-ins of one read from a switch; returns packet-outs to write back at once.
@@ -364,6 +378,8 @@ class Runtime:
     def counters(self) -> dict[str, int]:
         """What was counted: ``packet_in.<reason>``, ``drop.<cause>`` (by the NVA and by the switches), and others."""
         total = dict(self.nva.counters)
+        if self.shed_packets:
+            total["drop.shed"] = self.shed_packets.total()
         for dropped in self._drops.values():
             for cause, packets in dropped.items():
                 total[f"drop.{cause}"] = total.get(f"drop.{cause}", 0) + packets

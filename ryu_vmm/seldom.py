@@ -20,14 +20,14 @@ class Seldom:
         self.keys = keys
         self._known: OrderedDict[Hashable, tuple[float, int]] = OrderedDict()
 
-    def due(self, key: Hashable, now: float) -> int:
-        """It happened once more: how many occurrences are to be reported now, 0: none yet. ``now`` in seconds."""
+    def due(self, key: Hashable, now: float, times: int = 1) -> int:
+        """It happened so many times more: how many are to be reported now, 0: none yet. ``now`` in seconds."""
         reported, unsaid = self._known.get(key, (now - self.every, 0))
         if now - reported < self.every:
-            self._known[key] = (reported, unsaid + 1)
+            self._known[key] = (reported, unsaid + times)
             return 0
         self._known[key] = (now, 0)
         self._known.move_to_end(key)
         if len(self._known) > self.keys:
             self._known.popitem(last=False)
-        return unsaid + 1
+        return unsaid + times

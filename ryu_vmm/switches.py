@@ -15,6 +15,7 @@ from .events import (
     MetersRead,
     NveConnected,
     NveDisconnected,
+    PacketsShed,
     PortChanged,
     PortInfo,
 )
@@ -259,6 +260,14 @@ class Switches:
         if "tun_id" not in fields or "eth_dst" not in fields:
             return None
         return self._work.state.by_mac.get((int.from_bytes(fields["tun_id"], "big"), fields["eth_dst"]))
+
+    def packets_shed(self, event: PacketsShed) -> None:
+        """Packets were dropped before anybody looked at them; counted by the runtime, told now and then."""
+        state = self._work.state
+        name = state.by_dpid.get(event.dpid)
+        port = None if name is None or event.port is None else state.by_number.get((name, event.port))
+        interface = None if name is None or port is None else state.by_place.get(Place(name, port))
+        self._work.report("packets.shed", nve=name, port=port, interface=interface, packets=event.packets)
 
     # --- reading back -------------------------------------------------------------------------------------------------
     def resync(self, name: str) -> None:

@@ -184,6 +184,20 @@ class NVE(NamespaceNode, Switch):  # type: ignore[misc]
             "inactivity_probe=5000",
         )
 
+    def secure(self, key: str, certificate: str, authority: str) -> None:
+        """Have `br-int` speak TLS with the NVA, with these PEM files, from its next connection on, which is now."""
+        target = f"ssl:127.0.0.1:{CONTROL_PORT}"
+        if self.vsctl("get-controller", "br-int").strip() == target:  # it would keep the connection that it has
+            self.vsctl("set-ssl", key, certificate, authority)
+            self.cut()
+            self.restore()
+            return
+        self.vsctl(
+            "set-ssl", key, certificate, authority, "--", "set-controller", "br-int", target,
+            "--", "set", "Controller", "br-int", "connection_mode=out-of-band", "max_backoff=1000",
+            "inactivity_probe=5000",
+        )
+
     def connected(self) -> bool:
         """Is `br-int` connected, and has it answered the NVA's first questions?
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from ..wire import base as of
 from .fabric import Fabric
+from .flood import Flood
 from .session import Session
 from .switch import Switch
 
@@ -22,6 +23,10 @@ _AT_ONCE = 32
 _READ = 1 << 20
 #: Seconds between looks for flows whose time is up.
 _TICK = 0.25
+#: Bytes that the system may hold of what a switch sends.
+_BUFFER = 1 << 17
+#: Seconds between pieces of a flood of a given rate.
+_POUR = 0.002
 _ECHO = bytes([of.ECHO_REQUEST])
 _AGAIN = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 clock = time.monotonic
@@ -40,6 +45,11 @@ class Link:
         self.receive: Callable[[bytes, float], None] | None = None  # in place of the session's, under load
         self.rest = b""  # what the socket did not take yet
         self.writing = False
+
+    @property
+    def flood(self) -> Flood | None:
+        """What it floods the controller with."""
+        return None if self.session is None else self.session.flood
 
 
 class Farm:
@@ -87,6 +97,21 @@ class Farm:
         if link is not None and link.connected:
             self._register(link)
             self.send(link, b"")
+
+    def flood(self, dpid: int, flood: Flood | None) -> None:
+        """Have a switch flood its controller from now on, or stop it."""
+        link = self.links[dpid]
+        assert link.session is not None
+        link.session.flood = flood
+        self.send(link, b"")
+        if flood is not None and flood.rate is not None:
+            self._pour(link, flood)
+
+    def _pour(self, link: Link, flood: Flood) -> None:
+        if link.flood is flood and self.links.get(link.switch.dpid) is link:
+            if not link.rest:
+                self.send(link, flood.block(clock()))
+            self.after(_POUR, lambda: self._pour(link, flood))
 
     def cut(self, dpid: int) -> None:
         """Close a switch's connection; it comes back after ``reconnect`` seconds."""
@@ -170,6 +195,8 @@ class Farm:
         sock = socket.socket(family, socket.SOCK_STREAM)
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # Loopback would take megabytes, which no network between two machines does
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
         link = Link(switch, sock)
         self.links[switch.dpid] = link
         self._setting_up.add(switch.dpid)
@@ -194,7 +221,7 @@ class Farm:
             self._register(link)
             return
         if events & selectors.EVENT_WRITE:
-            self.send(link, b"")
+            self.send(link, b"" if link.flood is None or link.rest else link.flood.block(clock()))
         if events & selectors.EVENT_READ:
             self._read(link)
 
@@ -274,7 +301,8 @@ class Farm:
             self._close(link)
             return
         link.rest = data[sent:]
-        writing = bool(link.rest) and not mute
+        flooding = link.flood is not None and link.flood.rate is None
+        writing = (bool(link.rest) or flooding) and not mute
         if writing != link.writing:
             link.writing = writing
             self._register(link)

@@ -20,6 +20,7 @@ from typing import Any, TextIO
 from ..wire import agent
 from . import load
 from .farm import Farm, clock
+from .flood import Flood
 from .session import Session
 from .switch import Switch
 from .tables import Dropped, Out, Result
@@ -191,6 +192,23 @@ class Service:
             "lost": result.lost,
             "answers": answers,
         }
+
+    def do_flood(
+        self, dpid: int, frames: list[tuple[str, str]] | None = None, rate: float | None = None
+    ) -> dict[str, Any]:
+        """A switch floods the controller with packet-ins of (port name, hexadecimal frame), over and over.
+
+        ``rate`` in packets a second; default: as fast as the connection takes them. Without frames it stops; ``sent``
+        says how many there were so far.
+        """
+        before = self.farm.links[dpid].flood
+        flood = None
+        if frames:
+            switch = self._switch(dpid)
+            pairs = [(switch.port_named(port).number, bytes.fromhex(frame)) for port, frame in frames]
+            flood = Flood(load.requests_of(self.farm, dpid, pairs), rate, {port for port, _ in pairs})
+        self.farm.flood(dpid, flood)
+        return {"sent": 0 if before is None else before.sent}
 
     def do_stop(self) -> dict[str, Any]:
         """End."""

@@ -14,6 +14,7 @@ from ..wire import base as of
 from .rules import BAD_REQUEST, Refused
 
 if TYPE_CHECKING:
+    from .flood import Flood
     from .switch import Switch
 
 EQUAL, MASTER, SLAVE = 1, 2, 3
@@ -39,6 +40,7 @@ class Session:
         self.role = EQUAL
         self.ready = False  # features were asked for and answered
         self.closing = False
+        self.flood: Flood | None = None
         self.barrier = Barrier()
         self.on_barrier: Callable[[Session, float], None] | None = None
         self._delayed: deque[tuple[float, bytes]] = deque()
@@ -80,7 +82,9 @@ class Session:
                 break
             if end - at < size:
                 break
-            self.message(kind, data[at : at + size], now)
+            message = data[at : at + size]
+            if self.flood is None or not self.flood.is_answer(message):
+                self.message(kind, message, now)
             at += size
         self._rest = data[at:]
 

@@ -148,6 +148,14 @@ class Figures(Collector):
             else:
                 families[""].add_metric([name], value)
         yield from families.values()
+        shed = CounterMetricFamily(
+            "vmm_packet_ins_shed",
+            "Packets dropped unseen because too many of the same port or NVE waited",
+            labels=["nve", "port"],
+        )
+        for (nve, port), value in sorted(self._runtime.shed_packets.items()):
+            shed.add_metric([nve, port], value)
+        yield shed
 
     def _asked(self) -> Iterator[Metric]:
         access, audit = self._shared.access, self._shared.audit

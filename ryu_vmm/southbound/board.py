@@ -15,10 +15,12 @@ from ryu.lib import hub
 
 from ..effects import Disconnect, Effect, Program, ReadFlows, ReadMeters, SendPacket
 from ..events import ConnectionRefused, SwitchEvent
+from ..fairness import Backlog
 from ..seldom import Seldom
 from ..wire import openflow
 from ..wire.openflow import PacketIn
-from .datapath import VmmDatapath
+from . import lanes
+from .datapath import TURN, VmmDatapath
 
 LOG = logging.getLogger("ryu_vmm.southbound")
 
@@ -31,6 +33,9 @@ class Sink(Protocol):
 
     def packets(self, dpid: int, batch: Sequence[PacketIn]) -> list[bytes]:
         """Take in the packet-ins of one read; returns encoded packet-outs for the same switch."""
+
+    def shed(self, dpid: int, packets: dict[int | None, int]) -> None:
+        """So many packet-ins were dropped unseen, by port number; None: they were about moves and probes."""
 
     def admits(self, dpid: int, names: tuple[str, ...] | None) -> bool:
         """Whether a connection may have that datapath id; ``names``: in its certificate, None: it has none."""
@@ -52,6 +57,10 @@ class Switchboard:
         handshake_within: seconds until a new connection must have told its features and ports.
         handshakes: connections that may be on their way there; one more ends the oldest.
         takeover_within: seconds that a connection has to prove itself when another one claims to be the same switch.
+        port_backlog: bytes of packet-ins of one port that may wait for the sink (see ryu_vmm.fairness).
+        move_backlog: the same for those that are about one move (probes, packets that are held).
+        nve_backlog: the same for a whole NVE.
+        backlog: the same in all.
     """
 
     def __init__(
@@ -68,6 +77,10 @@ class Switchboard:
         handshakes: int = 4096,
         takeover_within: float = 1.0,
         meter_rate: Callable[[int], int] = lambda meter: 0,
+        port_backlog: int = 1 << 19,
+        move_backlog: int = 1 << 22,
+        nve_backlog: int = 1 << 24,
+        backlog: int = 1 << 27,
     ) -> None:
         self.sink = sink
         self.certificates = certificates
@@ -81,11 +94,14 @@ class Switchboard:
         self.takeover_within = takeover_within
         self.meter_rate = meter_rate
         #: ``malformed.<cause>``, ``error.<type>.<code>``, ``closed.<why>``, ``sink-failed``, ``forward-dropped``,
-        #: ``unsent``, ``refused`` (another one is there), ``impostor``, ``plain``, ``replaced``
+        #: ``unsent``, ``refused`` (another one is there), ``impostor``, ``plain``, ``replaced``, ``shed``
         self.counters: Counter[str] = Counter()
         self.datapaths: dict[int, VmmDatapath] = {}
         self._entering: dict[VmmDatapath, None] = {}
         self._refusals = Seldom()
+        caps = {True: move_backlog, False: port_backlog}
+        self._backlog = Backlog(lanes.lane_of, lambda lane: caps[lanes.is_own(lane)], nve_backlog, backlog)
+        self._serving = False
         self._stock: Any = None
 
     def install(self) -> None:
@@ -151,14 +167,72 @@ class Switchboard:
             self.counters["sink-failed"] += 1
             LOG.exception("%s could not be taken in", type(event).__name__)
 
-    def answer(self, dpid: int, batch: Sequence[PacketIn]) -> list[bytes]:
-        """The sink's answers to packet-ins."""
+    def deliver(self, datapath: VmmDatapath, messages: list[bytes]) -> None:
+        """Hand packet-ins to the sink: now if nobody waits and it is quickly done, else when their turn comes."""
+        quick = len(messages) * datapath.packet_cost <= TURN
+        if quick and not self._backlog and not datapath.congested:
+            self._hand_over(datapath, messages)
+            return
+        shed = self._backlog.put(datapath.id, messages)
+        if shed:
+            self._shed(datapath, shed)
+        if not self._serving:
+            self._serving = True
+            hub.spawn(self._serve)
+
+    def settle(self, datapath: VmmDatapath, port: int) -> None:
+        """A port is about to change: what it has handed over so far is told before that, as far as it is not much."""
+        if not self._backlog:
+            return
+        lane = lanes.of_port(port)
+        waiting = self._backlog.drain(datapath.id, lane)
+        most = datapath.turn
+        if waiting:
+            self._hand_over(datapath, waiting[:most])
+        if waiting[most:]:
+            self._shed(datapath, {lane: len(waiting) - most})
+
+    def _serve(self) -> None:
+        """Give each NVE with packet-ins its turn, and everything else its own between two turns."""
         try:
-            return self.sink.packets(dpid, batch)
+            while self._backlog:
+                for _ in range(self._backlog.nves):
+                    datapath = self.datapaths[self._backlog.next]
+                    if not datapath.congested:  # else it takes less than it asks for: more answers would be in the way
+                        self._hand_over(datapath, self._backlog.take(datapath.turn))
+                        hub.sleep(0)
+                        break
+                    self._backlog.skip()
+                else:
+                    hub.sleep(TURN)
+        finally:
+            self._serving = False
+
+    def _hand_over(self, datapath: VmmDatapath, messages: list[bytes]) -> None:
+        began = time.perf_counter()
+        batch = datapath.decoded(messages)
+        out: list[bytes] = []
+        try:
+            out = self.sink.packets(datapath.id, batch)
         except Exception:
             self.counters["sink-failed"] += 1
-            LOG.exception("%d packet-ins of %016x could not be taken in", len(batch), dpid)
-            return []
+            LOG.exception("%d packet-ins of %016x could not be taken in", len(batch), datapath.id)
+        if out:
+            datapath.send(out[0] if len(out) == 1 else b"".join(out))
+            datapath.flush()
+        datapath.learn(len(messages), time.perf_counter() - began)
+
+    def _shed(self, datapath: VmmDatapath, shed: dict[bytes, int]) -> None:
+        packets: dict[int | None, int] = {}
+        for lane, count in shed.items():
+            port = lanes.port_of(lane)
+            packets[port] = packets.get(port, 0) + count
+        self.counters["shed"] += sum(packets.values())
+        try:
+            self.sink.shed(datapath.id, packets)
+        except Exception:
+            self.counters["sink-failed"] += 1
+            LOG.exception("shed packet-ins of %016x could not be taken in", datapath.id)
 
     def _crowd(self) -> None:
         """Make room for those that come to an end with their handshake: who has been at it longest goes."""
@@ -207,6 +281,7 @@ class Switchboard:
         if self.datapaths.get(datapath.id) is not datapath:
             return False
         del self.datapaths[datapath.id]
+        self._backlog.drop(datapath.id)
         return True
 
 

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import ssl
 import time
-from socket import SHUT_RDWR, SHUT_WR
+from socket import SHUT_RDWR, SHUT_WR, SO_RCVBUF, SO_SNDBUF, SOL_SOCKET
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ryu.controller.controller import Datapath
@@ -26,6 +26,10 @@ READ_SIZE = 65536
 """Bytes read at a time."""
 READ_AT_ONCE = 65536
 """Bytes that are taken in before other connections get their turn: some milliseconds' work."""
+BUFFERS = 1 << 18
+"""Bytes that the system may hold for a connection each way: what is urgent waits behind them."""
+CONGESTED = 1 << 17
+"""Bytes that wait to be sent, beyond which a switch is given no answers to packets until it has taken some."""
 FLUSH_AT_ONCE = 16384
 """Bytes that are written out of turn."""
 _AGAIN = (TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -64,6 +68,8 @@ class Connection(Datapath):  # type: ignore[misc]
         self._waits_since = 0.0  # since when the peer has made no room for what is being written, 0: it has
         self.names = certified_names(socket)
         super().__init__(socket, address)
+        for option in (SO_RCVBUF, SO_SNDBUF):
+            socket.setsockopt(SOL_SOCKET, option, BUFFERS)
         # Only greenlets of our own wait for the peer, and close() ends their waiting.
         socket.settimeout(None)
         self._raw = None if isinstance(socket, ssl.SSLSocket) else getattr(socket, "fd", None)
@@ -77,6 +83,11 @@ class Connection(Datapath):  # type: ignore[misc]
     def name(self) -> str:
         """The datapath id as text, as far as it is known."""
         return "unknown" if self.id is None else f"{self.id:016x}"
+
+    @property
+    def congested(self) -> bool:
+        """Whether so much waits to be sent that nothing should be added but what is urgent."""
+        return self._outbox.size > CONGESTED
 
     def close(self) -> None:
         """End the connection now; what still waits to be sent is dropped."""

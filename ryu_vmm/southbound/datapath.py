@@ -35,6 +35,12 @@ LOG = logging.getLogger("ryu_vmm.southbound")
 FORWARDED = 1024
 """Messages of one connection that may wait for Ryu applications beside us."""
 
+TURN = 0.001
+"""Seconds that it takes, about, to hand over what is handed over at once."""
+
+MOST = 256
+"""Packet-ins that are handed over at once, at most."""
+
 _FLOW_MOD_FAILED, _UNKNOWN = 5, 0
 
 # What a message becomes for Ryu's applications. A type that is not here becomes some other event.
@@ -67,6 +73,7 @@ class VmmDatapath(Connection):
         self._readings: dict[int, _Reading] = {}
         self._meters: Meters = Meters(self.board.meter_rate)
         self._told = False  # the sink knows of the connection
+        self.packet_cost = 1e-5  # seconds for each packet-in, as it went lately
         self._echoes: dict[int, Any] = {}  # xid -> semaphore of who waits
         self._forward: deque[tuple[int, int, int, int, bytes]] = deque()
         self._forwarding = False
@@ -168,10 +175,10 @@ class VmmDatapath(Connection):
 
     # --- receiving --------------------------------------------------------------------------------------------
     def take_in(self, data: bytes) -> tuple[int, int]:
-        """See Connection. All packet-ins in a row go to the sink together, and all answers out in one write."""
+        """See Connection. Packet-ins wait for their turn if they have to; everything else is handled at once."""
         position, end, wanted = 0, len(data), 8
-        batch: list[PacketIn] = []
-        unpack, decode = base.HEADER.unpack_from, openflow.decode_packet_in
+        batch: list[bytes] = []
+        unpack, deliver = base.HEADER.unpack_from, self.board.deliver
         observed = self._observed(base.PACKET_IN)
         while end - position >= 8 and self.state != DEAD_DISPATCHER:
             version, kind, length, xid = unpack(data, position)
@@ -188,12 +195,12 @@ class VmmDatapath(Connection):
                 continue
             try:
                 if kind == base.PACKET_IN:
-                    batch.append(decode(message))
+                    batch.append(message)
                     if not observed:
                         continue
                 else:
-                    if batch:  # order matters: a packet before its port's end is one of that port
-                        self._deliver(batch)
+                    if batch:  # in order, unless there are many of them
+                        deliver(self, batch)
                         batch = []
                     if self._handle(version, kind, message, xid):
                         continue
@@ -202,7 +209,7 @@ class VmmDatapath(Connection):
                 continue
             self._pass_on(version, kind, length, xid, message)
         if batch:
-            self._deliver(batch)
+            deliver(self, batch)
         if self._outbox:
             self.flush()
         return position, wanted
@@ -213,10 +220,29 @@ class VmmDatapath(Connection):
         LOG.log(level, "datapath %s: malformed message: %s (counted as %s)", self.name, error, counter)
         self.board.counters[counter] += 1
 
-    def _deliver(self, batch: list[PacketIn]) -> None:
-        out = self.board.answer(self.id, batch)
-        if out:
-            self.send(out[0] if len(out) == 1 else b"".join(out))
+    def decoded(self, messages: list[bytes]) -> list[PacketIn]:
+        """Packet-ins as values; those that make no sense are counted and left out."""
+        decode = openflow.decode_packet_in
+        try:
+            return [decode(message) for message in messages]
+        except DecodeError:
+            pass
+        found = []
+        for message in messages:
+            try:
+                found.append(decode(message))
+            except DecodeError as error:
+                self._malformed(error)
+        return found
+
+    @property
+    def turn(self) -> int:
+        """How many packet-ins are handed over in one turn: those that take about TURN, 1 to MOST."""
+        return max(1, min(MOST, int(TURN / self.packet_cost)))
+
+    def learn(self, packets: int, seconds: float) -> None:
+        """So many packet-ins took so long."""
+        self.packet_cost += (min(seconds / packets, TURN) - self.packet_cost) / 4
 
     def _handle(self, version: int, kind: int, message: bytes, xid: int) -> bool:
         """Handle a message other than a packet-in; True if it concerns nobody but us."""
@@ -316,6 +342,7 @@ class VmmDatapath(Connection):
 
     def _port_status(self, message: bytes, xid: int) -> bool:
         reason, port = openflow.decode_port_status(message)
+        self.board.settle(self, port.number)  # a packet before its port's end is one of that port
         if not self._told:
             self._ports_told = [known for known in self._ports_told if known.name != port.name]
             if reason != base.PORT_DELETE:

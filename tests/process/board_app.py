@@ -28,6 +28,7 @@ class Application(app_manager.RyuApp):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         settings = json.loads(os.environ.get("BOARD", "{}"))
+        self.shed_packets = {}
         self.named = settings.pop("named", False)  # datapath 7 is nve7
         self.board = Switchboard(self, **settings)
         self.board.install()
@@ -41,6 +42,9 @@ class Application(app_manager.RyuApp):
 
     def admits(self, dpid, names):
         return names is None or not self.named or f"nve{dpid}" in names
+
+    def shed(self, dpid, packets):
+        self.shed_packets.update({f"{dpid} {port}": count for port, count in packets.items()})
 
     def packets(self, dpid, batch):
         out = []

@@ -102,18 +102,19 @@ def test_echo_requests_are_answered_once(start: Callable[..., Board]) -> None:
 
 def test_a_switch_that_does_not_read_delays_no_other(start: Callable[..., Board]) -> None:
     board = start(send_cap=8_000_000)
-    slow, swift = board.switch(1), board.switch(2)
-    slow.tell("send", size=60_000, times=100)
-    board.manager.wait_for("obeyed 1 send")
-    slow.tell("program", n=100_000, generation=1)
-    board.manager.wait_for("obeyed 1 program")
+    swift = board.switch(2)
+    board.switch(1)
+    swift.tell("send", dpid=1, size=60_000, times=100)
+    board.manager.wait_for("obeyed 2 send")
+    swift.tell("program", dpid=1, n=100_000, generation=1)
+    board.manager.wait_for("obeyed 2 program")
     for _ in range(100):
         began = time.monotonic()
         swift.send(agent.encode_packet_in(1, ARP))
         assert swift.receive(base.PACKET_OUT)
         assert time.monotonic() - began < 1
     assert "NveDisconnected" not in board.manager.text
-    slow.tell("send", size=60_000, times=200)
+    swift.tell("send", dpid=1, size=60_000, times=200)
     board.event("NveDisconnected(dpid=1)")
     swift.tell("send", size=100, dpid=1)
     swift.send(agent.encode_packet_in(1, ARP))

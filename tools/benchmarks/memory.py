@@ -1,4 +1,4 @@
-"""(c) What a VM costs in memory, and how long a start with many takes."""
+"""(d) What a VM costs in memory, and how long a start with many takes."""
 
 from __future__ import annotations
 

@@ -64,13 +64,13 @@ def emulated(size: int, count: int, say: Callable[[str], None]) -> list[dict[str
             for n in range(count):
                 guest = movers[n % MOVERS]
                 destination = where[guest] % size + 1
-                times.append(_move(vmm, emulation, size, guest, where[guest], destination) | {"connect": connect})
+                times.append(move(vmm, emulation, size, guest, where[guest], destination) | {"connect": connect})
                 where[guest] = destination
                 say(f"{size} emulated NVEs, move {n + 1}: {milliseconds(times[-1]['trigger_to_last_barrier'])} ms")
     return times
 
 
-def _move(
+def move(
     vmm: Vmm, emulation: Emulation, size: int, guest: overlay.Guest, source: int, destination: int
 ) -> dict[str, float]:
     """One planned hot move, as a hypervisor does it, and what it took."""

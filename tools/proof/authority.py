@@ -36,11 +36,13 @@ class Authority:
 
     Args:
         folder: where its configuration, store and log are kept.
+        tls: folder in which tools/ca has made certificates: switches have to connect over TLS.
         options: lines of the [vmm] group of its configuration.
     """
 
-    def __init__(self, folder: Path, **options: object) -> None:
+    def __init__(self, folder: Path, tls: Path | None = None, **options: object) -> None:
         self.folder = folder
+        self._tls = tls
         self.store = folder / "nva.sqlite"
         self.log = folder / "nva.log"
         self.port, self.rest_port = free_port(), free_port()
@@ -68,12 +70,16 @@ class Authority:
     def start(self) -> None:
         """Start it and wait until it takes requests. Raises Unhealthy, NotReady."""
         config = self.folder / "nva.conf"
-        config.write_text("[vmm]\n" + "".join(f"{name} = {value}\n" for name, value in self._options.items()))
+        groups = {"DEFAULT": self._defaults(), "vmm": self._options}
+        lines = []
+        for group, given in groups.items():
+            lines += [f"[{group}]", *(f"{name} = {value}" for name, value in given.items())]
+        config.write_text("\n".join(lines) + "\n")
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
                     *("setpriv", "--pdeathsig", "TERM", ryu_manager(), "--config-file", str(config)),  # ends with us
-                    *("--ofp-listen-host", "127.0.0.1", "--ofp-tcp-listen-port", str(self.port)),
+                    *("--ofp-listen-host", "127.0.0.1", f"--ofp-{self._kind}-listen-port", str(self.port)),
                     *("--wsapi-host", "127.0.0.1", "--wsapi-port", str(self.rest_port), "ryu_vmm"),
                 ],
                 cwd=self.folder,
@@ -84,6 +90,16 @@ class Authority:
                 start_new_session=True,
             )
         wait_until(self._ready, _STARTING, f"the NVA's REST interface at {self.base}", 0.05)
+
+    @property
+    def _kind(self) -> str:
+        return "tcp" if self._tls is None else "ssl"
+
+    def _defaults(self) -> dict[str, object]:
+        if self._tls is None:
+            return {}
+        files = {"ctl_privkey": "controller.key", "ctl_cert": "controller.crt", "ca_certs": "ca.crt"}
+        return {name: self._tls / file for name, file in files.items()}
 
     def _ready(self) -> bool:
         assert self._process is not None
