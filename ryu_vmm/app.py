@@ -17,7 +17,7 @@ from ryu.lib import hub
 from ryu.ofproto import ofproto_v1_3
 
 from . import config, inventory
-from .audit import AuditTrail
+from .audit import AuditTrail, started_with
 from .errors import InvalidInput, VmmError
 from .listener import Listener, Tls
 from .rest import make_app
@@ -69,6 +69,7 @@ class VmmApp(app_manager.RyuApp):
             if CONF.vmm.inventory:
                 applied = inventory.apply_file(self.runtime, CONF.vmm.inventory)
                 LOG.info("inventory %s: %s", CONF.vmm.inventory, applied)
+                self.audit.add(started_with(CONF.vmm.inventory, applied))
         except VmmError as error:
             # Ryu would print a traceback and go on without us.
             raise SystemExit(f"ryu_vmm: {error.message}") from error

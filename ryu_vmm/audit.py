@@ -209,6 +209,14 @@ class AuditTrail:
             self._db.close()
 
 
+def started_with(inventory: str, applied: Any) -> Deed:
+    """The deed of whoever starts the NVA with an inventory file."""
+    return Deed(
+        at=time.time(), principal=None, role=None, via="inventory", address="-", method="START", path=inventory,
+        body=text_of(applied), status=200, code=None, result=Result.DONE,
+    )  # fmt: skip
+
+
 def text_of(document: Any) -> str | None:
     """A request's document as it is kept: compact, of bounded length."""
     if document is None or document == {}:

@@ -11,6 +11,8 @@ sys.path.insert(0, str(ROOT / "tools"))
 from proof.rest_forgery import Forger, attempts, run  # noqa: E402
 from proof.rest_stage import Stage  # noqa: E402
 
+from ryu_vmm.rest.routes import ROUTES  # noqa: E402
+
 
 def test_nobody_is_let_in_who_may_not_be(tmp_path: Path) -> None:
     part = run(tmp_path)
@@ -24,7 +26,10 @@ def test_the_tool_notices_an_open_door(tmp_path: Path) -> None:
         forger = Forger(stage.url, stage.cacert)
         # a reader's token that is the admin's, a tenant's that is the reader's
         known = {**stage.known, "reader": stage.known["admin"], "tenant": stage.known["reader"]}
-        tried, believed = attempts(stage.url, known, cacert=stage.cacert, theirs=stage.theirs, forger=forger)
+        some = [route for route in ROUTES if route.tag in ("networks", "vms")]
+        tried, believed = attempts(
+            stage.url, known, cacert=stage.cacert, theirs=stage.theirs, forger=forger, routes=some
+        )
     assert 0 < believed < tried
     told = "\n".join(forger.believed)
     assert "a role that does not suffice as reader: DELETE /v1/vms/b-vm: 204" in told

@@ -18,7 +18,7 @@ HASTE = """
 import ryu_vmm.listener
 from ryu.base import app_manager
 
-for name, seconds in {"HANDSHAKE": 1.0, "HEAD": 1.0, "BODY": 1.0, "IDLE": 1.5}.items():
+for name, seconds in {"HANDSHAKE": 1.0, "HEAD": 1.0, "BODY": 1.0, "IDLE": 1.5, "STALLED": 1.0}.items():
     assert hasattr(ryu_vmm.listener, name)
     setattr(ryu_vmm.listener, name, seconds)
 
@@ -102,6 +102,28 @@ def test_every_patience_ends(nva: Place) -> None:
     with nva.client(token) as client:
         assert client.get("/v1/networks").json()["items"] == []
     assert "Traceback" not in nva.manager.text
+
+
+def test_who_does_not_read_is_dropped(nva: Place) -> None:
+    request = f"GET /v1/openapi.json HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {nva.tokens['ops']}\r\n\r\n"
+    with nva.secure() as sock, nva.client(nva.tokens["ops"]) as ops:
+        assert ops.get("/v1/ready").status_code == 200
+        sock.sendall(request.encode() * 300)  # some 30 MB of answers, which no buffer holds
+        begun = time.monotonic()
+        assert open_connections(nva.manager.rest) == 2
+        while open_connections(nva.manager.rest) > 1:
+            assert ops.get("/v1/ready").status_code == 200
+            assert time.monotonic() - begun < DEADLINE, "still waited for"
+            time.sleep(0.05)
+        assert time.monotonic() - begun > 0.5, "it was waited for a while"
+    assert "Traceback" not in nva.manager.text
+
+
+def open_connections(port: int) -> int:
+    """Connections to a port that the server has not closed, as the kernel tells."""
+    with open("/proc/net/tcp") as file:
+        rows = [line.split() for line in file]
+    return sum(row[1].endswith(f":{port:04X}") and row[3] in ("01", "08") for row in rows)
 
 
 def test_what_is_too_large_is_not_taken(nva: Place) -> None:

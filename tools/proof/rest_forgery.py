@@ -222,6 +222,7 @@ def attempts(
     certificates: Mapping[str, Path] | None = None,
     theirs: Mapping[str, str] | None = None,
     forger: Forger | None = None,
+    routes: Iterable[Route] = ROUTES,
 ) -> tuple[int, int]:
     """Try every route with every credential that does not suffice.
 
@@ -233,6 +234,7 @@ def attempts(
         theirs: names of things that are not the tenant's nor the hypervisor's: ``nves``, ``networks``, ``vms``,
             ``moves``.
         forger: keeps count and says more.
+        routes: those to try.
 
     Returns:
         How many attempts were tried, and how many believed: let in, or followed by a change that the admin finds.
@@ -242,7 +244,7 @@ def attempts(
     admin = Show("admin", (("Authorization", f"Bearer {known['admin']}"),), role=Role.ADMIN)
     before = _everything(made, admin)
     shows = forged(known, certificates or {})
-    for n, route in enumerate(ROUTES):
+    for n, route in enumerate(routes):
         if route.roles is None:
             continue
         path, body = target(route, theirs), bodies(route, f"forged-{n}")
