@@ -289,6 +289,7 @@ Request = (
     | RedirectRequested
     | ActivationReported
     | AbortRequested
+    | ThawRequested
     | EvacuationRequested
     | EvacuationCancelled
     | EvacuationResumed

@@ -12,14 +12,22 @@ from .state import State
 from .work import Work
 
 
-def thaw(state: State, interface: str, now: float) -> bool:
-    """Let announcements move an interface again. False if it was not frozen."""
+def thaw(work: Work, interface: str, by: str) -> None:
+    """Let announcements move an interface again, and say so, if it was frozen. ``by``: time, request or move."""
+    state = work.state
     if interface not in state.frozen:
-        return False
+        return
     state.put("frozen", interface, None)
-    state.put("thawed", interface, now)
+    state.put("thawed", interface, work.now)
     state.put("clock", ("freeze", interface), None)
-    return True
+    work.report("interface.thawed", interface=interface, by=by)
+
+
+def forget(state: State, interface: str) -> None:
+    """An interface is no more."""
+    state.put("frozen", interface, None)
+    state.put("thawed", interface, None)
+    state.put("clock", ("freeze", interface), None)
 
 
 class Flapping:
@@ -35,7 +43,7 @@ class Flapping:
             work.count("announcement.flapping")
             return True
         since = max(now - work.settings.flap_window, state.thawed.get(interface.id, 0.0))
-        moves = sum(m.trigger == "announcement" and m.created > since for m in state.recent_moves(interface.id))
+        moves = sum(m.trigger == "announcement" and m.created >= since for m in state.recent_moves(interface.id))
         if moves < work.settings.flap_moves:
             return False
         until = now + work.settings.freeze_time if work.settings.freeze_time else 0.0
@@ -54,8 +62,3 @@ class Flapping:
             until=until or None,
         )
         return True
-
-    def thaw(self, interface: str, by: str) -> None:
-        """Let announcements move an interface again, and say so."""
-        if thaw(self._work.state, interface, self._work.now):
-            self._work.report("interface.thawed", interface=interface, by=by)

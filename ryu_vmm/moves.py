@@ -59,7 +59,7 @@ class Moves:
                 raise Conflict(f"{nve} and {event.to} share no underlay address family", nves=[nve, event.to])
         legs = self._legs(interfaces, event)
         for i in interfaces:
-            thaw(state, i.id, self._work.now)  # whoever asks knows where the VM is
+            thaw(self._work, i.id, "move")  # whoever asks knows where the VM is
         move = self._open(event.vm, legs, MoveState.PREPARING, "request", event)
         self._await(move)
         return move, True

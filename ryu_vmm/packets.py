@@ -8,7 +8,7 @@ from .admission import Role, heard_about, link_local, role
 from .effects import ReadFlows, SendPacket
 from .errors import Conflict, DecodeError, NotFound
 from .events import PacketSeen, ThawRequested
-from .flapping import Flapping
+from .flapping import Flapping, thaw
 from .flows import Action, Output, set_field
 from .ledger import Accounts
 from .mobility import MoveEvent
@@ -32,9 +32,9 @@ from .wire import frames
 from .wire.frames import Kind
 from .work import Work
 
-#: What claims an address; from a port of nobody, nothing but questions goes unreported.
-_CLAIMS = (Kind.GARP, Kind.ARP_REPLY, Kind.NA, Kind.NA_UNSOLICITED, Kind.RARP_REQUEST, Kind.RARP_REPLY)
 _ANNOUNCEMENTS = (Kind.GARP, Kind.NA_UNSOLICITED, Kind.RARP_REQUEST)
+#: What claims an address, if only as who asks.
+_CLAIMS = (*_ANNOUNCEMENTS, Kind.ARP_REQUEST, Kind.ARP_REPLY, Kind.NA, Kind.RARP_REPLY)
 _NO_IPV4 = bytes(4)
 
 
@@ -95,7 +95,7 @@ class Packets:
             case "silence":
                 self._refusals.silence_over(key)
             case "freeze":
-                self._flapping.thaw(key, "time")
+                thaw(self._work, key, "time")
 
     def thaw(self, event: ThawRequested) -> Vm:
         """Let announcements move a VM's interfaces again. Raises NotFound."""
@@ -103,7 +103,7 @@ class Packets:
         if vm is None:
             raise NotFound(f"there is no VM {event.vm}", vm=event.vm)
         for interface in vm.interfaces:
-            self._flapping.thaw(interface, "request")
+            thaw(self._work, interface, "request")
         return vm
 
     # --- resolution (sections 4.1 and 4.2 of the draft; RFC 8014 section 4.3) -----------------------------------------

@@ -14,6 +14,7 @@ from .events import (
     VmSubmitted,
     VmWithdrawn,
 )
+from .flapping import forget
 from .model import VNI_RESERVED, Interface, Network, Nve, Place, Vm
 from .work import Work
 
@@ -172,6 +173,7 @@ class Registry:
         for nve in list(state.pulled_by(interface)):
             state.put("pulled", (nve, interface), None)
         state.put("gone", interface, None)
+        forget(state, interface)
         state.put("interfaces", interface, None)
 
     def _check(self, interface: Interface, where: str, siblings: list[Interface], own: tuple[str, ...]) -> None:

@@ -196,6 +196,7 @@ def network_show(context: Context, name: str) -> None:
 @click.option("--announcements", type=_among(model.Trust), help="Whose announcements are believed.")
 @click.option("--unknown", type=_among(model.Unknown), help="Flood or drop requests for unknown addresses.")
 @click.option("--admit", type=_among(model.Admit), help="What a port's frames are checked against.")
+@click.option("--allow", type=_among(model.Allowed), multiple=True, help="What its VMs may do. May be repeated.")
 @click.option("--mtu", type=int, help="Bytes of an IP packet inside the network.")
 @click.option("--idle-timeout", type=int, help="Seconds that a pulled location lasts without traffic.")
 @click.option("--tenant", help="Whose network it is. Default: the operator's.")
@@ -206,7 +207,7 @@ def network_add(context: Context, /, name: str, vni: int, tenant: str | None, re
 
     Example: vmm network add blue --vni 100 --mtu 1450
     """
-    given = {key: value for key, value in policy.items() if value is not None}
+    given = {key: value for key, value in policy.items() if value not in (None, ())}
     whose = {} if tenant is None else {"tenant": tenant}
     submit(context, "networks", {"name": name, "vni": vni, "policy": given, **whose}, replace)
 
@@ -269,6 +270,7 @@ def vm_show(context: Context, name: str) -> None:
     multiple=True,
     help="Where else it may be attached: its announcements are believed there. May be repeated.",
 )
+@click.option("--allow", type=_among(model.Allowed), multiple=True, help="What it may do. May be repeated.")
 @click.option("--tenant", help="Whose VM it is. Default: of the tenant that the network belongs to.")
 @replace_option
 @passing
@@ -282,6 +284,7 @@ def vm_add(
     port: str,
     interface: str,
     attach: tuple[tuple[str, str], ...],
+    allow: tuple[str, ...],
     tenant: str | None,
     replace: bool,
 ) -> None:
@@ -301,6 +304,7 @@ def vm_add(
                 "nve": on,
                 "port": port,
                 "attachments": [{"nve": there, "port": that} for there, that in attach],
+                "allow": list(allow),
             }
         ],
     }
@@ -318,6 +322,17 @@ def vm_remove(context: Context, name: str) -> None:
     Example: vmm vm remove web-1
     """
     removing("vms", "VM")(context, name)
+
+
+@vm.command("thaw")
+@click.argument("name")
+@passing
+def vm_thaw(context: Context, name: str) -> None:
+    """Let announcements move a VM again whose interfaces were frozen because they flapped.
+
+    Example: vmm vm thaw web-1
+    """
+    context.show(context.client.call("POST", at("vms", name, "thaw")), lambda document: render.vms([document]))
 
 
 @vm.command("apply")

@@ -14,7 +14,7 @@ from . import views
 from .contract import Call, Reply
 from .paging import by_name
 
-__all__ = ["NETWORKS", "NVES", "VMS", "Collection", "post_inventory", "post_vms", "verify", "vni_of"]
+__all__ = ["NETWORKS", "NVES", "VMS", "Collection", "post_inventory", "post_vms", "thaw", "verify", "vni_of"]
 
 #: How long a switch may take to report its flows, in seconds.
 VERIFY_TIMEOUT = 5.0
@@ -199,6 +199,12 @@ def post_inventory(call: Call) -> Reply:
     if faults:
         refuse(faults)
     return Reply(inventory.apply(call.runtime, call.body))
+
+
+def thaw(call: Call) -> Reply:
+    """Let announcements move a VM's interfaces again. NotFound."""
+    vm = call.runtime.handle(events.ThawRequested(call.parameters["name"]))
+    return Reply(VMS.whole(call, vm))
 
 
 def verify(call: Call) -> Reply:

@@ -196,6 +196,15 @@ ROUTES: tuple[Route, ...] = (
         roles=roles.READERS | roles.OPERATORS,
     ),
     Route(
+        "POST",
+        "/v1/vms/{name}/thaw",
+        registering.thaw,
+        "Let announcements move the VM again: its interfaces were frozen because they flapped",
+        "vms",
+        {200: doc.VmDocument},
+        problems=(404, 503),
+    ),
+    Route(
         "GET",
         "/v1/moves",
         moving.list_moves,
