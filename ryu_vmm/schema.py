@@ -143,7 +143,9 @@ Whole = Annotated[int, BeforeValidator(_whole)]
 _Targets = Annotated[list[Name], Field(max_length=1000), AfterValidator(_distinct)]
 
 
-Allow = Annotated[list[model.Allowed], Field(max_length=len(model.Allowed)), AfterValidator(_distinct), AfterValidator(sorted)]
+Allow = Annotated[
+    list[model.Allowed], Field(max_length=len(model.Allowed)), AfterValidator(_distinct), AfterValidator(sorted)
+]
 
 
 class Known(Protocol):

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 from cli_lab import Nva, nva  # noqa: F401 - fixtures
+from cli_lab import lab as cli  # noqa: F401
 from live import LiveRuntime
 from rest_lab import client, fields, lab, problem, vm  # noqa: F401 - fixtures
 
