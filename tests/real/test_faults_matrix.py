@@ -8,6 +8,10 @@ import pytest
 from faulting import cells, faults, minds, twists
 from faulting.faults import SHORT, Fault
 from faulting.ground import Ground
+from faulting.losses import Outage
+from faulting.staged import Staged
+
+from topologies import NVE
 
 FAULTS = {fault.key: fault for fault in (*faults.FAULTS, *minds.AT_EVERY_STATE)}
 STORIES = {story.key: story for story in twists.TWISTS}
@@ -60,6 +64,31 @@ def test_something_breaks(ground: Ground, name: str, state: str) -> None:
 @pytest.mark.parametrize("name", ["A-to-B-to-C-before-B-settled", "NVA-dead-while-the-VM-switches-over"])
 def test_moves_are_overtaken(ground: Ground, name: str) -> None:
     proven(twists.run(ground, STORIES[name]))
+
+
+def test_what_is_wrong_is_seen(ground: Ground) -> None:
+    """The instruments themselves: a cut that nobody owns up to, and flows that are gone behind the NVA's back."""
+    hit: list[NVE] = []
+
+    def strike(ground: Ground, staged: Staged, nve: NVE | None) -> list[Outage]:
+        assert nve is not None
+        hit.append(nve)
+        FAULTS["underlay-cut-correspondent"].strike(ground, staged, nve)
+        nve.ofctl("del-flows", "table=50")
+        return []
+
+    cell = cells.run(ground, Fault("sabotage", "correspondent", strike), "prepared")
+    assert cell.losses.own == cell.losses.thrown == 0
+    assert cell.losses.beyond > 100
+    assert len(cell.wrong) == 1
+    assert f"{hit[0].name} is not in sync" in cell.wrong[0]
+    assert len(cell.problems()) == 2
+    hit[0].cut("close")
+    ground.await_nve(hit[0].name, False)
+    hit[0].restore()
+    ground.await_nve(hit[0].name, True)
+    ground.await_all_synced()
+    assert ground.verify() == []  # read back and put right
 
 
 def test_a_correspondent_is_away_beyond_every_deadline(short: Ground) -> None:

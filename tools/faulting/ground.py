@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,8 @@ class Ground(Lab):
             underlay, NVES, specs(movers), [network], attached={"vn1"} if attached else (), folder=folder, **times,
         )
         self.movers = [f"vm{n + 1}" for n in range(movers)]
+        #: For what has to happen meanwhile. It lives as long as this: an NVA ends with the thread that started it.
+        self.hand = ThreadPoolExecutor(1)
 
     def __enter__(self) -> Ground:
         super().__enter__()
@@ -77,6 +80,12 @@ class Ground(Lab):
         for vm in self.net.vms:
             netns.sysctl(vm.namespace, TRUSTING)
         return self
+
+    def __exit__(self, *details: Any) -> None:
+        try:
+            super().__exit__(*details)
+        finally:
+            self.hand.shutdown()
 
     # --- who is where -------------------------------------------------------------------------------------------------
     def staying(self, nve: NVE | str) -> VM:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.report import Part, number
+
+from topologies.errors import ApiError
+from topologies.rundir import wait_until
 
 from .cells import Cell, aftermath
 from .ground import MOVER, Ground
@@ -30,21 +32,26 @@ def moments(count: int) -> list[float]:
     ]
 
 
-class _Killer(threading.Thread):
-    """Kills the NVA at its moment, notes what the move was then, and starts the NVA again."""
+def _kill(ground: Ground, after: float) -> None:
+    time.sleep(after)  # the moment that is wanted
+    ground.nva.kill()
+    ground.nva.start()
 
-    def __init__(self, ground: Ground, staged: Staged, after: float) -> None:
-        super().__init__(daemon=True)
-        self._ground, self._staged, self._after = ground, staged, after
-        self.error: BaseException | None = None
 
-    def run(self) -> None:
+def _ask(ground: Ground, body: dict[str, Any]) -> int:
+    """Ask for a move until it is taken; an NVA that has just started refuses while its NVEs are not back."""
+    number: list[int] = []
+
+    def taken() -> bool:
         try:
-            time.sleep(self._after)  # the moment that is wanted
-            self._ground.nva.kill()
-            self._ground.nva.start()
-        except BaseException as error:  # told by whoever joins
-            self.error = error
+            number.append(int(ground.insist("POST", "/moves", body)["id"]))
+        except ApiError as error:
+            if error.status != 409 or "in sync" not in str(error):
+                raise
+        return bool(number)
+
+    wait_until(taken, _PATIENCE, "a move to be taken", 0.05)
+    return number[0]
 
 
 def run(ground: Ground, after: float) -> Cell:
@@ -52,15 +59,12 @@ def run(ground: Ground, after: float) -> Cell:
     staged = Staged(ground, ground.vm(MOVER))
     with ground.session(ground.traffic(staged)) as session:
         time.sleep(_BEFORE)  # the load itself is what is waited for
-        killer = _Killer(ground, staged, after)
-        killer.start()
+        killed = ground.hand.submit(_kill, ground, after)
         asked = time.time()
         body = {"vm": MOVER, "to": staged.destination.name, "request_id": f"{asked:.6f}"}
-        staged.number = int(ground.insist("POST", "/moves", body)["id"])
+        staged.number = _ask(ground, body)
         document = staged.finish(_PATIENCE)
-        killer.join(_PATIENCE)
-        if killer.error is not None:
-            raise AssertionError(f"the NVA did not start again: {killer.error}") from killer.error
+        killed.result(_PATIENCE)
         ground.await_all_synced()
         left = [move["id"] for move in ground.await_ended()]
         time.sleep(_AFTER)
