@@ -328,7 +328,14 @@ class Storm(RuleBasedStateMachine):
 
     @rule()
     def all_is_well(self) -> None:
+        """Nothing is wrong for some seconds: no move waits for anything but its hypervisor, or for silence."""
         self.mend(False)
+        if not self._quick() or self.w.nva.state.faults:
+            return
+        for move in self.w.nva.state.open_moves():
+            assert move.state not in (MoveState.PREPARING, MoveState.STEERING), f"move {move.id} is {move.state}"
+            stuck = move.state is MoveState.REDIRECTING and move.redirect is not Redirect.IN_FORCE
+            assert not stuck, f"move {move.id}: redirect {move.redirect}"
 
     @rule(quickly=st.booleans())
     def mend(self, quickly: bool) -> None:
@@ -365,6 +372,8 @@ class Storm(RuleBasedStateMachine):
         if self._quick():
             assert self.w.tunnels <= 2, "a redirect is redirected"
             assert self.w.differences() == []
+            if not self.w.cut:
+                self.w.reach_each_other()
 
     @invariant()
     def holds(self) -> None:

@@ -92,7 +92,7 @@ class Turmoil(Town):
 
     def __init__(self, policy: Policy | None = None, settings: Settings | None = None, **more: object) -> None:
         self.deaf: set[str] = set()
-        self.up: dict[str, list[ev.Event]] = {}
+        self.up: dict[str, list[tuple[ev.Event, dict[str, int]]]] = {}  # with the epochs when it was said
         self.tainted: set[str] = set()
         self.synced_at = 0.0
         self.patience = settings
@@ -196,7 +196,8 @@ class Turmoil(Town):
         if not box.connected:
             return
         if box.nve.name in self.deaf:
-            self.up.setdefault(box.nve.name, []).append(event)
+            epochs = {i: interface.epoch for i, interface in self.nva.state.interfaces.items()}
+            self.up.setdefault(box.nve.name, []).append((event, epochs))
         else:
             self._events.append(event)
 
@@ -215,16 +216,29 @@ class Turmoil(Town):
         if index is None:
             self.deaf.discard(name)
             self.up.pop(name, None)
-            self._events.extend(waiting)
+            for event, epochs in waiting:
+                self._hear(event, epochs)
         elif waiting:
             at = index % len(waiting)
-            loose = isinstance(waiting[at], ev.BarrierReplied | ev.PacketSeen)
+            loose = isinstance(waiting[at][0], ev.BarrierReplied | ev.PacketSeen)
             if not loose:
-                at = next(n for n, e in enumerate(waiting) if not isinstance(e, ev.BarrierReplied | ev.PacketSeen))
-            self._events.append(waiting[at])
+                at = next(n for n, (e, _) in enumerate(waiting) if not isinstance(e, ev.BarrierReplied | ev.PacketSeen))
+            event, epochs = waiting[at]
             if not (loose and again):
                 del waiting[at]
+            self._hear(event, epochs)
+
+    def _hear(self, event: ev.Event, epochs: dict[str, int]) -> None:
+        """Late news changes the place of nothing that has moved since, unless it is nowhere."""
+        before, alone = dict(self.nva.state.interfaces), not self._events
+        self._events.append(event)
         self._pump()
+        if not alone or self._events or not isinstance(event, ev.PacketSeen) or self.nva.state.trusting:
+            return
+        for i, now in self.nva.state.interfaces.items():
+            was = before.get(i)
+            if was is not None and epochs.get(i, was.epoch) < was.epoch and self.nva.state.port_at(was.location):
+                assert now.location == was.location, f"{i} moved by what was said in epoch {epochs[i]}"
 
     def release(self, name: str) -> None:
         box = self.boxes[name]

@@ -289,8 +289,9 @@ class Watch:
                 continue
             why = why_of(flow.cookie)
             assert why is not None
-            mac = {item[0]: item[1] for item in flow.match}["eth_dst"]
-            (leg,) = [leg for leg in state.moves[why[1]].legs if state.interfaces[leg.interface].mac == mac][:1]
+            fields = {item[0]: item[1] for item in flow.match}
+            vni, mac = int.from_bytes(fields["tun_id"], "big"), fields["eth_dst"]
+            (leg,) = [leg for leg in state.moves[why[1]].legs if state.by_mac.get((vni, mac)) == leg.interface]
             interface = state.interfaces[leg.interface]
             (to,) = [a.value for a in flow.actions if isinstance(a, SetField) and a.field.endswith("_dst")][-1:]
             goal = state.nves[target(state, interface).nve]
