@@ -93,13 +93,16 @@ def _returning(state: State, nve: str, tunnel: int, move: Move) -> Iterator[Flow
 
 
 def _arrivals(state: State, nve: str, tunnel: int, move: Move, leg: Leg) -> Iterator[Flow]:
-    """Where redirected packets come in: at the move's destination and wherever the VM is by now.
+    """Where redirected packets come in: at the move's destination, wherever the VM is by now, and where it goes next.
 
-    From the start: where the source hears of a redirect first, its packets must not find the door closed.
+    From the start of that next move: where a source hears of a redirect first, its packets must not find the door
+    closed, and older sources are pointed at the new destination in the same moment as the newest one.
     """
-    if nve == leg.src.nve:
-        return
-    if nve not in (leg.dst.nve, target(state, state.interfaces[leg.interface]).nve):
+    goals = {leg.dst.nve, target(state, state.interfaces[leg.interface]).nve}
+    active = state.active_move(leg.interface)
+    if active is not None:
+        goals.add(active[1].dst.nve)
+    if nve not in goals - {leg.src.nve}:
         return
     way = path(state, nve, leg.src.nve)
     if way is None:

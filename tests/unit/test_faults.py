@@ -427,3 +427,32 @@ def test_an_nve_that_a_move_needs_is_not_withdrawn(state: str, nve: str) -> None
     for name in w.boxes:
         w.release(name)
     assert w.differences() == []
+
+
+def test_an_older_redirect_finds_the_next_destination_open() -> None:
+    """n4 knows nothing of vm1's move to n2 and sends to n1. When vm1 moves on to n3, n1 sends on to n3 at once.
+
+    That must not depend on n3's hearing of it in that moment: it has been ready since the move was prepared.
+    """
+    w = World(4)
+    w.network()
+    for n in (1, 2, 3, 4):
+        w.vm(n, f"n{n}")
+    first = bring(w, "in-force")
+    w.disconnect("n4")
+    w.handle(ev.ActivationReported(first.id))
+    assert w.send("n4", "tap-vm4", unicast(4, 1)) == [("n2", TAP)]
+    second = w.move("vm1", "n3")
+    w.plug("n3", TAP)
+    w.hold_barriers = {"n3"}
+    w.handle(ev.RedirectRequested(second.id))
+    w.late = {"n3"}
+    w.release("n3")
+    assert w.current(second).redirect is not Redirect.DESTINATION
+    assert w.send("n4", "tap-vm4", unicast(4, 1)) == [("n3", TAP)]
+    w.land("n3")
+    assert w.send("n4", "tap-vm4", unicast(4, 1)) == [("n3", TAP)]
+    w.handle(ev.ActivationReported(second.id))
+    w.connect("n4")
+    w.advance(8)
+    assert w.differences() == [] and redirects(w) == [] and list(w.nva.state.open_moves()) == []
