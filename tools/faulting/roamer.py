@@ -27,6 +27,7 @@ class Roamer(threading.Thread):
     Attributes:
         gaps: (began, ended), monotonic seconds: times in which losing the VM's packets is nobody's fault (an unplanned
             move, until the NVA has heard of it; a rollback that throws a queue away).
+        left: frames that came to a source after the pause of a planned move, whatever was waited for before: lost.
         pauses: (began, ended) of every pause: what the VM had sent by then left it when it was resumed.
         asked: what was done, how often.
     """
@@ -37,6 +38,7 @@ class Roamer(threading.Thread):
         self._stopping, self._hands = stop, hands
         self.gaps: list[tuple[float, float]] = []
         self.pauses: list[tuple[float, float]] = []
+        self.left = 0
         self.asked: Counter[str] = Counter()
         self.moves: list[int] = []
         self._paused = 0.0
@@ -136,7 +138,7 @@ class Roamer(threading.Thread):
                     paused = True
                     continue  # look once more: has it been called off meanwhile?
                 with self._hands:
-                    self.vm.attachment.leave()
+                    self.left += int(self.vm.attachment.leave()["left"])
                 self._run_at(to)
                 heard = time.monotonic()
                 self._heard()

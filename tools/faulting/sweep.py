@@ -18,7 +18,7 @@ from .losses import account
 from .staged import Staged
 
 #: Seconds from the request within which a move is decided, and until it has ended, NVA alive.
-DECIDED, ENDED = 0.4, 2.8
+DECIDED, ENDED = 0.25, 2.8
 _BEFORE, _AFTER = 0.2, 0.4
 _PATIENCE = 60.0
 
