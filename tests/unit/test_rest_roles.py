@@ -34,6 +34,7 @@ EXPECTED = {
     "PUT /v1/vms/{name}": "admin tenant",
     "DELETE /v1/vms/{name}": "admin tenant",
     "GET /v1/vms/{name}/explain": "admin hypervisor reader",
+    "POST /v1/vms/{name}/thaw": "admin",
     "GET /v1/moves": "admin tenant hypervisor reader",
     "POST /v1/moves": "admin tenant hypervisor",
     "GET /v1/moves/{id}": "admin tenant hypervisor reader",
