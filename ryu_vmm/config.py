@@ -121,6 +121,9 @@ _SWITCHBOARD: list[Any] = [
     cfg.FloatOpt("stuck_after", default=20.0, min=0.1,
                  help="Seconds for which a switch may take none of the bytes that wait for it, before its connection "
                  "is closed."),
+    cfg.FloatOpt("answer_within", default=120.0, min=0.1,
+                 help="Seconds for which a switch that is alive may leave barriers and questions about its flows "
+                 "without any answer, before its connection is closed."),
     cfg.IntOpt("port_backlog", default=1 << 19, min=1 << 12,
                help="Bytes of packets that one port has handed over and that may wait for the NVA, some 200 for each "
                "packet included; further ones are dropped and counted by NVE and port. A queue never grows beyond "

@@ -56,6 +56,7 @@ class Switchboard:
         meter_rate: packets per second that a switch's meter of some number lets pass; 0: it only counts.
         handshake_within: seconds until a new connection must have told its features and ports.
         handshakes: connections that may be on their way there; one more ends the oldest.
+        answer_within: seconds for which a switch may leave barriers and questions without any answer.
         takeover_within: seconds that a connection has to prove itself when another one claims to be the same switch.
         port_backlog: bytes of packet-ins of one port that may wait for the sink (see ryu_vmm.fairness).
         move_backlog: the same for those that are about one move (probes, packets that are held).
@@ -75,6 +76,7 @@ class Switchboard:
         echo_misses: int = 3,
         handshake_within: float = 20.0,
         handshakes: int = 4096,
+        answer_within: float = 120.0,
         takeover_within: float = 1.0,
         meter_rate: Callable[[int], int] = lambda meter: 0,
         port_backlog: int = 1 << 19,
@@ -91,6 +93,7 @@ class Switchboard:
         self.echo_misses = echo_misses
         self.handshake_within = handshake_within
         self.handshakes = handshakes
+        self.answer_within = answer_within
         self.takeover_within = takeover_within
         self.meter_rate = meter_rate
         #: ``malformed.<cause>``, ``error.<type>.<code>``, ``closed.<why>``, ``sink-failed``, ``forward-dropped``,

@@ -110,6 +110,10 @@ class Connection(Datapath):  # type: ignore[misc]
         """
         raise NotImplementedError
 
+    def overdue(self, since: float) -> str:
+        """What the switch was asked for before that moment and ought to have answered by now; empty: nothing."""
+        raise NotImplementedError
+
     def _shut(self, how: int) -> None:
         with contextlib.suppress(EOFError, OSError):  # the peer was faster
             self.socket.shutdown(how)
@@ -135,6 +139,9 @@ class Connection(Datapath):  # type: ignore[misc]
                 self.fail("silent", "no sign of life")
             elif silent:
                 self.send(openflow.encode_echo_request(self.next_xid()))
+            missing = "" if self._outbox else self.overdue(now - board.answer_within)
+            if missing and self.state != DEAD_DISPATCHER:
+                self.fail("unanswered", f"for more than {board.answer_within:g} s it has not answered: {missing}")
 
     # --- sending ----------------------------------------------------------------------------------------------
     def send(self, buf: bytes | bytearray, close_socket: bool = False) -> bool:

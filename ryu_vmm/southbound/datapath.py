@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -52,6 +53,8 @@ _BECOMES: dict[int, type] = {
     base.BARRIER_REPLY: ofp_event.EventOFPBarrierReply,
     base.ERROR: ofp_event.EventOFPErrorMsg,
 }
+#: Bytes that messages of a handshake have at least; Ryu's parser would print a traceback.
+_LEAST = {base.FEATURES_REPLY: 32, base.MULTIPART_REPLY: 16, base.ERROR: 12, base.HELLO: 8}
 _NOT_OTHER = frozenset(_BECOMES.values()) | {ofp_event.EventOFPStateChange, ofp_event.EventOFPPortStateChange}
 
 
@@ -60,6 +63,7 @@ class _Reading:
 
     def __init__(self, token: str, cookie: int, mask: int, attempt: int = 1) -> None:
         self.token, self.cookie, self.mask, self.attempt = token, cookie, mask, attempt
+        self.asked = time.monotonic()
         self.flows: list[FlowStats] = []
 
 
@@ -69,10 +73,11 @@ class VmmDatapath(Connection):
     def __init__(self, socket: Any, address: Any) -> None:
         self._ports_told: list[PortInfo] = []
         self._batches: dict[int, int] = {}  # xid of flow mods -> generation
-        self._barriers: dict[int, tuple[int, int]] = {}  # xid -> (generation, xid of flow mods)
+        self._barriers: dict[int, tuple[int, int, float]] = {}  # xid -> (generation, xid of flow mods, when)
         self._readings: dict[int, _Reading] = {}
         self._meters: Meters = Meters(self.board.meter_rate)
         self._told = False  # the sink knows of the connection
+        self._answered = 0.0  # when a barrier or a part of its flows came last
         self.packet_cost = 1e-5  # seconds for each packet-in, as it went lately
         self._echoes: dict[int, Any] = {}  # xid -> semaphore of who waits
         self._forward: deque[tuple[int, int, int, int, bytes]] = deque()
@@ -94,7 +99,7 @@ class VmmDatapath(Connection):
         """Send flow changes and a barrier; the sink hears of errors, then of the barrier's reply."""
         xid, barrier = self.next_xid(), self.next_xid()
         self._batches[xid] = generation
-        self._barriers[barrier] = (generation, xid)
+        self._barriers[barrier] = (generation, xid, time.monotonic())
 
         def refused(change: FlowChange, error: ValueError) -> None:
             LOG.error("datapath %s: %s: %s", self.name, error, change)
@@ -139,6 +144,17 @@ class VmmDatapath(Connection):
         finally:
             self._echoes.pop(xid, None)
 
+    def overdue(self, since: float) -> str:
+        """See Connection. Any answer since then counts: it may have much to do."""
+        if self._answered >= since:
+            return ""
+        if not self._told:
+            return "its first barrier"
+        generation, _, asked = next(iter(self._barriers.values()), (0, 0, since))
+        if asked < since:
+            return f"the barrier of generation {generation}"
+        return "what flows it has" if any(reading.asked < since for reading in self._readings.values()) else ""
+
     # --- state ------------------------------------------------------------------------------------------------
     def set_state(self, state: str) -> None:
         """Ryu's handlers call this as the handshake goes on; we join in where it is over, and where all is."""
@@ -160,6 +176,7 @@ class VmmDatapath(Connection):
             self.board.dismiss(self)
         else:
             super().set_state(MAIN_DISPATCHER)
+            self._answered = time.monotonic()
             self.send(openflow.encode_set_config(self.next_xid()))
             LOG.info("datapath %s connected from %s", self.name, self.address)
             # What meters it has is asked first; the barrier's reply comes after the answers, or after their lack.
@@ -268,7 +285,8 @@ class VmmDatapath(Connection):
         barrier = self._barriers.pop(xid, None)
         if barrier is None:
             return False
-        generation, batch = barrier
+        generation, batch, _ = barrier
+        self._answered = time.monotonic()
         self._batches.pop(batch, None)
         self.board.emit(BarrierReplied(self.id, generation))
         return True
@@ -280,7 +298,9 @@ class VmmDatapath(Connection):
         if self._meters_unread(xid):
             return True
         self.board.counters[f"error.{error.type}.{error.code}"] += 1
-        generation = self._batches.get(xid)
+        self._meters.refused(error.data, error.code if error.type == meters.METER_MOD_FAILED else -1)
+        barrier = self._barriers.pop(xid, None)  # then nothing is known of what went before it
+        generation = self._batches.get(xid) if barrier is None else barrier[0]
         if generation is not None:
             LOG.warning("datapath %s: flow of generation %d refused: %s", self.name, generation, error)
             self.board.emit(FlowRefused(self.id, generation, error.type, error.code))
@@ -311,6 +331,7 @@ class VmmDatapath(Connection):
             self._read_again(reading, error.message)
             raise
         reading.flows += flows
+        self._answered = time.monotonic()
         if len(reading.flows) > self.board.flow_cap:
             self.fail("flows", f"it reports more than {self.board.flow_cap} flows")
         elif not more:
@@ -355,6 +376,8 @@ class VmmDatapath(Connection):
     def _shake_hands(self, version: int, kind: int, length: int, xid: int, message: bytes) -> None:
         """Until the switch is ours: as Ryu does it, but nonsense ends the connection, with one line."""
         try:
+            if length < _LEAST.get(kind, 8):
+                raise DecodeError("a message is too short for its type", "of-length", type=kind)
             if (
                 self.state == CONFIG_DISPATCHER
                 and (version, kind) == (base.VERSION, base.MULTIPART_REPLY)

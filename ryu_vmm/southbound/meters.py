@@ -106,6 +106,21 @@ class Meters:
             self._there.pop(meter, None)
         return b"".join(before), b"".join(wire.encode_meter_delete(meter, xid) for meter in gone)
 
+    def refused(self, message: bytes, code: int) -> None:
+        """A switch has refused a meter change, of which these are the first bytes: it is to be made when next wanted.
+
+        ``code``: of an OFPET_METER_MOD_FAILED error (OpenFlow 1.3 section 7.4.4).
+        """
+        meter = wire.decode_refused(message)
+        if meter is None:
+            return
+        if code == wire.METER_EXISTS:
+            self._there[meter] = None
+        else:
+            self._there.pop(meter, None)
+        for key in [key for key, used in self._used.items() if used == meter]:
+            self._release(key)
+
     def _corrected(self, xid: int) -> list[bytes]:
         """The changes of meters in use that an earlier connection made with another rate: options may change."""
         known = [meter for meter in self._inherited if meter in self._users and meter in self._there]

@@ -25,6 +25,7 @@ _FEATURES = struct.Struct("!III")
 
 _ADD, _MODIFY, _DELETE = 0, 1, 2
 _FLAGS = 2 | 4 | 8  # packets per second, with burst, with statistics
+METER_MOD_FAILED, METER_EXISTS = 12, 1
 _ALL = 0xFFFFFFFF
 _NO_LIMIT = 0xFFFFFFFF
 _PACKETS_PER_SECOND, _STATISTICS = 2, 8
@@ -38,6 +39,14 @@ def encode_meter_add(meter: int, xid: int, again: bool = False, rate: int = 0) -
     limit = rate or _NO_LIMIT
     band = _BAND_DROP.pack(1, 16, limit, limit)
     return message(METER_MOD, xid, _METER_MOD.pack(_MODIFY if again else _ADD, _FLAGS, meter) + band)
+
+
+def decode_refused(message: bytes) -> int | None:
+    """The meter that a change with these first bytes was to make or modify; None: it was no such change."""
+    if len(message) < 16 or message[1] != METER_MOD:
+        return None
+    command, _, meter = _METER_MOD.unpack_from(message, 8)
+    return None if command == _DELETE else int(meter)
 
 
 def encode_meter_delete(meter: int, xid: int) -> bytes:
