@@ -9,19 +9,19 @@ from proof.lab import Lab
 
 def test_no_acknowledged_request_is_lost_or_done_twice() -> None:
     with Lab(nves=3, vms=3) as lab:
-        assert requests.run(lab, kills=2, seed=1).problems() == []
+        assert requests.run(lab, kills=1, seed=1).problems() == []
 
 
 def test_the_nva_is_restarted_with_many_vms() -> None:
-    found = many.run(vms=90, runs=1, say=lambda text: None)
+    found = many.run(vms=60, runs=1, say=lambda text: None)
     assert found.problems() == []
-    assert found.vms == 90
+    assert found.vms == 60
     assert found.traffic.sent > 1000
 
 
 def test_chaos() -> None:
     with Ground(movers=chaos.MOVERS, attached=True, **chaos.TIMES) as ground:
-        found = chaos.run(ground, seed=5, seconds=16.0, say=lambda text: None)
+        found = chaos.run(ground, seed=5, seconds=13.0, say=lambda text: None)
     assert found.problems() == []
-    assert sum(found.done.values()) >= 4
+    assert sum(found.done.values()) >= 3
     assert found.moves["settled"] >= 2
