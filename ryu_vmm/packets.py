@@ -12,7 +12,7 @@ from .flapping import Flapping, thaw
 from .flows import Action, Output, set_field
 from .ledger import Accounts
 from .mobility import MoveEvent
-from .model import Held, Interface, Leg, Move, Network, Place, Port, Redirect, Trust, Unknown, Vm
+from .model import Admit, Held, Interface, Leg, Move, Network, Place, Port, Redirect, Trust, Unknown, Vm
 from .moves import Moves
 from .pipeline import (
     COOKIE_MASK,
@@ -33,6 +33,7 @@ from .wire.frames import Kind
 from .work import Work
 
 _ANNOUNCEMENTS = (Kind.GARP, Kind.NA_UNSOLICITED, Kind.RARP_REQUEST)
+_DISCOVERY = (Kind.NS, Kind.DAD, Kind.NA, Kind.NA_UNSOLICITED)
 #: What claims an address, if only as who asks.
 _CLAIMS = (*_ANNOUNCEMENTS, Kind.ARP_REQUEST, Kind.ARP_REPLY, Kind.NA, Kind.RARP_REPLY)
 _NO_IPV4 = bytes(4)
@@ -214,6 +215,9 @@ class Packets:
             # The port's own flows, which check this, were not there yet.
             self._refusals.refuse(place, event.frame, "names an address or a MAC that is not the port's")
             return
+        if why is Why.LIFE and not self._speaks_for_itself(interface, event.frame, kind):
+            self._work.count("announcement.foreign")  # and reported, once the port's flows have dropped it
+            return
         by = kind.name.lower().replace("_", "-") if kind is not Kind.OTHER else "data"
         homeless = state.port_at(interface.location) is None
         if bound.role is Role.EXPECTED:
@@ -255,6 +259,14 @@ class Packets:
             return
         reason = "fits no VM of a network that believes any port" if not fitting else "fits VMs of several networks"
         self._refusals.refuse(place, frame, reason)
+
+    def _speaks_for_itself(self, interface: Interface, frame: bytes, kind: Kind) -> bool:
+        """Whether a sign of life, which its port admits, says nothing of others in its neighbor discovery, either."""
+        if self._work.state.networks[interface.vni].policy.admit is not Admit.ADDRESSES or kind not in _DISCOVERY:
+            return True
+        nd = frames.parse_nd(frame)
+        own = (*interface.ipv6, link_local(interface.mac))
+        return nd.lladdr in (None, interface.mac) and (nd.type == frames.NS or nd.target in own)
 
     def _claims_own(self, interface: Interface, frame: bytes, kind: Kind) -> bool:
         """Whether a frame says of an interface what is so, and of nobody else anything."""

@@ -17,15 +17,15 @@ sys.path.insert(0, str(ROOT))
 from ryu_vmm import config, mobility, pipeline  # noqa: E402
 from ryu_vmm.model import MoveState  # noqa: E402
 
-TO_NVA = {"RESOLVE", "ANNOUNCE", "LIFE", "MISS", "PROBE", "HOLD", "STALE"}
+TO_NVA = {"DROP", "RESOLVE", "ANNOUNCE", "LIFE", "MISS", "PROBE", "HOLD", "STALE"}
 REASONS = {
     "BASE": "the skeleton of a table",
-    "DROP": "drops and counts, by cause",
+    "DROP": "drops and counts, by cause; forged announcements are handed over as well, through a meter",
     "NETWORK": "a network's peers and flooding",
     "INTERFACE": "an interface's admission and delivery",
     "RESOLVE": "an ARP request or a neighbor solicitation",
     "ANNOUNCE": "RARP, or an announcement on a port of nobody where a network believes any",
-    "LIFE": "whatever a VM sends from a port where it is expected or may show up",
+    "LIFE": "what a VM sends from a port where it is expected; what it announces where it may show up",
     "MISS": "a destination of a pull network that this NVE has not asked for yet",
     "PROBE": "a path probe that has crossed",
     "HOLD": "a packet that waits for the destination's port",

@@ -62,7 +62,7 @@ def test_a_silenced_port_is_shown(lab: httpx.Client, runtime: LiveRuntime) -> No
     assert set(ports.values()) <= {None}
 
 
-def test_vmm_says_it_too(cli: Nva) -> None:
+def test_vmm_says_it_too(cli: Nva) -> None:  # noqa: F811
     cli.run("network add red --vni 200 --allow router --allow dhcp-server")
     assert cli.json("network show red")["policy"]["allow"] == ["dhcp-server", "router"]
     cli.run("vm add gate --network red --mac 02:00:00:00:00:09 --nve nve1 --port tap-9 --allow forward")

@@ -165,6 +165,9 @@ def test_a_move_is_activated_by_its_own_vm_alone() -> None:
         frames.build_garp(mac(2), ip("10.0.0.3")),
         frames.build_unsolicited_na(mac(3), ip("2001:db8::3")),
         unicast(3, 1),
+        advertisement(2, VICTIM6, ip("2001:db8::3"), mac(2)),  # the right VM, but of another
+        advertisement(2, LL2, VICTIM6, mac(3)),
+        solicitation(2, LL2, ip("2001:db8::3"), mac(3)),
     ):
         w.send("n1", "tap-vm2", frame)
         assert w.current(move).state is MoveState.PREPARED

@@ -15,11 +15,11 @@ from mininet.log import setLogLevel
 
 from topologies import TopologyError, VNSpec
 
-from . import evacuation, isolation, planned, report, streams, unplanned
+from . import evacuation, forgery, isolation, planned, report, streams, unplanned
 from .authority import Unhealthy
 from .lab import Lab
 
-_POINTS = ("planned", "unplanned", "streams", "isolation", "evacuation")
+_POINTS = ("planned", "unplanned", "streams", "isolation", "evacuation", "forgery")
 _UNDERLAYS = ("ipv4", "ipv6")
 
 
@@ -69,6 +69,8 @@ class Proof:
             self.parts.append(isolated)
         if evacuated:
             self.parts.append(report.evacuations(evacuated))
+        if "forgery" in self._chosen:
+            self.parts.append(self._forgery())
 
     def _planned(self, lab: Lab) -> list[planned.PlannedMove]:
         found = []
@@ -119,6 +121,14 @@ class Proof:
                 self.say(f"two networks with the same addresses, {name}: {len(found[name].seen.foreign)} frames of the "
                          "other network")
         return report.isolation(found, leaked[0])
+
+    def _forgery(self) -> Part:
+        with forgery.laboratory() as lab:
+            found = forgery.run(lab)
+        self._take(found.wrong, found.problems(), len(lab.net.nves))
+        for row in found.rows:
+            self.say(f"forgeries from {row.name}: {row.tried:,} tried, {row.believed} believed, {row.heard} reported")
+        return report.forgery(found)
 
     def _evacuations(self) -> list[evacuation.Evacuated]:
         done = []

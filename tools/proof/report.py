@@ -1,4 +1,4 @@
-"""The figures of points 1 to 6 as tables, from what the scenarios found."""
+"""The figures of points 1 to 7 as tables, from what the scenarios found."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from benchmarks.report import Part, milliseconds, number
 
 from .evacuation import Evacuated
+from .forgery import Found as Forged
 from .isolation import Isolated, Seen
 from .planned import PlannedMove
 from .streams import Survived
@@ -186,3 +187,26 @@ def evacuations(found: Sequence[Evacuated]) -> Part:
         for one in found
     ]}
     return Part("evacuation", "6. An NVE evacuated with one request", columns, rows, notes, data)
+
+
+def forgery(found: Forged) -> Part:
+    """Forgeries tried and believed."""
+    rows = [
+        [row.name, number(row.kinds), number(row.tried), number(row.believed), number(row.counted), number(row.heard)]
+        for row in found.rows
+    ]
+    rows.append(["all", *(
+        number(sum(getattr(row, name) for row in found.rows))
+        for name in ("kinds", "tried", "believed", "counted", "heard")
+    )])
+    columns = ["forgeries from", "kinds", "tried", "believed", "counted by the switches", "reported in events"]
+    notes = ["Believed: a directory entry or a move changed, or a guest received it. What the underlay forges and what "
+             "hides behind other headers is counted and not reported; packets that are no VXLAN Open vSwitch drops "
+             "itself, uncounted here."]
+    if found.traffic is not None:
+        notes.append(f"Meanwhile {number(found.traffic.sent)} datagrams between two guests: {found.traffic.lost} lost, "
+                     f"{found.traffic.duplicated} doubled.")
+    if found.flood is not None:
+        notes.append(f"Of the flood {number(found.flood[0])} packets reached the NVA, in {found.flood[1]:.1f} s.")
+    data = {"problems": found.problems(), "rows": [row.as_dict() for row in found.rows]}
+    return Part("forgery", "7. Forgeries", columns, rows, notes, data)
