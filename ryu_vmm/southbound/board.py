@@ -20,7 +20,7 @@ from ..seldom import Seldom
 from ..wire import openflow
 from ..wire.openflow import PacketIn
 from . import lanes
-from .datapath import TURN, VmmDatapath
+from .datapath import QUICK, TURN, VmmDatapath
 
 LOG = logging.getLogger("ryu_vmm.southbound")
 
@@ -172,7 +172,7 @@ class Switchboard:
 
     def deliver(self, datapath: VmmDatapath, messages: list[bytes]) -> None:
         """Hand packet-ins to the sink: now if nobody waits and it is quickly done, else when their turn comes."""
-        quick = len(messages) * datapath.packet_cost <= TURN
+        quick = len(messages) * datapath.packet_cost <= QUICK
         if quick and not self._backlog and not datapath.congested:
             self._hand_over(datapath, messages)
             return
