@@ -23,7 +23,8 @@ ryu.lib.hub
     of TLS: one context, made at start, serves all, with TLS 1.2 or later. Each handshake is a greenlet of its
     own, HANDSHAKES of them at a time: when those are taken, further connections wait, and after
     HANDSHAKE_GRACE whoever has not come to an end makes room. A handshake that fails or stalls is one line in
-    the log. A listener that runs out of file descriptors waits instead of dying.
+    the log, the same from the same address once a minute. A listener that runs out of file descriptors waits
+    instead of dying.
 ryu.base.app_manager
     An application that fails or hangs while closing keeps the others from closing: each is stopped and
     closed, whatever the others do, within CLOSE_DEADLINE.
@@ -212,6 +213,9 @@ def _mend_hub(hub: Any, execute: Execute) -> None:
                 _fail(StartupError(f"TLS cannot use {', '.join(files)}: {e}"), e)
             ssl_args.setdefault("server_side", True)
 
+            from .seldom import Seldom
+
+            failures = Seldom()
             self.places = hub.Semaphore(HANDSHAKES)
             self.shaking = {}  # greenlet -> since when, oldest first
 
@@ -224,7 +228,9 @@ def _mend_hub(hub: Any, execute: Execute) -> None:
                     with hub.Timeout(HANDSHAKE_DEADLINE, late):
                         sock.do_handshake()
                 except (OSError, ValueError) as e:  # ValueError: closed already
-                    hub.LOG.warning("TLS with %s failed: %s", addr, e)
+                    times = failures.due((addr[0], str(e)), time.monotonic())  # each tries for ever
+                    if times:
+                        hub.LOG.warning("TLS with %s failed: %s%s", addr, e, f" ({times} times)" if times > 1 else "")
                     sock.close()
                     return
                 finally:

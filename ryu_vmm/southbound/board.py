@@ -13,13 +13,13 @@ from typing import Any, Protocol
 from ryu.controller import controller
 from ryu.lib import hub
 
+from .. import lanes
 from ..effects import Disconnect, Effect, Program, ReadFlows, ReadMeters, SendPacket
 from ..events import ConnectionRefused, SwitchEvent
 from ..fairness import Backlog
 from ..seldom import Seldom
 from ..wire import openflow
 from ..wire.openflow import PacketIn
-from . import lanes
 from .datapath import QUICK, TURN, VmmDatapath
 
 LOG = logging.getLogger("ryu_vmm.southbound")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 
-from ..pipeline import COOKIE_OURS, Why
+from .pipeline import COOKIE_OURS, Why
 
 # Offsets in an ofp_packet_in (section 7.4.1 of OpenFlow 1.3): its cookie, and the first field of its match.
 _COOKIE, _WHY, _COOKIE_END, _FIELD, _FIELD_END = 16, 18, 24, 28, 36
