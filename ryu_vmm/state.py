@@ -271,8 +271,9 @@ class State(EvacuationTables):
             self.touch(leg.dst.nve, ("vn", interface.vni))
 
     def _move_units(self, vni: int) -> list[Unit]:
-        """The units of a network's open moves."""
+        """The units of a network's open moves, and of those whose rollback the source may not have heard of."""
         units: list[Unit] = [("move", i) for i in self._moves_in.get(vni, ())]
+        units += [("move", i) for i in self.returning if any(leg.vni == vni for leg in self.moves[i].legs)]
         if any(proven == vni for _, proven in self._proving):
             units.append(("probes",))
         return units

@@ -66,3 +66,15 @@ def test_packets_that_wait_are_brought_back_to_a_source_that_cannot_be_told() ->
     assert w.nva.state.moves[move.id].ledger.held_lost == 0 and not w.nva.state.held
     w.calm()
     w.watch.at_rest()
+
+
+def test_what_a_rolled_back_move_still_brings_follows_its_sources_address() -> None:
+    w = Turmoil()
+    number = redirecting(w, 1, "n4")
+    w.hold_barriers = {"n2"}
+    w.handle(ev.AbortRequested(number))
+    assert number in w.nva.state.returning
+    w.readdress("n2")
+    w.watch.check()
+    w.calm()
+    w.watch.at_rest()

@@ -89,6 +89,12 @@ class Storm(RuleBasedStateMachine):
         """All of a move that goes as it should, but for its end."""
         self.go_on(vm, to, 5, how)
 
+    @rule(vm=vms, to=nves, then=nves, how=ways)
+    def move_on_at_once(self, vm: int, to: str, then: str, how: str) -> None:
+        """There and back, or there and on, while the first redirect is still needed."""
+        self.go_on(vm, to, 5, how)
+        self.go_on(vm, then, 5, how)
+
     @rule(index=small, how=ways, steps=st.integers(1, 3))
     def all_go_on(self, index: int, how: str, steps: int) -> None:
         for n in range(steps):
@@ -258,6 +264,11 @@ class Storm(RuleBasedStateMachine):
     def hear(self, at: str, index: int | None, again: bool) -> None:
         self.w.listen_to(at, index, again)
 
+    @rule(index=st.integers(0, 15))
+    def hear_again(self, index: int) -> None:
+        self.fault("packet handed over twice")
+        self.w.hear_again(index)
+
     @rule(at=nves, hold=st.booleans())
     def barriers(self, at: str, hold: bool) -> None:
         if hold:
@@ -332,6 +343,7 @@ class Storm(RuleBasedStateMachine):
         self.mend(False)
         if not self._quick() or self.w.nva.state.faults:
             return
+        self.w.skip(3)  # whoever has only just come back has had time, too
         for move in self.w.nva.state.open_moves():
             assert move.state not in (MoveState.PREPARING, MoveState.STEERING), f"move {move.id} is {move.state}"
             stuck = move.state is MoveState.REDIRECTING and move.redirect is not Redirect.IN_FORCE

@@ -8,6 +8,7 @@ authority again gives it what is on the disk, and the switches' connections are 
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
@@ -87,6 +88,7 @@ class Turmoil(Town):
     Attributes:
         deaf: NVEs of which the NVA hears nothing for now; what they say waits in ``up``.
         watch: sees every step, and objects.
+        said: the last packets that were handed over, with the epochs at that moment.
         tainted: NVEs whose tables are not what anybody told them, until they have been read back.
     """
 
@@ -94,6 +96,7 @@ class Turmoil(Town):
         self.deaf: set[str] = set()
         self.up: dict[str, list[tuple[ev.Event, dict[str, int]]]] = {}  # with the epochs when it was said
         self.tainted: set[str] = set()
+        self.said: deque[tuple[ev.PacketSeen, dict[str, int]]] = deque(maxlen=16)
         self.synced_at = 0.0
         self.patience = settings
         self.stuck = False
@@ -195,8 +198,10 @@ class Turmoil(Town):
     def _reply(self, box: Box, event: ev.Event) -> None:
         if not box.connected:
             return
+        epochs = {i: interface.epoch for i, interface in self.nva.state.interfaces.items()}
+        if isinstance(event, ev.PacketSeen):
+            self.said.append((event, epochs))
         if box.nve.name in self.deaf:
-            epochs = {i: interface.epoch for i, interface in self.nva.state.interfaces.items()}
             self.up.setdefault(box.nve.name, []).append((event, epochs))
         else:
             self._events.append(event)
@@ -206,6 +211,7 @@ class Turmoil(Town):
         box.inbox.clear()
         box.held_barriers.clear()
         self.up.pop(name, None)
+        self.said = deque((what for what in self.said if what[0].dpid != box.nve.dpid), maxlen=self.said.maxlen)
 
     def listen_to(self, name: str, index: int | None = None, again: bool = False) -> None:
         """Let the NVA hear what an NVE has said: all, and from now on at once, or one thing before others.
@@ -227,6 +233,11 @@ class Turmoil(Town):
             if not (loose and again):
                 del waiting[at]
             self._hear(event, epochs)
+
+    def hear_again(self, index: int) -> None:
+        """A packet that was handed over before comes once more."""
+        if self.said:
+            self._hear(*self.said[index % len(self.said)])
 
     def _hear(self, event: ev.Event, epochs: dict[str, int]) -> None:
         """Late news changes the place of nothing that has moved since, unless it is nowhere."""
