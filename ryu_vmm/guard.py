@@ -12,6 +12,7 @@ A port that may be a router or a DHCP server says so in ``metadata``, which its 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,8 +30,13 @@ _FRAGMENT = (1, 1)
 _FROM_NOWHERE = (131, 132, 133, 135, 143)
 
 
-def flows() -> Iterator[Flow]:
+@functools.cache
+def flows() -> tuple[Flow, ...]:
     """The flows of table guard that do not depend on any port."""
+    return tuple(_flows())
+
+
+def _flows() -> Iterator[Flow]:
     for hidden in (0, 134, 135, 136, 137):  # 0 is no message: the header is in another fragment
         yield drop(GUARD, 150, match(**_ICMPV6, ip_frag=_FRAGMENT, icmpv6_type=hidden), Drop.FRAGMENTED_ND)
     yield drop(GUARD, 150, match(eth_type=ETH_IPV6, ip_proto=0), Drop.BROKEN_HEADERS)

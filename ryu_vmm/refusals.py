@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from . import addresses
 from .admission import role
 from .model import Place
 from .pipeline import Drop
@@ -68,17 +69,20 @@ class Refusals:
 
     def _fields(self, place: Place, frame: bytes, reason: str) -> dict[str, object]:
         said = frames.claimed(frame)
-        interface = role(self._work.state, *place).interface
         return {
             "nve": place.nve,
             "port": place.port,
-            "interface": None if interface is None else interface.id,
+            "interface": self._whose(place),
             "reason": reason,
             "frame": said.kind,
-            "mac": said.mac,
-            "claimed_mac": said.claimed_mac,
-            "claimed_ip": said.claimed_ip,
+            "mac": said.mac and addresses.format_mac(said.mac),
+            "claimed_mac": said.claimed_mac and addresses.format_mac(said.claimed_mac),
+            "claimed_ip": said.claimed_ip and addresses.format_ip(said.claimed_ip),
         }
+
+    def _whose(self, place: Place) -> str | None:
+        interface = role(self._work.state, *place).interface
+        return None if interface is None else interface.id
 
     def _offended(self, place: Place) -> None:
         work = self._work
@@ -92,14 +96,15 @@ class Refusals:
         work.state.put("silenced", place, until)
         work.state.put("clock", ("silence", "/".join(place)), until)
         work.count("port.offender")
-        work.report("port.offender", nve=place.nve, port=place.port, packets=count + 1, until=until)
+        fields = {"nve": place.nve, "port": place.port, "interface": self._whose(place)}
+        work.report("port.offender", **fields, packets=count + 1, until=until)
 
     def silence_over(self, key: str) -> None:
         """The time is over for which a port's forgeries were only counted."""
         place = Place(*key.split("/", 1))
         self._forged.pop(place, None)
         self._work.state.put("silenced", place, None)
-        self._work.report("port.heard-again", nve=place.nve, port=place.port)
+        self._work.report("port.heard-again", nve=place.nve, port=place.port, interface=self._whose(place))
 
     def interval_over(self) -> None:
         """Report what has been counted since the first reports, and forget what has not come again."""

@@ -184,7 +184,7 @@ def vms(items: Iterable[Doc]) -> Table:
                 i["ipv4"] + i["ipv6"],
                 i["nve"],
                 i["port"],
-                i["bound"],
+                "frozen" if i["frozen"] else i["bound"],
                 i["epoch"],
                 vm["move"],
             )

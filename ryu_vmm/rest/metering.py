@@ -90,6 +90,8 @@ class Figures(Collector):
         yield GaugeMetricFamily("vmm_networks", "Virtual networks", len(state.networks))
         yield GaugeMetricFamily("vmm_vms", "VMs", len(state.vms))
         yield GaugeMetricFamily("vmm_interfaces", "Interfaces of VMs", len(state.interfaces))
+        yield GaugeMetricFamily("vmm_interfaces_frozen", "Interfaces that flap and are frozen", len(state.frozen))
+        yield GaugeMetricFamily("vmm_ports_silenced", "Ports whose forgeries are only counted", len(state.silenced))
         yield CounterMetricFamily(
             "vmm_generation", "Steps that programmed any switch, over all starts of the NVA", state.generation
         )
