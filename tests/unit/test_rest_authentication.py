@@ -200,6 +200,19 @@ def test_the_file_is_read_again_when_it_changes(town: Town) -> None:
     problem(acme.get("/v1"), 401)
 
 
+def test_a_hash_that_is_replaced_under_its_id(town: Town) -> None:
+    ops, key = town.of("ops"), town.people[0]["tokens"][0]
+    assert ops.get("/v1").status_code == 200
+    old, fresh = key["hash"], "A" * 43
+    key["hash"] = credentials.slow_hash(fresh, cost=(2, 8, 1))
+    town.write()
+    problem(ops.get("/v1"), 401)
+    assert town.client(f"vmm-{key['id']}-{fresh}").get("/v1").status_code == 200
+    key["hash"] = old
+    town.write()
+    assert ops.get("/v1").status_code == 200, "what was wrong then is right again"
+
+
 def test_a_file_that_goes_bad_changes_nothing(town: Town, caplog: pytest.LogCaptureFixture) -> None:
     ops = town.of("ops")
     good = town.file.read_bytes()
