@@ -25,12 +25,12 @@ from .pipeline import (
     TAGGED,
     Drop,
     Why,
-    announcements,
     cookie,
     drop,
     forgeries,
     questions,
 )
+from .skeleton import announcements
 from .state import State
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .admission import Role, heard_about, link_local, role
+from .admission import Role, heard_about, role
+from .claims import ANNOUNCEMENTS, CLAIMS, claims_own, speaks_for_itself
 from .effects import ReadFlows, SendPacket
 from .errors import Conflict, DecodeError, NotFound
 from .events import PacketSeen, ThawRequested
@@ -32,10 +33,6 @@ from .wire import frames
 from .wire.frames import Kind
 from .work import Work
 
-_ANNOUNCEMENTS = (Kind.GARP, Kind.NA_UNSOLICITED, Kind.RARP_REQUEST)
-_DISCOVERY = (Kind.NS, Kind.DAD, Kind.NA, Kind.NA_UNSOLICITED)
-#: What claims an address, if only as who asks.
-_CLAIMS = (*_ANNOUNCEMENTS, Kind.ARP_REQUEST, Kind.ARP_REPLY, Kind.NA, Kind.RARP_REPLY)
 _NO_IPV4 = bytes(4)
 
 
@@ -208,14 +205,15 @@ class Packets:
             return  # the same epoch again changes nothing
         if why is Why.LIFE and about != heard_about(interface):
             self._work.count("announcement.late")
-            if kind in _ANNOUNCEMENTS:
+            if kind in ANNOUNCEMENTS:
                 self._refusals.refuse(place, event.frame, "comes late: of an epoch that is over", offence=False)
             return
-        if why is Why.ANNOUNCE and not self._claims_own(interface, event.frame, kind):
+        if why is Why.ANNOUNCE and not claims_own(interface, event.frame, kind):
             # The port's own flows, which check this, were not there yet.
             self._refusals.refuse(place, event.frame, "names an address or a MAC that is not the port's")
             return
-        if why is Why.LIFE and not self._speaks_for_itself(interface, event.frame, kind):
+        checked = state.networks[interface.vni].policy.admit is Admit.ADDRESSES
+        if why is Why.LIFE and checked and not speaks_for_itself(interface, event.frame, kind):
             self._work.count("announcement.foreign")  # and reported, once the port's flows have dropped it
             return
         by = kind.name.lower().replace("_", "-") if kind is not Kind.OTHER else "data"
@@ -224,7 +222,7 @@ class Packets:
             active = state.active_move(interface.id)
             if active is not None:
                 self._moves.fire(active[0].id, MoveEvent.ALIVE, by)
-        elif homeless or (kind in _ANNOUNCEMENTS and why is Why.LIFE):  # else its epoch is not known
+        elif homeless or (kind in ANNOUNCEMENTS and why is Why.LIFE):  # else its epoch is not known
             self._believe(interface, place, by, event.frame)
         if kind is Kind.RARP_REQUEST and state.interfaces[interface.id].location == place:
             self.announce(state.interfaces[interface.id])
@@ -246,10 +244,10 @@ class Packets:
         mac = frame[6:12]
         trusting: list[Network] = [n for n in state.networks.values() if n.policy.announcements is Trust.ANY]
         owners = [state.by_mac[(n.vni, mac)] for n in trusting if (n.vni, mac) in state.by_mac]
-        fitting = [i for i in owners if self._claims_own(state.interfaces[i], frame, kind)]
-        if kind not in _ANNOUNCEMENTS:  # any ARP will do for a VM that is nowhere
+        fitting = [i for i in owners if claims_own(state.interfaces[i], frame, kind)]
+        if kind not in ANNOUNCEMENTS:  # any ARP will do for a VM that is nowhere
             fitting = [i for i in fitting if state.port_at(state.interfaces[i].location) is None]
-            if not fitting and kind not in _CLAIMS:
+            if not fitting and kind not in CLAIMS:
                 self._work.count("drop.unbound-port")
                 return
         if len(fitting) == 1:
@@ -259,30 +257,6 @@ class Packets:
             return
         reason = "fits no VM of a network that believes any port" if not fitting else "fits VMs of several networks"
         self._refusals.refuse(place, frame, reason)
-
-    def _speaks_for_itself(self, interface: Interface, frame: bytes, kind: Kind) -> bool:
-        """Whether a sign of life, which its port admits, says nothing of others in its neighbor discovery, either."""
-        if self._work.state.networks[interface.vni].policy.admit is not Admit.ADDRESSES or kind not in _DISCOVERY:
-            return True
-        nd = frames.parse_nd(frame)
-        own = (*interface.ipv6, link_local(interface.mac))
-        return nd.lladdr in (None, interface.mac) and (nd.type == frames.NS or nd.target in own)
-
-    def _claims_own(self, interface: Interface, frame: bytes, kind: Kind) -> bool:
-        """Whether a frame says of an interface what is so, and of nobody else anything."""
-        if frame[6:12] != interface.mac:
-            return False
-        if kind in (Kind.GARP, Kind.ARP_REQUEST, Kind.ARP_REPLY):
-            arp = frames.parse_arp(frame)
-            return arp.sha == interface.mac and arp.spa in interface.ipv4
-        if kind in (Kind.NA_UNSOLICITED, Kind.NA):
-            nd = frames.parse_nd(frame)
-            own = (*interface.ipv6, link_local(interface.mac))
-            return nd.target in own and nd.src in own and nd.lladdr in (None, interface.mac)
-        if kind is Kind.RARP_REQUEST:
-            rarp = frames.parse_rarp(frame)
-            return rarp.sha == interface.mac and rarp.tha == interface.mac
-        return False
 
     def _believe(self, interface: Interface, place: Place, by: str, frame: bytes) -> None:
         """Move an interface to where it announced itself, unless it flaps."""

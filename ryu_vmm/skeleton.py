@@ -1,0 +1,83 @@
+"""Unit ("base",): what every NVE has, whatever is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from . import guard
+from .flows import Action, Flow, ToNva, match
+from .model import PROBE_VNI
+from .pipeline import (
+    _MULTICAST,
+    _REMOTE,
+    ADMIT,
+    CLASSIFY,
+    DELIVER,
+    ETH_ARP,
+    ETH_IPV6,
+    ETH_PROBE,
+    ETH_RARP,
+    FLOOD,
+    HEAD,
+    RESOLVE,
+    TAGGED,
+    Drop,
+    Why,
+    cookie,
+    drop,
+    forgeries,
+)
+from .state import State
+
+
+def announcements(
+    table: int,
+    priority: int,
+    actions: tuple[Action, ...] = (ToNva(HEAD),),
+    why: int = cookie(Why.ANNOUNCE),
+    **fields: int | tuple[int, int],
+) -> Iterator[Flow]:
+    """Flows that hand announcements, of whatever form, to the NVA and nowhere else."""
+    for kind in (
+        {"eth_type": ETH_ARP},
+        {"eth_type": ETH_RARP},
+        {"eth_type": ETH_IPV6, "ip_proto": 58, "icmpv6_type": 136},
+    ):
+        yield Flow(table, priority, match(**fields, **kind), actions, cookie=why)
+
+
+def flows(state: State, nve: str, tunnel: int | None) -> Iterator[Flow]:
+    """What every NVE has."""
+    yield drop(CLASSIFY, 0, (), Drop.UNKNOWN_PORT)
+    if state.expecting(nve):
+        # A VM may announce itself, once, before the flows of its brand-new port are there.
+        yield from announcements(CLASSIFY, 5)
+    if tunnel is not None:
+        yield drop(CLASSIFY, 10, match(in_port=tunnel), Drop.UNKNOWN_VNI)
+        # Frames that only resolve the underlay's neighbors end here, and are no drops.
+        on = match(in_port=tunnel, eth_type=ETH_PROBE, tun_id=PROBE_VNI)
+        yield Flow(CLASSIFY, 15, on, cookie=cookie(Why.BASE))
+    tagged = forgeries(state, nve, 0)
+    if tagged:
+        announced = cookie(Why.DROP, Drop.VLAN_TAGGED)
+        yield from announcements(ADMIT, 221, tagged, announced, vlan_vid=TAGGED)
+    yield drop(ADMIT, 220, match(vlan_vid=TAGGED), Drop.VLAN_TAGGED)
+    yield drop(ADMIT, 210, match(eth_dst=(b"\x01\x80\xc2\0\0\0", b"\xff" * 5 + b"\xf0")), Drop.LINK_LOCAL_CONTROL)
+    yield drop(ADMIT, 0, (), Drop.SPOOFED_MAC)
+    yield from guard.flows()
+    ask = cookie(Why.RESOLVE)
+    yield Flow(RESOLVE, 100, match(eth_dst=b"\xff" * 6, eth_type=ETH_ARP, arp_op=1), (ToNva(0xFFFF),), cookie=ask)
+    solicitation = match(
+        eth_dst=(b"\x33\x33\0\0\0\0", b"\xff\xff\0\0\0\0"),
+        eth_type=ETH_IPV6,
+        ip_proto=58,
+        icmpv6_type=135,
+        icmpv6_code=0,
+    )
+    yield Flow(RESOLVE, 100, solicitation, (ToNva(0xFFFF),), cookie=ask)
+    yield Flow(RESOLVE, 0, (), goto=DELIVER, cookie=cookie(Why.BASE))
+    yield drop(DELIVER, 210, match(metadata=_REMOTE, vlan_vid=TAGGED), Drop.VLAN_TAGGED)
+    yield Flow(DELIVER, 200, match(eth_dst=_MULTICAST), goto=FLOOD, cookie=cookie(Why.BASE))
+    yield drop(DELIVER, 5, match(metadata=_REMOTE), Drop.MISDELIVERED)
+    yield drop(DELIVER, 0, (), Drop.UNKNOWN_DESTINATION)
+    yield drop(FLOOD, 0, (), Drop.NO_FLOOD)
