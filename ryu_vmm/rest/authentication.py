@@ -39,8 +39,8 @@ LOCAL = Principal("local", Role.ADMIN)
 FAILURES, FORGIVEN = 10, 0.2
 #: Tokens remembered as good, and as wrong.
 REMEMBERED = 4096
-#: Slow hashes computed at once, and how many may wait for their turn. Each takes 16 MiB.
-AT_ONCE, IN_LINE = 2, 16
+#: Slow hashes computed at once, beside whatever the NVA has to do, and how many may wait for their turn.
+AT_ONCE, IN_LINE = 1, 16
 #: What identifications come to, as they are counted.
 OUTCOMES = (
     "token", "certificate", "missing", "malformed", "unknown-token", "wrong-token", "expired", "foreign-certificate",
