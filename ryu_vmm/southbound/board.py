@@ -172,6 +172,8 @@ class Switchboard:
 
     def deliver(self, datapath: VmmDatapath, messages: list[bytes]) -> None:
         """Hand packet-ins to the sink: now if nobody waits and it is quickly done, else when their turn comes."""
+        if self.datapaths.get(datapath.id) is not datapath:
+            return  # it has come to its end, and its packets with it
         quick = len(messages) * datapath.packet_cost <= QUICK
         if quick and not self._backlog and not datapath.congested:
             self._hand_over(datapath, messages)
@@ -213,13 +215,12 @@ class Switchboard:
 
     def _hand_over(self, datapath: VmmDatapath, messages: list[bytes]) -> None:
         began = time.perf_counter()
-        batch = datapath.decoded(messages)
         out: list[bytes] = []
         try:
-            out = self.sink.packets(datapath.id, batch)
+            out = self.sink.packets(datapath.id, datapath.decoded(messages))
         except Exception:
             self.counters["sink-failed"] += 1
-            LOG.exception("%d packet-ins of %016x could not be taken in", len(batch), datapath.id)
+            LOG.exception("%d packet-ins of %016x could not be taken in", len(messages), datapath.id)
         if out:
             datapath.send(out[0] if len(out) == 1 else b"".join(out))
             datapath.flush()

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
-from benchmarks import moves, overlay, packet_ins, report  # noqa: E402
+from benchmarks import moves, noise, overlay, packet_ins, report  # noqa: E402
 from benchmarks.controller import BenchError  # noqa: E402
 
 from ryu_vmm.emulation import packets  # noqa: E402
@@ -107,3 +107,19 @@ def test_moves_are_measured() -> None:
         assert 0 < one["trigger_to_last_barrier"] < 10
         assert 0 < one["ledger"] < 10
     assert moves._summary(times)["ledger"]["median"] == sorted(one["ledger"] for one in times)[1]
+
+
+@pytest.mark.slow
+def test_noise_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That moves go on in a flood; how fast, is for a machine that does nothing else."""
+    monkeypatch.setattr(noise, "NVES", 4)
+    monkeypatch.setattr(noise, "MOVERS", 2)
+    said: list[str] = []
+    part = noise.measure(1, said.append)
+    assert [row[0].split()[0] for row in part.rows] == ["quiet", "known", "unknown"]
+    for name in ("quiet", *noise.FLOODS):
+        assert part.data[name]["moves"] == 2
+        assert 0 < part.data[name]["median"] < 10
+    assert all(part.data[name]["packets_per_second"] > 1000 for name in noise.FLOODS)
+    assert part.data["shed"] > 0
+    assert len(said) == 3
