@@ -78,6 +78,9 @@ class VmmApp(app_manager.RyuApp):
         for route in ("/v1", "/v1/{rest:.*}", "/metrics", "/"):
             wsgi.mapper.connect("vmm", route, controller=_Rest, action="any")
         self.switchboard.install()
+        if not certificates and not config.is_local(CONF.ofp_listen_host):
+            where = CONF.ofp_listen_host
+            LOG.warning("OpenFlow is served on %s without TLS: any switch may claim to be any NVE", where)
         if not CONF.verbose:
             # Ryu's web server logs every request and every connection at info; errors still come through.
             logging.getLogger("ryu.lib.hub").setLevel(logging.WARNING)

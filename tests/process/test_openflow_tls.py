@@ -183,3 +183,17 @@ def test_half_of_the_options_is_refused(
     assert manager.process.wait(DEADLINE) == 1
     assert f"needs ctl_privkey, ctl_cert, ca_certs: {missing} missing" in manager.text
     assert "Traceback" not in manager.text
+
+
+@pytest.mark.parametrize("secured", [False, True])
+def test_openflow_without_tls_beyond_this_machine_is_warned_of(
+    ryu_manager: Callable[..., Any], pki: Authority, tmp_path: Path, secured: bool
+) -> None:
+    given = {"ctl_privkey": "controller.key", "ctl_cert": "controller.crt", "ca_certs": "ca.crt"} if secured else {}
+    lines = "".join(f"{name} = {pki.folder / file}\n" for name, file in given.items())
+    config = tmp_path / "vmm.conf"
+    config.write_text(f"[DEFAULT]\n{lines}[vmm]\nstore = :memory:\n")
+    # an address that is not loopback, and nobody's: it is not listened on in the end
+    manager = ryu_manager("--config-file", str(config), "--ofp-listen-host", "192.0.2.1", "ryu_vmm")
+    assert manager.process.wait(DEADLINE) == 1
+    assert ("any switch may claim to be any NVE" in manager.text) is not secured
