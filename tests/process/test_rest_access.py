@@ -60,6 +60,7 @@ def test_tokens_over_tls(nva: Place) -> None:
         ("eyes", "GET", "/v1/audit", 403, "denied"),
     ]
     assert {a["address"] for a in listed} == {"127.0.0.1"}
+    assert "denied nobody from 127.0.0.1: GET /v1/nves: 401 unauthorized" in nva.manager.text
     certificates_are_known_by_their_names(nva)
     old_tls_is_refused(nva)
 

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from benchmarks import report
+from benchmarks import machine, report
 from benchmarks.report import Part
 
 from ryu_vmm.rest.roles import Role
@@ -308,7 +308,7 @@ def run(folder: Path) -> Part:
     rows = [(kind, report.number(count)) for kind, count in forger.tried.items()]
     notes = [
         f"believed: {believed}",
-        "refused with: "
+        "answered with: "
         + ", ".join(f"{status or 'no connection'} {count}x" for status, count in sorted(forger.refused.items())),
         f"tokens found in log, store and audit afterwards: {len(leaked)}",
         f"{seconds:.0f} s",
@@ -335,7 +335,7 @@ def main() -> int:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="vmm-forge-") as folder:
         part = run(Path(folder))
-    print((report.text if given.text else report.markdown)([part], {}))
+    print((report.text if given.text else report.markdown)([part], machine.facts()))
     if given.json is not None:
         with contextlib.closing(given.json.open("w")) as file:
             json.dump(part.data, file, indent=2)
