@@ -219,6 +219,8 @@ class Moves:
                     state.put("returning", number, True)
                 self._close(number)
             case Do.CLOSE:
+                if move.redirect in (Redirect.SOURCE, Redirect.IN_FORCE):
+                    state.put("returning", number, True)  # until the source has heard that nothing is redirected
                 self._close(number)
 
     def _redirect(self, move: Move, phase: Redirect) -> None:
@@ -404,7 +406,9 @@ class Moves:
             state.put("moves", number, replace(move, ledger=replace(move.ledger, barriers=barriers)))
 
     def _free_marks(self, number: int, count: int) -> list[int]:
-        used = {leg.mark for m in self._work.state.open_moves() for leg in m.legs}
+        state = self._work.state
+        ending = [state.moves[i] for i in state.returning]
+        used = {leg.mark for m in (*state.open_moves(), *ending) for leg in m.legs}
         if len(used) + count > MARKS:
             raise TooManyMoves("too many moves are open at once", open=len(used))
         marks = (MARK_BASE + (number + n) % MARKS for n in range(MARKS))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .mobility import MoveEvent
-from .model import Move, MoveState, Redirect
+from .model import MoveState, Redirect
 from .moves import Moves
 from .work import Work
 
@@ -105,7 +105,7 @@ class Recovery:
                     state.put("clock", ("poll", move.id), self._work.now)
                     state.put("clock", ("sample", move.id), self._work.now + self._work.settings.sample_pause)
             elif move.state is not MoveState.PREPARED:  # which has nothing to wait for: its paths are proven
-                if not move.open and move.redirect in (Redirect.SOURCE, Redirect.IN_FORCE) and not self._steered(move):
+                if not move.open and move.redirect in (Redirect.SOURCE, Redirect.IN_FORCE):
                     state.put("returning", move.id, True)
                 state.put("waits", move.id, waits or None)
             if move.open:
@@ -123,7 +123,3 @@ class Recovery:
             here = {n: g for n, g in waits.items() if n in move.ends or self._work.session(n) is not None}
             if here != waits:
                 self._moves.waited(number, here)
-
-    @staticmethod
-    def _steered(move: Move) -> bool:
-        return any(step.state == MoveState.STEERING for step in move.history)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .flows import IN_PORT, Action, Flow, Output, ToNva, match, set_field
+from .flows import IN_PORT, Action, Flow, Match, Output, ToNva, match, set_field
 from .model import METER_SLOTS, PROBE_VNI, Kind, Leg, Move, Redirect
 from .pipeline import (
     _LOCAL,
@@ -84,11 +84,18 @@ def probes(state: State, nve: str, tunnel: int | None) -> Iterator[Flow]:
 
 
 def _returning(state: State, nve: str, tunnel: int, move: Move) -> Iterator[Flow]:
-    """Of a move that was rolled back: what its source still redirects is handed to the NVA, to be brought back."""
+    """Of a move that has ended, while its source may not know: what it still redirects, its own guests' packets too.
+
+    Where the VM is they are delivered. Elsewhere, as after a rollback, they are handed to the NVA, to be brought there.
+    """
     for leg in move.legs:
-        way = path(state, nve, leg.src.nve)
-        if nve == leg.dst.nve and way is not None:
-            on = match(in_port=tunnel, tun_id=leg.mark, **_from_peer(way))
+        interface, way = state.interfaces.get(leg.interface), path(state, nve, leg.src.nve)
+        if interface is None or way is None or nve == leg.src.nve:
+            continue
+        on = match(in_port=tunnel, tun_id=leg.mark, **_from_peer(way))
+        if nve == interface.location.nve:
+            yield _arrival(move, leg, on)
+        elif nve == leg.dst.nve:
             yield Flow(CLASSIFY, 85, on, (ToNva(0xFFFF),), cookie=cookie(Why.HOLD, about_leg(move, leg.interface)))
 
 
@@ -107,8 +114,11 @@ def _arrivals(state: State, nve: str, tunnel: int, move: Move, leg: Leg) -> Iter
     way = path(state, nve, leg.src.nve)
     if way is None:
         return
-    on = match(in_port=tunnel, tun_id=leg.mark, **_from_peer(way))
-    yield Flow(
+    yield _arrival(move, leg, match(in_port=tunnel, tun_id=leg.mark, **_from_peer(way)))
+
+
+def _arrival(move: Move, leg: Leg, on: Match) -> Flow:
+    return Flow(
         CLASSIFY,
         85,
         on,

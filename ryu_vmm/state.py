@@ -29,7 +29,7 @@ class State(EvacuationTables):
     ``gone`` by interface id (the slot of the meter that counts what is lost while its port is gone), ``held`` by
     interface id: packets that wait for its port, ``faults`` by NVE: what it refused,
     ``barriers`` by move id: NVE -> seconds from trigger to barrier reply, ``generations`` by NVE:
-    (programmed, realised), ``waits``, ``probes`` and ``returning`` (rolled back; the source may not know) by move id,
+    (programmed, realised), ``waits``, ``probes`` and ``returning`` (ended; the source may not know) by move id,
     ``silenced``: ports whose forgeries are only counted, by place, and until when; ``frozen`` by interface id, and
     ``thawed``: when that ended; ``clock`` by (kind, key); and those of evacuees.py.
     """
@@ -230,6 +230,8 @@ class State(EvacuationTables):
         self.touch(name)
         if self._quiet:
             return
+        for number in self.returning:
+            self._touch_returning(number)
         for vni in tuple(self.networks_of(name)):
             there: list[Unit] = [("if", i) for i in self.located(vni, name)]
             self._touch_everywhere(vni, ("vn", vni), ("peer", vni, name), *there, *self._move_units(vni))
@@ -271,9 +273,8 @@ class State(EvacuationTables):
             self.touch(leg.dst.nve, ("vn", interface.vni))
 
     def _move_units(self, vni: int) -> list[Unit]:
-        """The units of a network's open moves, and of those whose rollback the source may not have heard of."""
+        """The units of a network's open moves."""
         units: list[Unit] = [("move", i) for i in self._moves_in.get(vni, ())]
-        units += [("move", i) for i in self.returning if any(leg.vni == vni for leg in self.moves[i].legs)]
         if any(proven == vni for _, proven in self._proving):
             units.append(("probes",))
         return units
@@ -321,6 +322,10 @@ class State(EvacuationTables):
             self._touch_places(interface)
             for move, _ in self.moves_of(key):
                 self._touch_everywhere(interface.vni, ("move", move.id))
+            for number in self.returning:
+                if any(leg.interface == key for leg in self.moves[number].legs):
+                    self._touch_returning(number)
+                    self.touch(interface.location.nve, ("move", number))
 
     def _index_moves(self, key: int, old: Move | None, new: Move | None) -> None:
         vm = (new or old).vm  # type: ignore[union-attr]
@@ -425,8 +430,14 @@ class State(EvacuationTables):
         self.touch(key[0], ("if", key[1]))
 
     def _index_returning(self, key: int, old: bool | None, new: bool | None) -> None:
-        for leg in self.moves[key].legs:
-            self.touch(leg.dst.nve, ("move", key))
+        self._touch_returning(key)
+
+    def _touch_returning(self, number: int) -> None:
+        """Where an ended move may still have flows, members of its networks or not."""
+        for leg in self.moves[number].legs:
+            self.touch(leg.dst.nve, ("move", number))
+            if leg.interface in self.interfaces:
+                self.touch(self.interfaces[leg.interface].location.nve, ("move", number))
 
     def _index_gone(self, key: str, old: int | None, new: int | None) -> None:
         if old is not None:

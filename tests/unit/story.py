@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from town import GUESTS, NVES, OF_VM, VM_OF, VMS, VNI, said, tap
+from town import GUESTS, HOME, NVES, OF_VM, VM_OF, VMS, VNI, said, tap
 from tried import TRIED, ended, fault
 from turmoil import Turmoil
 from world import Box
@@ -42,9 +42,9 @@ class Country(Turmoil):
         lost: such frames.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, settings: Settings) -> None:
         self.lost: list[bytes] = []
-        super().__init__(policy, settings=PATIENT)
+        super().__init__(policy, settings=settings)
 
     def _emit(
         self, box: Box, results: list[object], in_port: int = 0, crossed: tuple[tuple[str, str], ...] = ()
@@ -80,10 +80,10 @@ class Story:
         heard: broadcast -> guests that got it, or will when they run at their destination.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, settings: Settings = PATIENT) -> None:
         TRIED["examples"] += 1
-        self.w = Country(policy)
-        self.at = {n: NVES[n % 4] for n in VMS}
+        self.w = Country(policy, settings)
+        self.at = dict(HOME)
         self.paused: set[int] = set()
         self.queued: dict[tuple[str, int], list[int]] = {}
         self.sent: dict[int, int] = {}

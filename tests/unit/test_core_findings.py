@@ -78,3 +78,26 @@ def test_what_a_rolled_back_move_still_brings_follows_its_sources_address() -> N
     w.watch.check()
     w.calm()
     w.watch.at_rest()
+
+
+def test_guests_beside_the_former_port_reach_the_vm_however_long_their_edge_is_on_its_own() -> None:
+    """The source of a move, out of the NVA's reach, goes on redirecting its own guests' packets."""
+    w = Turmoil()
+    number = redirecting(w, 1, "n4")  # guest 3 stays behind
+    w.unplug("n2", tap(1))
+    w.disconnect("n2")
+    w.handle(ev.ActivationReported(number))
+    w.skip(600)
+    assert w.nva.state.moves[number].state is MoveState.SETTLED
+    assert w.send("n2", tap(3), w.frame(3, 1)) == [("n4", tap(1))]
+    w.restart()
+    for name in ("n1", "n3", "n4"):
+        w.connect(name)
+    w.skip(600)
+    assert w.send("n2", tap(3), w.frame(3, 1)) == [("n4", tap(1))]
+    w.connect("n2")
+    w.watch.check()
+    assert not w.nva.state.returning
+    assert w.send("n2", tap(3), w.frame(3, 1)) == [("n4", tap(1))]
+    w.calm()
+    w.watch.at_rest()

@@ -6,7 +6,7 @@ import contextlib
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from story import Story
+from story import PATIENT, Story
 from town import GUESTS, NVES, TIMES, VMS, Town, key, tap
 from tried import TRIED, ended
 from world import TUNNEL
@@ -14,6 +14,7 @@ from world import TUNNEL
 from ryu_vmm import events as ev
 from ryu_vmm.errors import VmmError
 from ryu_vmm.model import Admit, Distribution, Kind, Policy, Trust
+from ryu_vmm.nva import Settings
 
 guest = st.sampled_from(GUESTS)
 vm = st.sampled_from(VMS)
@@ -168,9 +169,13 @@ FAULTS = st.one_of(
 )
 
 
-def told(story: list[tuple], distribution: Distribution) -> None:  # type: ignore[type-arg]
+#: Long after any deadline but that of a move that is prepared.
+LATER = st.one_of(FAULTS, FAULTS, FAULTS, st.tuples(st.just("wait"), st.sampled_from([6.0, 12.0, 65.0])))
+
+
+def told(story: list[tuple], distribution: Distribution, times: Settings = PATIENT) -> None:  # type: ignore[type-arg]
     """A story, from its beginning to its end."""
-    s = Story(Policy(distribution, idle_timeout=1000))
+    s = Story(Policy(distribution, idle_timeout=1000), times)
     for action in story:
         s.do(action)
         s.talk()
@@ -188,3 +193,10 @@ def test_planned_moves_lose_and_double_nothing(story: list[tuple], distribution:
 def test_faults_cost_no_frame_but_what_they_drop(story: list[tuple], distribution: Distribution) -> None:  # type: ignore[type-arg]
     """The authority killed and started again, connections lost and back, edges evacuated, at any moment."""
     told(story, distribution)
+
+
+@settings(max_examples=40 * TIMES, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(LATER, max_size=40), st.sampled_from(list(Distribution)))
+def test_deadlines_cost_no_frame(story: list[tuple], distribution: Distribution) -> None:  # type: ignore[type-arg]
+    """Whatever stays away longer than a deadline: the redirect stays where somebody may still need it."""
+    told(story, distribution, Settings())

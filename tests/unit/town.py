@@ -25,6 +25,8 @@ VMS = [1, 2, 3, 4, 5]
 VNI = {**dict.fromkeys(BLUE, 100), **dict.fromkeys(RED, 200)}
 #: VM -> its guests: what has an interface of its own.
 OF_VM = {1: [1], 2: [2], 3: [3, 6], 4: [4], 5: [5]}
+#: Where VMs are at first: one NVE has guests of both networks, two of each; one has none.
+HOME = {1: "n2", 2: "n3", 3: "n2", 4: "n1", 5: "n2"}
 VM_OF = {guest: vm for vm, guests in OF_VM.items() for guest in guests}
 
 
@@ -56,9 +58,9 @@ class Town(World):
         self.network("blue", 100, policy)
         self.network("red", 200, policy)
         for vm in VMS:
-            self.register(vm, NVES[vm % 4])
+            self.register(vm, HOME[vm])
             for guest in OF_VM[vm]:
-                self.plug(NVES[vm % 4], tap(guest))
+                self.plug(HOME[vm], tap(guest))
 
     def register(self, vm: int, nve: str) -> None:
         """Register a VM, or again with other addresses; its place counts only if it is not known."""
