@@ -20,7 +20,7 @@ WINDOW = 10.0
 #: Kinds of refusals that are told apart at once; further ones are counted and no more.
 KINDS = 4096
 
-_FORGED = {
+_FORGED: dict[int, str] = {
     Drop.SPOOFED_ARP: "names an address or a MAC that is not the port's",
     Drop.SPOOFED_ND: "names an address or a MAC that is not the port's",
     Drop.VLAN_TAGGED: "carries a VLAN tag",
@@ -46,10 +46,10 @@ class Refusals:
     def forged(self, nve: str, in_port: int, cause: int, frame: bytes) -> None:
         """A switch has dropped a forgery and handed it over."""
         port = self._work.state.by_number.get((nve, in_port))
-        if port is None:
-            self._work.count("drop.unknown-port")
+        if port is None or cause not in _FORGED:
+            self._work.count("drop.unknown-port" if port is None else "drop.unexpected-packet-in")
             return
-        self.refuse(Place(nve, port), frame, _FORGED.get(Drop(cause), "is not the port's to send"))
+        self.refuse(Place(nve, port), frame, _FORGED[cause])
 
     def refuse(self, place: Place, frame: bytes, reason: str, offence: bool = True) -> None:
         """Report that an announcement from a port was not believed; ``offence``: nobody honest sends it."""

@@ -54,7 +54,7 @@ class Connected(VmmDatapath):
         self._readings.clear()
         self.xid = 0
         self.read_flows("sync", 0, 0)
-        self._meters.readings[1] = ("meters", {})
+        self._meters.readings[1] = ("meters", {}, 1)
         self._outbox.clear()
 
     def set_state(self, state: str) -> None:
