@@ -185,17 +185,28 @@ def test_credentials_and_certificates_change_without_a_restart(nva: Place) -> No
     [
         ("0.0.0.0", {"credentials": None}, "without asking who is there; set credentials"),
         ("127.0.0.1", {"rest_cert": "/nowhere.pem"}, "TLS cannot use /nowhere.pem: No such file"),
+        ("127.0.0.1", {"rest_key": "locked"}, "locked.pem: the key is locked by a passphrase"),
         ("127.0.0.1", {"mode": 0o644}, "open to others (mode 0644); chmod 0600"),
     ],
 )
 def test_refused_at_the_start(place: Place, host: str, options: dict[str, Any], said: str) -> None:
     given = dict(options)
     place.credentials.chmod(given.pop("mode", 0o600))
+    if "rest_key" in given:
+        given["rest_key"] = locked_key(place.folder)  # nobody is there to type anything
     manager = place.start("--wsapi-host", host, "ryu_vmm", **given)
     assert manager.process.wait(DEADLINE) == 1
     assert said in manager.text
     assert "Traceback" not in manager.text
     assert not (place.folder / "vmm.sqlite").exists(), "nothing was touched"
+
+
+def locked_key(folder: Path) -> Path:
+    """A key that wants a passphrase."""
+    key, path = ec.generate_private_key(ec.SECP256R1()), folder / "locked.pem"
+    locked = serialization.BestAvailableEncryption(b"secret")
+    path.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, locked))
+    return path
 
 
 def test_loopback_without_credentials_is_as_ever(place: Place) -> None:
