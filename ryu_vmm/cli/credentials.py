@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from . import render
+from . import people
 from .client import CONFLICT, NOT_FOUND
 from .context import Context, Group, passing
 
@@ -228,7 +228,7 @@ def listing(context: Context, file: Path) -> None:
     from ..credentials import described, load
 
     items = [described(entry) for entry in load(file).principals]
-    context.show({"items": items, "next": None}, lambda document: render.principals(document["items"]))
+    context.show({"items": items, "next": None}, lambda document: people.principals(document["items"]))
 
 
 def _position(entries: list[Any], name: str) -> int:

@@ -13,7 +13,6 @@ from rich.text import Text
 from .context import table
 
 __all__ = [
-    "audit",
     "directory",
     "event",
     "explained",
@@ -23,7 +22,6 @@ __all__ = [
     "networks",
     "nve",
     "nves",
-    "principals",
     "status",
     "vms",
 ]
@@ -381,67 +379,6 @@ def explained(document: Doc) -> list[Table | Text]:
         )
     parts += [Text(f"{u['nve']} could not be read: {u['why']}", style="yellow") for u in document["unread"]]
     return parts
-
-
-def audit(items: Iterable[Doc]) -> Table:
-    """What was changed or refused, a line each."""
-    return table(
-        "",
-        "TIME",
-        "WHO",
-        "ROLE",
-        "FROM",
-        "RESULT",
-        "WHAT",
-        "STATUS",
-        "WHY",
-        "WITH",
-        rows=(
-            (
-                local(a["time"]),
-                a["principal"],
-                a["role"],
-                a["address"],
-                styled(a["result"]),
-                f"{a['method']} {a['path']}",
-                a["status"],
-                a["code"] if not a["more"] else f"{a['code']} ({a['more']} more before)",
-                a["body"],
-            )
-            for a in items
-        ),
-        right=["STATUS"],
-    )
-
-
-def principals(items: Iterable[Doc]) -> Table:
-    """Who may use the NVA, a line each."""
-    return table(
-        "",
-        "NAME",
-        "ROLE",
-        "TENANT",
-        "NVES",
-        "PORTS",
-        "TOKENS",
-        "CERTIFICATES",
-        "EXPIRES",
-        "NOTE",
-        rows=(
-            (
-                p["name"],
-                p["role"],
-                p["tenant"],
-                p["nves"],
-                p["ports"],
-                [key["id"] + (f" until {local(key['expires'])}" if key["expires"] else "") for key in p["tokens"]],
-                p["certificates"],
-                local(p["expires"]),
-                p["note"],
-            )
-            for p in items
-        ),
-    )
 
 
 def status(document: Doc) -> Table:

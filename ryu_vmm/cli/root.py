@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from .. import __version__
-from . import render
+from . import people, render
 from .client import FAILED, NOT_FOUND, Unreachable, at
 from .context import Context, Group, console, passing, print_json
 from .credentials import credentials
@@ -113,7 +113,7 @@ def audit(context: Context, principal: str | None, result: str | None, limit: in
     Example: vmm audit --result denied
     """
     items = list(context.client.items("/v1/audit", most=limit, principal=principal, result=result))
-    context.show({"items": items, "next": None}, lambda d: render.audit(d["items"]))
+    context.show({"items": items, "next": None}, lambda d: people.audit(d["items"]))
 
 
 @vmm.command()
