@@ -132,6 +132,10 @@ class Connection(Datapath):  # type: ignore[misc]
                 if now > deadline and self.state != DEAD_DISPATCHER:
                     self.fail("handshake", "no handshake in time")
                 continue
+            # What it has not been sent yet it need not answer.
+            if not self._outbox and (missing := self.overdue(now - board.answer_within)):
+                self.fail("unanswered", f"for more than {board.answer_within:g} s it has not answered: {missing}")
+                continue
             # Looks are counted, not seconds: after a pause of our own every connection still gets its chances.
             silent = silent + 1 if self._progress == seen else 0
             seen = self._progress
@@ -139,9 +143,6 @@ class Connection(Datapath):  # type: ignore[misc]
                 self.fail("silent", "no sign of life")
             elif silent:
                 self.send(openflow.encode_echo_request(self.next_xid()))
-            missing = "" if self._outbox else self.overdue(now - board.answer_within)
-            if missing and self.state != DEAD_DISPATCHER:
-                self.fail("unanswered", f"for more than {board.answer_within:g} s it has not answered: {missing}")
 
     # --- sending ----------------------------------------------------------------------------------------------
     def send(self, buf: bytes | bytearray, close_socket: bool = False) -> bool:

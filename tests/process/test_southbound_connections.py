@@ -136,6 +136,39 @@ def test_a_slow_switch_gets_all_in_the_end(start: Callable[..., Board]) -> None:
     assert board.end() == {}
 
 
+def test_of_those_that_never_come_to_an_end_the_oldest_makes_room(start: Callable[..., Board]) -> None:
+    board = start(handshakes=3)
+    crowd = [board.connect(n) for n in range(1, 4)]
+    board.switch(9)  # the fourth, and at once in its place
+    assert crowd[0].closed()
+    for client in crowd[1:]:
+        client.shake_hands()
+    assert board.end() == {"closed.crowded": 1}
+
+
+def test_one_that_leaves_a_barrier_unanswered_is_let_go(start: Callable[..., Board]) -> None:
+    board = start(echo_interval=0.1, echo_misses=1000, answer_within=0.5)
+    lazy, busy = board.switch(1), board.switch(2)
+    lazy.tell("program", n=1, generation=7)
+    busy.tell("program", n=1, generation=7)
+    busy.send(agent.encode_barrier_reply(busy.receive(base.BARRIER_REQUEST)[1]))
+    board.event("NveDisconnected(dpid=1)")
+    assert "it has not answered: the barrier of generation 7" in board.manager.text
+    time.sleep(1.0)  # nothing is expected of the other one
+    assert "NveDisconnected(dpid=2)" not in board.manager.text
+    assert board.end() == {"closed.unanswered": 1}
+
+
+def test_an_error_to_a_barrier_is_a_refusal(start: Callable[..., Board]) -> None:
+    board = start()
+    switch = board.switch()
+    switch.tell("program", n=1, generation=7)
+    _, xid, message = switch.receive(base.BARRIER_REQUEST)
+    switch.send(agent.encode_error(xid, 1, 1, message))
+    board.event("FlowRefused(dpid=42, generation=7, type=1, code=1)")
+    assert board.end()["error.1.1"] == 1
+
+
 # --- company --------------------------------------------------------------------------------------------------
 def test_other_applications_get_their_events(start: Callable[..., Board]) -> None:
     board = start(BESIDE)
