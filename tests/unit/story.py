@@ -29,6 +29,7 @@ PATIENT = Settings(
 FAULTS = {
     "restart": "NVA killed",
     "away": "control channel lost",
+    "cut off": "control channel lost for long",
     "late": "messages to an NVE delayed",
     "abort": "abort",
     "evacuate": "evacuation",
@@ -116,6 +117,13 @@ class Story:
                     self.w.connect(name)
             case ("away", name):
                 self.w.disconnect(name)
+            case ("cut off", name):
+                self.w.disconnect(name)
+                self.w.skip(200)
+            case ("go far", n, to, how):
+                for _ in range(7):
+                    self.do(("go on", n, to, how))
+                    self.do(("wait", 0.03))
             case ("back", name):
                 if not self.w.boxes[name].connected:
                     self.w.connect(name)

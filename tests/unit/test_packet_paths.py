@@ -149,6 +149,7 @@ how_heard = st.sampled_from(["garp", "na", "rarp", "data", "activate"])
 STORY = st.one_of(
     # Most of a story is moves going on, one step of a move at a time.
     *[st.tuples(st.just("go on"), mover, nve, how_heard)] * 5,
+    st.tuples(st.just("go far"), mover, nve, how_heard),
     *[st.tuples(st.just("land"), nve, some)] * 2,
     st.tuples(st.just("land any"), nve, st.lists(st.integers(0, 40), min_size=1, max_size=8)),
     st.tuples(st.just("late"), nve),
@@ -170,7 +171,11 @@ FAULTS = st.one_of(
 
 
 #: Long after any deadline but that of a move that is prepared.
-LATER = st.one_of(FAULTS, FAULTS, FAULTS, st.tuples(st.just("wait"), st.sampled_from([6.0, 12.0, 65.0])))
+LATER = st.one_of(
+    *[FAULTS] * 3,
+    st.tuples(st.just("wait"), st.sampled_from([6.0, 12.0, 65.0])),
+    st.tuples(st.just("cut off"), nve),
+)
 
 
 def told(story: list[tuple], distribution: Distribution, times: Settings = PATIENT) -> None:  # type: ignore[type-arg]
