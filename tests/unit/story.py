@@ -2,7 +2,8 @@
 
 Each frame has a number, so that it is known of each whether it arrived where its receiver runs, or will run, exactly
 once. What may be missing is only what went with a fault: what an authority held that was killed, what a switch wanted
-to hand over while nobody was there to take it, and what a hypervisor's queue held when a move was aborted.
+to hand over while nobody was there to take it, what came from an edge that a switch out of reach could not be told of,
+and what a hypervisor's queue held when a move was aborted.
 """
 
 from __future__ import annotations
@@ -16,16 +17,18 @@ from world import Box
 
 from ryu_vmm import events as ev
 from ryu_vmm.effects import SendPacket
-from ryu_vmm.emulation.tables import ToNva
+from ryu_vmm.emulation.tables import Dropped, ToNva
 from ryu_vmm.errors import VmmError
 from ryu_vmm.model import Leg, Move, MoveState, Policy, Redirect
 from ryu_vmm.nva import Settings
+from ryu_vmm.pipeline import Drop, Why, cookie
 
 PATIENT = Settings(
     prepare_deadline=1e6, prepared_deadline=1e6, redirect_deadline=1e6, steer_deadline=1e6, drain_cap=1e6
 )
 
 
+UNKNOWN_SOURCE = Dropped(cookie(Why.DROP, Drop.UNKNOWN_TUNNEL_SOURCE))
 FAULTS = {
     "restart": "NVA killed",
     "away": "control channel lost",
@@ -50,8 +53,11 @@ class Country(Turmoil):
     def _emit(
         self, box: Box, results: list[object], in_port: int = 0, crossed: tuple[tuple[str, str], ...] = ()
     ) -> None:
+        session = self.nva.state.sessions.get(box.nve.name)
         if not box.connected:
             self.lost += [result.frame for result in results if isinstance(result, ToNva)]
+        if crossed and (session is None or not session.synced) and UNKNOWN_SOURCE in results:
+            self.lost.append(self.carried)  # it could not be told who has joined the network
         super()._emit(box, results, in_port, crossed)
 
     def _forget_connection(self, name: str) -> None:

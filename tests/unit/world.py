@@ -85,6 +85,7 @@ class World:
         self.late: set[str] = set()
         self.cut: set[tuple[str, str]] = set()  # (from, to) pairs whose underlay path is down
         self.storm = 0
+        self.carried = b""  # the frame that came out of a tunnel last
         self.tunnels = 0  # the most that any frame has crossed so far
         self._events: deque[ev.Event] = deque()
         self._running = False
@@ -314,6 +315,7 @@ class World:
                 self.storm += 1
                 assert self.storm < 1000 and pair not in crossed, f"packets go round: {crossed}, {pair}"
                 self.tunnels = max(self.tunnels, len(crossed) + 1)
+                self.carried = result.frame
                 arrived = peer.tables.run(
                     result.frame, TUNNEL, result.tun_id, result.tun_src, result.tun_dst, now=self.now
                 )
