@@ -174,13 +174,14 @@ class Switchboard:
         """Hand packet-ins to the sink: now if nobody waits and it is quickly done, else when their turn comes."""
         if self.datapaths.get(datapath.id) is not datapath:
             return  # it has come to its end, and its packets with it
+        datapath.full = None
         quick = len(messages) * datapath.packet_cost <= QUICK
-        if quick and not self._backlog and not datapath.congested:
+        if quick and not self._backlog and not datapath.congested and not lanes.is_flood(messages):
             self._hand_over(datapath, messages)
             return
         shed = self._backlog.put(datapath.id, messages)
         if shed:
-            self._shed(datapath, shed)
+            self.shed(datapath, shed)
         if not self._serving:
             self._serving = True
             hub.spawn(self._serve)
@@ -195,7 +196,8 @@ class Switchboard:
         if waiting:
             self._hand_over(datapath, waiting[:most])
         if waiting[most:]:
-            self._shed(datapath, {lane: len(waiting) - most})
+            self.shed(datapath, {lane: len(waiting) - most})
+            datapath.full = None  # the lane is empty now
 
     def _serve(self) -> None:
         """Give each NVE with packet-ins its turn, and everything else its own between two turns."""
@@ -203,6 +205,7 @@ class Switchboard:
             while self._backlog:
                 for _ in range(self._backlog.nves):
                     datapath = self.datapaths[self._backlog.next]
+                    datapath.full = None
                     if not datapath.congested:  # else it takes less than it asks for: more answers would be in the way
                         self._hand_over(datapath, self._backlog.take(datapath.turn))
                         hub.sleep(0)
@@ -214,7 +217,7 @@ class Switchboard:
             self._serving = False
 
     def _hand_over(self, datapath: VmmDatapath, messages: list[bytes]) -> None:
-        began = time.perf_counter()
+        began = time.thread_time()  # not the clock on the wall: other programs cost time, too
         out: list[bytes] = []
         try:
             out = self.sink.packets(datapath.id, datapath.decoded(messages))
@@ -224,9 +227,11 @@ class Switchboard:
         if out:
             datapath.send(out[0] if len(out) == 1 else b"".join(out))
             datapath.flush()
-        datapath.learn(len(messages), time.perf_counter() - began)
+        datapath.learn(len(messages), time.thread_time() - began)
 
-    def _shed(self, datapath: VmmDatapath, shed: dict[bytes, int]) -> None:
+    def shed(self, datapath: VmmDatapath, shed: dict[bytes, int]) -> None:
+        """Count and report packet-ins that were dropped, by lane."""
+        datapath.noisy, datapath.full = True, max(shed, key=lambda lane: shed[lane])
         packets: dict[int | None, int] = {}
         for lane, count in shed.items():
             port = lanes.port_of(lane)

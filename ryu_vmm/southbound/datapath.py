@@ -26,6 +26,7 @@ from ..events import (
     PortInfo,
 )
 from ..flows import FlowChange, FlowStats
+from ..lanes import FIELD, FIELD_END, OWN, WHY
 from ..wire import base, meters, openflow
 from ..wire.openflow import PacketIn
 from .connection import Connection
@@ -41,6 +42,9 @@ TURN = 0.0005
 
 QUICK = 0.001
 """Seconds that it may take to hand over what has just been read while nobody waits."""
+
+PIECE = 64
+"""Packet-ins of a connection that floods, after which it is looked at whether there is still room."""
 
 MOST = 256
 """Packet-ins that are handed over at once, at most."""
@@ -81,7 +85,9 @@ class VmmDatapath(Connection):
         self._meters: Meters = Meters(self.board.meter_rate)
         self._told = False  # the sink knows of the connection
         self._answered = 0.0  # when a barrier or a part of its flows came last
-        self.packet_cost = 1e-5  # seconds for each packet-in, as it went lately
+        self.noisy = False  # more has come lately than there was room for
+        self.full: bytes | None = None  # the lane that had no room, until a turn makes some
+        self.packet_cost = 1e-5  # seconds of processor time for each packet-in, lately
         self._echoes: dict[int, Any] = {}  # xid -> semaphore of who waits
         self._forward: deque[tuple[int, int, int, int, bytes]] = deque()
         self._forwarding = False
@@ -200,6 +206,9 @@ class VmmDatapath(Connection):
         batch: list[bytes] = []
         unpack, deliver = base.HEADER.unpack_from, self.board.deliver
         observed = self._observed(base.PACKET_IN)
+        # Of a connection that floods, packets of a queue that is known to be full are not even looked at.
+        noisy, self.noisy = self.noisy and not observed, False
+        full, unread = None, 0
         while end - position >= 8 and self.state != DEAD_DISPATCHER:
             version, kind, length, xid = unpack(data, position)
             if length < 8:
@@ -208,6 +217,15 @@ class VmmDatapath(Connection):
             if stop > end:
                 wanted = length
                 break
+            if (
+                full is not None
+                and kind == base.PACKET_IN
+                and data[position + FIELD : position + FIELD_END] == full
+                and data[position + WHY] not in OWN
+            ):
+                unread += 1
+                position = stop
+                continue
             message = data[position:stop]
             position = stop
             if self.state != MAIN_DISPATCHER or self.ofproto.OFP_VERSION != base.VERSION:
@@ -216,6 +234,9 @@ class VmmDatapath(Connection):
             try:
                 if kind == base.PACKET_IN:
                     batch.append(message)
+                    if noisy and len(batch) == PIECE:
+                        deliver(self, batch)
+                        batch, full = [], self.full
                     if not observed:
                         continue
                 else:
@@ -230,6 +251,8 @@ class VmmDatapath(Connection):
             self._pass_on(version, kind, length, xid, message)
         if batch:
             deliver(self, batch)
+        if unread and full is not None:
+            self.board.shed(self, {full: unread})
         if self._outbox:
             self.flush()
         return position, wanted
@@ -261,7 +284,7 @@ class VmmDatapath(Connection):
         return max(1, min(MOST, int(TURN / self.packet_cost)))
 
     def learn(self, packets: int, seconds: float) -> None:
-        """So many packet-ins took so long."""
+        """So many packet-ins took so long, in seconds of processor time."""
         self.packet_cost += (min(seconds / packets, TURN) - self.packet_cost) / 4
 
     def _handle(self, version: int, kind: int, message: bytes, xid: int) -> bool:
