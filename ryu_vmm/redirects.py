@@ -141,6 +141,11 @@ def _redirect(state: State, nve: str, tunnel: int, move: Move, leg: Leg) -> Iter
     way = path(state, nve, goal.nve)
     if goal.nve == nve or way is None:
         return
+    active = state.active_move(leg.interface)
+    if active is not None and active[1].dst.nve == nve and active[0].redirect is not Redirect.NONE:
+        # The VM is coming back, and its port here queues already. What this NVE sent on now would be on its way there
+        # when that place begins to redirect, and is never sent back to where it came from.
+        return
     to: dict[str, int | bytes] = {"tun_id": leg.vni, "eth_dst": interface.mac}
     if move.state.steered and move.redirect is Redirect.NONE and move.kind is Kind.COLD:
         # A cold move needs no redirect; should a packet show up all the same, it is brought and the redirect set up.

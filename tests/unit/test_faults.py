@@ -456,3 +456,34 @@ def test_an_older_redirect_finds_the_next_destination_open() -> None:
     w.connect("n4")
     w.advance(8)
     assert w.differences() == [] and redirects(w) == [] and list(w.nva.state.open_moves()) == []
+
+
+def test_a_vm_that_comes_back_is_no_longer_redirected_from_where_it_comes_to() -> None:
+    """n4 knows nothing of vm1's move from n1 to n2. When vm1 goes back, n1 queues before n2 begins to redirect.
+
+    What n1 sent on in that moment would meet the redirect at n2, which sends nothing back to where it came from.
+    """
+    w = World(4)
+    w.network()
+    for n in (1, 2, 3, 4):
+        w.vm(n, f"n{n}")
+    first = bring(w, "in-force")
+    w.disconnect("n4")
+    w.handle(ev.ActivationReported(first.id))
+    w.unplug("n1", TAP)
+    assert w.send("n4", "tap-vm4", unicast(4, 1)) == [("n2", TAP)]
+    second = w.move("vm1", "n1")
+    w.plug("n1", TAP)
+    assert w.send("n4", "tap-vm4", unicast(4, 1)) == [("n2", TAP)]
+    w.hold_barriers = {"n1"}
+    w.handle(ev.RedirectRequested(second.id))
+    assert w.current(second).redirect is Redirect.DESTINATION
+    assert w.send("n4", "tap-vm4", unicast(4, 1)) == [("n1", TAP)]
+    assert w.send("n3", "tap-vm3", unicast(3, 1)) == [("n2", TAP)]
+    w.release("n1")
+    assert w.send("n3", "tap-vm3", unicast(3, 1)) == w.send("n4", "tap-vm4", unicast(4, 1)) == [("n1", TAP)]
+    w.advance(0.1)
+    w.handle(ev.ActivationReported(second.id))
+    w.connect("n4")
+    w.advance(8)
+    assert w.differences() == [] and redirects(w) == [] and list(w.nva.state.open_moves()) == []
