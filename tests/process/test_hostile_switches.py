@@ -118,7 +118,7 @@ def test_two_with_one_datapath_id(nva: Callable[..., Nva]) -> None:
         {"too_long": 6},
         {"refuse_nth": {str(kind): 1 for kind in KINDS}},
         {"refuse_nth": {str(of.MULTIPART_REQUEST): 4, str(of.BARRIER_REQUEST): 2, str(of.FLOW_MOD): 7}},
-        {"ignore": {str(of.MULTIPART_REQUEST): 2, str(of.BARRIER_REQUEST): 2}},
+        {"ignore": {str(of.MULTIPART_REQUEST): 1, str(of.BARRIER_REQUEST): 1}},
     ],
     ids=lambda faults: "-".join(f"{name}{value}" for name, value in faults.items())[:40],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -257,3 +258,33 @@ def test_a_failing_sink_does_not_end_the_connection(start: Callable[..., Board])
     switch.send(agent.encode_packet_in(1, ARP))
     assert switch.receive(base.PACKET_OUT)
     assert board.end(failures=1) == {"sink-failed": 1}
+
+
+def test_what_is_urgent_and_other_ports_go_ahead_of_a_flood(start: Callable[..., Board]) -> None:
+    """One port's packets fill their queue; a barrier, an echo and another port's packet behind them need not wait."""
+    board = start(port_backlog=1 << 15)
+    switch = board.switch()
+    switch.tell("program", n=1, generation=9)
+    _, barrier, _ = switch.receive(base.BARRIER_REQUEST)
+    flood = agent.encode_packet_in(1, ARP) * 40_000
+    behind = [agent.encode_barrier_reply(barrier), openflow.encode_echo_request(77), agent.encode_packet_in(2, ARP)]
+    switch.sock.settimeout(60)
+    sender = threading.Thread(target=switch.send, args=(flood, *behind))
+    sender.start()
+    seen: list[int] = []
+    answered = 0
+    while len(seen) < 2:
+        kind, xid, message = switch.receive(base.ECHO_REPLY, base.PACKET_OUT)
+        if kind == base.ECHO_REPLY:
+            assert xid == 77
+            seen.append(kind)
+        elif agent.decode_packet_out(message).actions == (Output(2),):
+            seen.append(kind)
+        else:
+            answered += 1
+    sender.join()
+    board.event("BarrierReplied(dpid=42, generation=9)")
+    shed = board.end()["shed"]
+    assert 0 < answered < 40_000
+    assert 0 < shed < 40_000
+    assert answered + shed <= 40_000  # what still waits at the end is neither

@@ -39,3 +39,13 @@ def test_any_bytes_have_a_lane(message: bytes) -> None:
     lane = lanes.lane_of(message)
     assert len(lane) <= 8
     assert lanes.port_of(lane) is None or lanes.port_of(lane) in range(1 << 32)
+
+
+def test_many_of_one_port_at_once_are_a_flood() -> None:
+    def packets(*ports: int) -> list[bytes]:
+        return [agent.encode_packet_in(port, bytes(60), cookie(Why.RESOLVE)) for port in ports]
+
+    assert lanes.is_flood(packets(*[7] * (lanes.MANY + 1)))
+    assert not lanes.is_flood(packets(*[7] * lanes.MANY))
+    assert not lanes.is_flood(packets(*range(lanes.MANY + 1)))
+    assert not lanes.is_flood([])
