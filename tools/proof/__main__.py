@@ -64,13 +64,14 @@ class Proof:
             self.parts.append(report.streams(survived))
         isolated = self._isolation() if "isolation" in self._chosen else None
         evacuated = self._evacuations() if "evacuation" in self._chosen else []
+        forged = self._forgery() if "forgery" in self._chosen else None
         self.parts.append(report.switches(self._compared, self.wrong))
         if isolated is not None:
             self.parts.append(isolated)
         if evacuated:
             self.parts.append(report.evacuations(evacuated))
-        if "forgery" in self._chosen:
-            self.parts.append(self._forgery())
+        if forged is not None:
+            self.parts.append(forged)
 
     def _planned(self, lab: Lab) -> list[planned.PlannedMove]:
         found = []
