@@ -15,6 +15,7 @@ from typing import Any
 
 from ryu_vmm.pipeline import Drop
 from topologies import VM, VMSpec, netns
+from topologies.errors import NotReady
 from topologies.rundir import wait_until
 from topologies.traffic.session import Outcome, UdpSession, both_ways
 
@@ -203,7 +204,7 @@ class Forger:
         after = lab.nva.last_event()
         yield row
         if row.expected_heard:
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(NotReady):
                 wait_until(lambda: self._heard(after) >= (row.expected_heard or 0), 6, "events", 0.2)
         time.sleep(0.3)  # for what must not come
         row.heard = self._heard(after)
@@ -245,7 +246,7 @@ class Forger:
     def _count(self, row: Row, before: dict[Drop, int], wanted: dict[Drop, int]) -> None:
         """Wait for the switches' counters, which Open vSwitch refreshes now and then."""
         for cause, least in wanted.items():
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(NotReady):
                 self._lab.await_dropped(cause, before[cause] + least)
             grown = self._lab.dropped(cause) - before[cause]
             row.counted += grown
@@ -274,14 +275,18 @@ class Forger:
         with self._row("flood of one kind", 1, frames) as row, raw.Card(vm) as card:
             row.expected_heard = None
             before = lab.dropped(forgery.cause)
-            for _ in range(frames):
+            for sent in range(frames):
                 card.send(forgery.frame)
-            seconds = time.monotonic() - started
+                if not sent % 100:  # for long enough that it is more than what is allowed at once
+                    time.sleep(0.01)
             self._count(row, {forgery.cause: before}, {forgery.cause: frames // 10})  # the card drops what is too much
+        seconds = time.monotonic() - started
         reached = lab.nva.counters("packet_ins").get("drop", 0) - handed
         if reached > OPTIONS["forgery_rate"] * (seconds + 2):
             row.problems.append(f"{reached} packets in {seconds:.1f} s reached the NVA")
-        if not lab.nva.events(after, "port.offender"):
+        try:
+            lab.nva.await_event("port.offender", after, nve=vm.nve.name, port=vm.spec.port)
+        except NotReady:
             row.problems.append("no offender was reported")
         if len(lab.nva.events(after, "announcement.refused")) > 3 + seconds:
             row.problems.append("the flood became a flood of events")
