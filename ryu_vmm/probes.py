@@ -102,7 +102,11 @@ class Prober:
         frame = frames.build_probe(bytes(16), 64)
         for peer in sorted(peers):
             other, there, back = self._work.session(peer), path(state, nve, peer), path(state, peer, nve)
-            if other is None or other.tunnel is None or there is None or back is None:
+            if there is None or back is None:
+                continue
+            if other is None or other.tunnel is None:
+                # It cannot be told to send anything, yet may forward: at least it is resolved from here.
+                self._work.send(nve, tunnel_to(there, PROBE_VNI, session.tunnel), frame)
                 continue
             self._warmed.setdefault(nve, set()).add(peer)
             self._warmed.setdefault(peer, set()).add(nve)

@@ -9,6 +9,7 @@ import pytest
 from world import World, arp, ip, mac, unicast
 
 from ryu_vmm import events as ev
+from ryu_vmm.effects import SendPacket
 from ryu_vmm.errors import Conflict, MoveStateConflict
 from ryu_vmm.model import Distribution, Kind, Move, MoveState, Place, Policy, Redirect
 from ryu_vmm.nva import Settings
@@ -487,3 +488,19 @@ def test_a_vm_that_comes_back_is_no_longer_redirected_from_where_it_comes_to() -
     w.connect("n4")
     w.advance(8)
     assert w.differences() == [] and redirects(w) == [] and list(w.nva.state.open_moves()) == []
+
+
+def test_an_nve_with_empty_tables_resolves_peers_that_cannot_be_told_to_answer() -> None:
+    """Their control channels are away, but they forward: a guest's first packet to them should not have to wait."""
+    w = three()
+    w.disconnect("n1")
+    w.lose_tables("n3")
+    w.disconnect("n3")
+    w.late = {"n3"}
+    w.connect("n3")
+    w.land("n3", 1)  # its flows are read
+    sent = [effect for effect in w.boxes["n3"].inbox if isinstance(effect, SendPacket)]
+    assert len(sent) == 2  # to n1 as well as to n2
+    w.land("n3")
+    w.connect("n1")
+    assert w.differences() == []
