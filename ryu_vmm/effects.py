@@ -85,8 +85,12 @@ Effect = Program | SendPacket | ReadFlows | ReadMeters | Disconnect | Report | A
 
 @dataclass(slots=True)
 class Outcome:
-    """What handling one event came to: records to commit first, effects to carry out then, and the reply."""
+    """What handling one event came to: records to commit first, effects to carry out then, and the reply.
+
+    ``promise``: somebody will rely on it ("prepared", "in force"), so it must not be told before it is on the disk.
+    """
 
     records: list[Record] = field(default_factory=list)
     effects: list[Effect] = field(default_factory=list)
     reply: object = None
+    promise: bool = False

@@ -142,6 +142,7 @@ class Moves:
             to = MoveState.FAILED  # the VM is served at its destination, yet not all that was asked was done
         entered = replace(move, state=to, error=error, history=(*move.history, Step(to.value, now, why)))
         self._work.state.put("moves", move.id, entered)
+        self._work.out.promise = self._work.out.promise or to is MoveState.PREPARED
         if move.state is MoveState.PREPARING:
             self._prober.forget(move.id)
         self._deadline(entered)
@@ -242,6 +243,7 @@ class Moves:
         self._work.state.put("clock", ("guard", number), None)
         if move.redirect is Redirect.SOURCE and move.open:
             self._work.state.put("moves", number, replace(move, redirect=Redirect.IN_FORCE))
+            self._work.out.promise = True
             self._work.report("move.redirect", move=number, phase=Redirect.IN_FORCE.value)
 
     def _steer(self, number: int, by: str) -> None:

@@ -182,8 +182,9 @@ class Runtime:
     def _take_in(self, event: ev.Event) -> bool:
         """Take in a fact; False if it must be tried again."""
         try:
-            # Nobody was promised anything: that it survives this process is enough for now, and waiting for the disk
-            # loses packets. A power cut in the next moment brings back an old location; the VM's next packet mends it.
+            # Unless the core says so, nobody was promised anything: that it survives this process is enough for now,
+            # and waiting for the disk loses packets. A power cut in the next moment brings back an old location; the
+            # VM's next packet mends it.
             self._run(self.nva.handle(event, self.now()), durable=False)
         except StoreUnavailable as error:
             LOG.error("%s; will try again", error.message)
@@ -272,6 +273,7 @@ class Runtime:
 
     # --- effects out --------------------------------------------------------------------------------------------------
     def _run(self, outcome: Outcome, durable: bool = True) -> Any:
+        durable = durable or outcome.promise
         try:
             self._store.commit(outcome.records, durable)
             if durable and self._sync_due and not outcome.records:

@@ -14,7 +14,7 @@ from ryu_vmm import runtime as runtime_module
 from ryu_vmm.admission import heard_about
 from ryu_vmm.effects import Program, ReadFlows
 from ryu_vmm.errors import Conflict, NoAnswer, NotFound, StoreUnavailable
-from ryu_vmm.model import Interface, MoveState, Network, Nve, Place
+from ryu_vmm.model import Interface, MoveState, Network, Nve, Place, Redirect
 from ryu_vmm.nva import Settings
 from ryu_vmm.pipeline import Why, cookie
 from ryu_vmm.runtime import EventLog, Runtime
@@ -28,6 +28,7 @@ class Fragile(MemoryStore):
     full = False
     asked = 0
     synced = 0
+    durable = False
 
     def commit(self, records, durable=True):  # type: ignore[no-untyped-def]
         records = list(records)
@@ -36,6 +37,8 @@ class Fragile(MemoryStore):
         if self.full and records:
             raise StoreUnavailable("the disk is full")
         super().commit(records, durable)
+        if records:
+            self.durable = durable
 
     def sync(self) -> None:
         if self.full:
@@ -98,6 +101,16 @@ def test_facts_keep_their_order_while_the_store_fails(run: Runtime, store: Fragi
     assert run.health()["retries"] == 0
     port = run.state.port_at(Place("n1", "tap1"))
     assert port is not None and port.number == 6
+
+
+def test_what_a_hypervisor_relies_on_is_on_the_disk_before_it_is_told(run: Runtime, store: Fragile) -> None:
+    move = prepared(run)
+    run.event(ev.PortChanged(1, ev.PortInfo(5, "tap1", True), gone=True))
+    assert run.state.moves[move].redirect is Redirect.SOURCE and not store.durable  # a fact, which may wait
+    for n in (1, 2):
+        run.event(ev.BarrierReplied(n, run.state.generation))
+    run.event(ev.TimePassed())
+    assert run.state.moves[move].redirect is Redirect.IN_FORCE and store.durable
 
 
 def test_a_full_store_is_neither_asked_all_the_time_nor_piled_up_against(run: Runtime, store: Fragile) -> None:
