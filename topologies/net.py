@@ -109,9 +109,12 @@ class OverlayNet(Mininet):  # type: ignore[misc]
     # --- life -----------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start controllers and switches; on any failure everything is taken down again."""
+        """Start controllers and switches, and wait for the underlay; on any failure everything is taken down again."""
         try:
             super().start()
+            for one, other in zip(self.nves, [*self.nves[1:], *self.nves[:1]], strict=True):
+                if one is not other:
+                    wait_until(lambda a=one, b=other: a.reaches(b), 10, f"the underlay from {one.name} to {other.name}")
         except BaseException:
             self.stop()
             raise

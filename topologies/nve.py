@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Sequence
@@ -168,6 +169,20 @@ class NVE(NamespaceNode, Switch):  # type: ignore[misc]
             bare = address.partition("/")[0]
             wait_until(lambda want=bare: want in self.appctl("ovs/route/show"), 10,
                        f"{self.name}: the underlay address in OVS's routes")
+
+    def reaches(self, other: NVE) -> bool:
+        """Whether the underlay carries packets to another NVE, in every family that both have.
+
+        The kernel tells of new links' carriers once a second at most, and until then a bridge does not forward to them.
+        """
+        shared = ((self.ipv4, other.ipv4), (self.ipv6, other.ipv6))
+        for there in (theirs.partition("/")[0] for mine, theirs in shared if mine and theirs):
+            # Asked afresh: for a neighbor that it has just failed to find, the kernel asks again only after a second.
+            netns.ip_batch(self.namespace, "neigh flush dev br-ext")
+            ping = ["ping", "-c", "1", "-W", "0.2", there]
+            if subprocess.run(netns.inside(self.namespace, ping), capture_output=True, check=False).returncode:
+                return False
+        return True
 
     def connect(self, controllers: Sequence[Any]) -> None:
         """Point `br-int` at the first controller, by way of the relay; no controller: leave it alone."""
