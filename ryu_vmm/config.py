@@ -65,6 +65,9 @@ OPTIONS: list[Any] = [
                  help="Seconds between readings of a draining move's counters."),
     cfg.FloatOpt("probe_interval", default=Settings().probe_interval, min=0.005,
                  help="Seconds before an unanswered path probe is repeated."),
+    cfg.FloatOpt("ready_guard", default=0.02, min=0,
+                 help="Seconds from the destination's barrier reply until the source is pointed at it, so that no "
+                 "broadcast of that moment finds neither of them; see redirect_guard."),
     cfg.FloatOpt("redirect_guard", default=Settings().redirect_guard, min=0,
                  help="Seconds from the source's barrier reply until a redirect counts as in force: Open vSwitch "
                  "acknowledges a flow before its datapath cache has stopped using the one it replaced."),

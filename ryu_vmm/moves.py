@@ -229,6 +229,7 @@ class Moves:
             move, redirect=phase, triggered=move.triggered or self._work.now, peers=move.peers or self._peers(move)
         )
         self._work.state.put("moves", move.id, changed)
+        self._work.state.put("clock", ("guard", move.id), None)
         self._work.report("move.redirect", move=move.id, phase=phase.value)
         self._await(move, ends_only=True)
 
@@ -238,9 +239,12 @@ class Moves:
         return tuple(sorted(members - {move.source})[: METER_SLOTS - 2])
 
     def guard_over(self, number: int) -> None:
-        """The guard time after the source's barrier is over: the redirect is in force."""
+        """The guard time after a barrier is over: the destination's, or the source's, and the redirect is in force."""
         move = self._work.state.moves[number]
         self._work.state.put("clock", ("guard", number), None)
+        if move.redirect is Redirect.DESTINATION:
+            self.fire(number, MoveEvent.READIED)
+            return
         if move.redirect is Redirect.SOURCE and move.open:
             self._work.state.put("moves", number, replace(move, redirect=Redirect.IN_FORCE))
             self._work.out.promise = True
@@ -280,8 +284,13 @@ class Moves:
             if self._prober.start(move):
                 self.fire(number, MoveEvent.READY, "destination ready, no path to prove")
         elif move.state is MoveState.REDIRECTING:
-            event = MoveEvent.READIED if move.redirect is Redirect.DESTINATION else MoveEvent.INSTALLED
-            self.fire(number, event)
+            pause = self._work.settings.ready_guard
+            if move.redirect is not Redirect.DESTINATION:
+                self.fire(number, MoveEvent.INSTALLED)
+            elif pause:
+                state.put("clock", ("guard", number), self._work.now + pause)
+            else:
+                self.fire(number, MoveEvent.READIED)
         elif move.state is MoveState.STEERING and not move.unconfirmed:
             self.fire(number, MoveEvent.CONFIRMED, "all correspondents confirmed")
         elif not move.open and not move.ledger.closed:

@@ -26,6 +26,8 @@ class Settings:
             second, so less than 1 would call a busy redirect quiet.
         poll_interval: between two readings of a draining move's counters.
         probe_interval: before an unanswered probe is repeated.
+        ready_guard: from the destination's barrier until the source is pointed at it, so that no broadcast of that
+            moment finds neither of them; see redirect_guard.
         redirect_guard: from the source's barrier to 'in force': a switch acknowledges a flow before its datapath
             has stopped using what it replaced.
         sample_pause: after a stale correspondent was corrected, before its packets are sampled again.
@@ -48,6 +50,7 @@ class Settings:
     quiet_time: float = 1.5
     poll_interval: float = 0.25
     probe_interval: float = 0.05
+    ready_guard: float = 0.0
     redirect_guard: float = 0.02
     sample_pause: float = 0.5
     flap_moves: int = 5

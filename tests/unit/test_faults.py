@@ -321,6 +321,30 @@ def test_a_vm_that_is_off_moves_away_from_a_dead_edge_which_can_then_be_withdraw
     assert w.nva.state.waits == {} and w.nva.state.clock == {} and list(w.nva.state.members(100)) == ["n2", "n3"]
 
 
+@pytest.mark.parametrize("also", ["nothing", "departed", "restart", "abort"])
+def test_the_source_is_pointed_at_a_destination_only_after_its_guard_time(also: str) -> None:
+    w = three(ready_guard=0.5)
+    move = w.move("vm1", "n2")
+    w.plug("n2", TAP)
+    w.handle(ev.RedirectRequested(move.id))
+    w.advance(0.4)
+    assert w.current(move).redirect is Redirect.DESTINATION and redirects(w) == []
+    if also == "departed":  # waiting would only lose packets, and the guard of one end is not that of the other
+        w.unplug("n1", TAP)
+        assert w.current(move).redirect is Redirect.SOURCE and redirects(w) == ["n1"]
+    elif also == "restart":
+        w.kill()
+        w.start()
+        assert w.current(move).redirect is Redirect.DESTINATION
+    elif also == "abort":
+        w.handle(ev.AbortRequested(move.id, "changed my mind"))
+    w.advance(0.6)
+    if also == "abort":
+        assert redirects(w) == [] and w.differences() == [] and w.nva.state.clock == {}
+    else:
+        finish(w, move)
+
+
 # --- changed minds ---------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("state", ["preparing", "prepared", "redirecting", "in-force"])
 def test_abort_leaves_the_vm_where_it_is(state: str) -> None:
