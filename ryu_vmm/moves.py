@@ -235,8 +235,8 @@ class Moves:
 
     def _peers(self, move: Move) -> tuple[str, ...]:
         """The correspondents that get a meter of their own; fixed when packets may first be redirected."""
-        members = {n for leg in move.legs for n in self._work.state.members(leg.vni)}
-        return tuple(sorted(members - {move.source})[: METER_SLOTS - 2])
+        others = self._work.state.correspondents(move) - {move.source}
+        return tuple(sorted(others)[: METER_SLOTS - 2])
 
     def guard_over(self, number: int) -> None:
         """The guard time after a barrier is over: the destination's, or the source's, and the redirect is in force."""
@@ -261,8 +261,7 @@ class Moves:
             interface = state.interfaces[leg.interface]
             placed = replace(interface, location=leg.dst, epoch=interface.epoch + 1, since=now)
             state.put("interfaces", interface.id, placed)
-        concerned = {n for leg in move.legs for n in state.members(leg.vni)}
-        absent = tuple(sorted(n for n in concerned if self._work.session(n) is None))
+        absent = tuple(sorted(n for n in state.correspondents(move) if self._work.session(n) is None))
         state.put("moves", number, replace(state.moves[number], unconfirmed=absent))
         self._accounts.start(number)
         self._await(state.moves[number])
@@ -348,10 +347,9 @@ class Moves:
 
         ``ends_only``: the step concerns the source and the destination, whatever else a correspondent has to do.
         """
-        state = self._work.state
-        concerned = {n for leg in move.legs for n in (leg.src.nve, leg.dst.nve)}
+        concerned = {move.source, move.destination}
         if not ends_only:
-            concerned.update(n for leg in move.legs for n in state.members(leg.vni))
+            concerned |= self._work.state.correspondents(move)
         self._work.awaiting.append((move.id, frozenset(concerned)))
 
     def laggards(self, move: Move) -> list[str]:
@@ -396,6 +394,16 @@ class Moves:
         if not waits:
             self.stage_done(number)
 
+    def no_longer_waits(self, number: int, nve: str) -> None:
+        """One NVE less that a move waits for."""
+        self.waited(number, {n: g for n, g in self._work.state.waits[number].items() if n != nve})
+
+    def doubt(self, number: int, nve: str) -> None:
+        """What an NVE holds of a move is not known: it confirms nothing before it is in sync."""
+        move = self._work.state.moves[number]
+        unconfirmed = tuple(sorted({*move.unconfirmed, nve}))
+        self._work.state.put("moves", number, replace(move, unconfirmed=unconfirmed))
+
     def realised(self, nve: str, generation: int) -> None:
         """An NVE's barrier for ``generation`` has replied."""
         state, now = self._work.state, self._work.now
@@ -408,7 +416,7 @@ class Moves:
                 state.put("barriers", number, {**state.barriers.get(number, {}), nve: now - move.triggered})
                 if move.state is MoveState.DRAINING:
                     self._record_barriers(number)
-            self.waited(number, {n: g for n, g in waits.items() if n != nve})
+            self.no_longer_waits(number, nve)
 
     def _record_barriers(self, number: int) -> None:
         state = self._work.state

@@ -36,8 +36,8 @@ class Recovery:
             if nve in move.ends:
                 state.put("waits", number, {**waits, nve: self._moves.when_back(nve)})
             else:
-                state.put("moves", number, replace(move, unconfirmed=tuple(sorted({*move.unconfirmed, nve}))))
-                self._moves.waited(number, {n: g for n, g in waits.items() if n != nve})
+                self._moves.doubt(number, nve)
+                self._moves.no_longer_waits(number, nve)
 
     def forgot(self, nve: str, why: str) -> None:
         """An NVE has empty tables, or another underlay address: what was proven of its paths is proven no longer."""
@@ -64,7 +64,7 @@ class Recovery:
         state = self._work.state
         for number, waits in list(state.waits.items()):
             if nve in waits:
-                self._moves.waited(number, {n: g for n, g in waits.items() if n != nve})
+                self._moves.no_longer_waits(number, nve)
         self.confirmed_by(nve)
         for move in list(state.open_moves()):
             while move.open and move.source == nve:  # steered, or the withdrawal would have been refused
@@ -80,9 +80,7 @@ class Recovery:
             if waits.get(nve, -1) >= generation or move.generation == generation:
                 self._moves.fire(move.id, MoveEvent.REFUSED, text)
                 if move.state.steered:
-                    # Its barrier will reply all the same: it confirms nothing before it has been read back.
-                    move = state.moves[move.id]
-                    state.put("moves", move.id, replace(move, unconfirmed=tuple(sorted({*move.unconfirmed, nve}))))
+                    self._moves.doubt(move.id, nve)  # its barrier will reply all the same
 
     # --- the NVA ------------------------------------------------------------------------------------------------------
     def resume(self) -> None:
@@ -94,9 +92,9 @@ class Recovery:
         for move in list(state.moves.values()):
             if not move.open and move.ledger.closed:
                 continue
-            concerned = {n for leg in move.legs for n in (leg.src.nve, leg.dst.nve)}
+            concerned = {move.source, move.destination}
             if move.open:
-                concerned.update(n for leg in move.legs for n in state.members(leg.vni))
+                concerned |= state.correspondents(move)
                 self._moves.set_deadline(move, grace)
             waits = {nve: self._moves.when_back(nve) for nve in concerned & state.nves.keys()}
             if move.state.steered and move.open:

@@ -58,7 +58,7 @@ def probe_pairs(state: State, move: Move) -> list[tuple[str, str]]:
     Back as well, because the VM's own packets take that way, and the underlay's first packet to an unresolved
     neighbor is lost in either direction.
     """
-    others = {n for leg in move.legs for n in state.members(leg.vni)} - {move.destination}
+    others = state.correspondents(move) - {move.destination}
     pairs = []
     for other in sorted(others):
         if path(state, other, move.destination) is not None:

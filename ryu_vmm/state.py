@@ -131,6 +131,10 @@ class State(EvacuationTables):
         """Names of the ports that an NVE has shown."""
         return self._ports_of.get(nve, ())
 
+    def correspondents(self, move: Move) -> set[str]:
+        """The NVEs that hold state for a network in which a move takes place, its ends among them while it is open."""
+        return {nve for leg in move.legs for nve in self.members(leg.vni)}
+
     def open_moves(self) -> Iterator[Move]:
         """Moves that have not ended, oldest first."""
         return (self.moves[i] for i in sorted(self._open))
