@@ -220,6 +220,11 @@ class Redirect(enum.StrEnum):
     SOURCE = "source"
     IN_FORCE = "in-force"
 
+    @property
+    def at_source(self) -> bool:
+        """Whether the source has been told to redirect."""
+        return self in (Redirect.SOURCE, Redirect.IN_FORCE)
+
 
 class Leg(NamedTuple):
     """One interface's part of a move. ``mark``: the VNI that its redirected packets travel under."""

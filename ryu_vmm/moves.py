@@ -215,12 +215,8 @@ class Moves:
                 state.put("moves", number, replace(move, error=why))
             case Do.NOTE_LOSS:
                 self._work.report("move.nve-lost", move=number, why=why)
-            case Do.ROLL_BACK:
-                if move.redirect in (Redirect.SOURCE, Redirect.IN_FORCE):
-                    state.put("returning", number, True)
-                self._close(number)
-            case Do.CLOSE:
-                if move.redirect in (Redirect.SOURCE, Redirect.IN_FORCE):
+            case Do.ROLL_BACK | Do.CLOSE:
+                if move.redirect.at_source:
                     state.put("returning", number, True)  # until the source has heard that nothing is redirected
                 self._close(number)
 

@@ -197,7 +197,7 @@ def _from_peer(way: Path) -> dict[str, bytes]:
 def target(state: State, interface: Interface) -> Place:
     """Where packets for an interface should go from a source NVE's point of view: newest destination wins."""
     active = state.active_move(interface.id)
-    if active is not None and active[0].redirect in (Redirect.SOURCE, Redirect.IN_FORCE):
+    if active is not None and active[0].redirect.at_source:
         return active[1].dst
     return interface.location
 
@@ -210,8 +210,7 @@ def flood_ports(state: State, nve: str, vni: int) -> Iterator[int]:
     """
     for i in state.located(vni, nve):
         active = state.active_move(i)
-        redirected = active is not None and active[0].redirect in (Redirect.SOURCE, Redirect.IN_FORCE)
-        if redirected and active is not None and state.port_at(active[1].dst) is not None:
+        if active is not None and active[0].redirect.at_source and state.port_at(active[1].dst) is not None:
             continue
         port = state.port_at(state.interfaces[i].location)
         if port is not None:

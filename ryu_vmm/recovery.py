@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .mobility import MoveEvent
-from .model import MoveState, Redirect
+from .model import MoveState
 from .moves import Moves
 from .work import Work
 
@@ -103,7 +103,7 @@ class Recovery:
                     state.put("clock", ("poll", move.id), self._work.now)
                     state.put("clock", ("sample", move.id), self._work.now + self._work.settings.sample_pause)
             elif move.state is not MoveState.PREPARED:  # which has nothing to wait for: its paths are proven
-                if not move.open and move.redirect in (Redirect.SOURCE, Redirect.IN_FORCE):
+                if not move.open and move.redirect.at_source:
                     state.put("returning", move.id, True)
                 state.put("waits", move.id, waits or None)
             if move.open:

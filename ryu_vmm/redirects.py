@@ -134,7 +134,7 @@ def _newest_from(state: State, nve: str, leg: Leg) -> int:
 
 
 def _redirect(state: State, nve: str, tunnel: int, move: Move, leg: Leg) -> Iterator[Flow]:
-    if not (move.state.steered or move.redirect in (Redirect.SOURCE, Redirect.IN_FORCE)):
+    if not (move.state.steered or move.redirect.at_source):
         return
     interface = state.interfaces[leg.interface]
     goal = target(state, interface)

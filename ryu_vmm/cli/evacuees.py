@@ -14,9 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from . import render
-from .client import FAILED
-from .context import Context, console, print_json, table
-from .watch import is_live, looks
+from .context import Context, console, table
+from .watch import follow, looks
 
 __all__ = ["evacuation", "evacuations", "watch"]
 
@@ -163,15 +162,7 @@ def _rows(rows: list[Doc]) -> Table:
 # --- watching -------------------------------------------------------------------------------------------------
 def watch(context: Context, document: Doc) -> None:
     """Show an evacuation until it has ended; exit code FAILED unless all VMs have left."""
-    try:
-        document = _live(context, document) if is_live(context) else _lines(context, document)
-    except KeyboardInterrupt:
-        click.echo(f"vmm: no longer watching; evacuation {document['id']} goes on", err=True)
-        raise click.exceptions.Exit(130) from None
-    if context.as_json:
-        print_json(document)
-    if document["state"] != "done":
-        raise click.exceptions.Exit(FAILED)
+    follow(context, document, "evacuation", "done", _live, _lines)
 
 
 def _lines(context: Context, document: Doc) -> Doc:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -15,7 +15,7 @@ from . import render
 from .client import FAILED, Unreachable
 from .context import Context, console, print_json
 
-__all__ = ["is_live", "looks", "watch"]
+__all__ = ["follow", "is_live", "looks", "watch"]
 
 #: Seconds between two looks.
 INTERVAL = 0.1
@@ -23,18 +23,24 @@ INTERVAL = 0.1
 PATIENCE = 15.0
 
 Doc = dict[str, Any]
+Show = Callable[[Context, Doc], Doc]
 
 
 def watch(context: Context, document: Doc) -> None:
     """Show a move until it has ended; exit code FAILED unless it settled."""
+    follow(context, document, "move", "settled", _live, _lines)
+
+
+def follow(context: Context, document: Doc, what: str, well: str, live: Show, lines: Show) -> None:
+    """Show something until it has ended, on a terminal or in lines; exit code FAILED unless it is ``well`` then."""
     try:
-        document = _live(context, document) if is_live(context) else _lines(context, document)
+        document = live(context, document) if is_live(context) else lines(context, document)
     except KeyboardInterrupt:
-        click.echo(f"vmm: no longer watching; move {document['id']} goes on", err=True)
+        click.echo(f"vmm: no longer watching; {what} {document['id']} goes on", err=True)
         raise click.exceptions.Exit(130) from None
     if context.as_json:
         print_json(document)
-    if document["state"] != "settled":
+    if document["state"] != well:
         raise click.exceptions.Exit(FAILED)
 
 

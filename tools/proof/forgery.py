@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-import select
 import socket
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +18,7 @@ from topologies.rundir import wait_until
 from topologies.traffic.session import Outcome, UdpSession, both_ways
 
 from . import raw
+from .ears import Ears
 from .forgeries import MARK, Forgery, Tunnelled, Who, claims, others, tunnelled
 from .lab import Lab
 
@@ -60,48 +59,26 @@ def laboratory(**options: Any) -> Iterator[Lab]:
         yield lab
 
 
-class Watcher:
+class Watcher(Ears):
     """Looks for forged frames at the cards of all guests; a context manager.
 
     ``delivered``: (guest, name of the forgery).
     """
 
     def __init__(self, vms: Sequence[VM]) -> None:
+        super().__init__([raw.Card(vm) for vm in vms], "watcher")
         self.forged: dict[bytes, str] = {}
         self.delivered: list[tuple[str, str]] = []
-        self._cards = {card.sock.fileno(): card for card in (raw.Card(vm) for vm in vms)}
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._listen, name="watcher")
 
     def expect(self, name: str, frame: bytes) -> None:
         """From now on this is a forgery; a tag may have been taken off on the way."""
         for shape in {frame, frame[:12] + frame[16:] if frame[12:14] == b"\x81\0" else frame}:
             self.forged[shape.ljust(60, b"\0")] = name
 
-    def _listen(self) -> None:
-        poll = select.epoll()
-        for fd in self._cards:
-            poll.register(fd, select.EPOLLIN)
-        while not self._stop.is_set():
-            for fd, _ in poll.poll(0.05):
-                card = self._cards[fd]
-                while (frame := card.read()) is not None:
-                    name = self.forged.get(frame.ljust(60, b"\0"))
-                    if name is not None or MARK in frame:
-                        self.delivered.append((card.vm.name, name or "marked data"))
-        poll.close()
-
-    def __enter__(self) -> Watcher:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
-        for card in self._cards.values():
-            card.sock.close()
+    def heard(self, card: raw.Card, frame: bytes) -> None:
+        name = self.forged.get(frame.ljust(60, b"\0"))
+        if name is not None or MARK in frame:
+            self.delivered.append((card.vm.name, name or "marked data"))
 
 
 class Intruder:

@@ -7,7 +7,6 @@ also frames for other MAC addresses are seen.
 
 from __future__ import annotations
 
-import select
 import threading
 import time
 from collections import Counter
@@ -21,6 +20,7 @@ from topologies.traffic.packet import HEADER, MAGIC
 from topologies.traffic.session import Outcome, UdpSession, both_ways
 
 from . import raw
+from .ears import Ears
 from .lab import Lab
 
 _MARK = int.from_bytes(MAGIC, "big")
@@ -67,28 +67,16 @@ class Seen:
     own: Counter[tuple[str, int, int]] = field(default_factory=Counter)
 
 
-class Detector:
+class Detector(Ears):
     """Listens at all VMs' cards; a context manager."""
 
     def __init__(self, vms: Sequence[VM], tags: dict[str, int]) -> None:
+        super().__init__([raw.Card(vm, _suspicious(tags[vm.spec.vn])) for vm in vms], "detector")
         self.seen = Seen()
-        self._cards = {}
-        for vm in vms:
-            card = raw.Card(vm, _suspicious(tags[vm.spec.vn]))
-            self._cards[card.sock.fileno()] = (card, tags[vm.spec.vn])
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._listen, name="detector")
+        self._tags = tags
 
-    def _listen(self) -> None:
-        poll = select.epoll()
-        for fd in self._cards:
-            poll.register(fd, select.EPOLLIN)
-        while not self._stop.is_set():
-            for fd, _ in poll.poll(0.05):
-                card, tag = self._cards[fd]
-                while (frame := card.read()) is not None:
-                    self._take(card.vm.name, tag, frame)
-        poll.close()
+    def heard(self, card: raw.Card, frame: bytes) -> None:
+        self._take(card.vm.name, self._tags[card.vm.spec.vn], frame)
 
     def _take(self, name: str, tag: int, frame: bytes) -> None:
         found = tag_of(frame)
@@ -103,18 +91,6 @@ class Detector:
             self.seen.own[(name, sender, number)] += 1
         else:
             self.seen.questions[name] += 1
-
-    def __enter__(self) -> Detector:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
-        for card, _ in self._cards.values():
-            card.sock.close()
 
 
 class Beacons:
