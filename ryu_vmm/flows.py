@@ -23,12 +23,14 @@ class FieldSpec(NamedTuple):
 FIELDS: dict[str, FieldSpec] = {
     "in_port": FieldSpec(0x8000, 0, 4),
     "metadata": FieldSpec(0x8000, 2, 8),
+    "reg0": FieldSpec(0x0001, 0, 4),  # a register of Open vSwitch, zero when a packet comes in
     "eth_dst": FieldSpec(0x8000, 3, 6),
     "eth_src": FieldSpec(0x8000, 4, 6),
     "eth_type": FieldSpec(0x8000, 5, 2),
     "vlan_vid": FieldSpec(0x8000, 6, 2),
     "ip_proto": FieldSpec(0x8000, 10, 1),
     "ip_frag": FieldSpec(0x0001, 26, 1),  # bits: 1 a fragment, 2 not the first one
+    "ip_ttl": FieldSpec(0x0001, 29, 1),  # IPv4's time to live, IPv6's hop limit
     "ipv4_src": FieldSpec(0x8000, 11, 4),
     "ipv4_dst": FieldSpec(0x8000, 12, 4),
     "udp_src": FieldSpec(0x8000, 15, 2),
@@ -99,7 +101,24 @@ class Meter(NamedTuple):
     kind: str = "meter"
 
 
-Action = Output | ToNva | SetField | Meter
+class DecTtl(NamedTuple):
+    """Take one from the TTL or hop limit of an IP packet (the match says which); 1 or less: drop it, here and now."""
+
+    kind: str = "dec_ttl"
+
+
+class CheckLarger(NamedTuple):
+    """Write into bit 0 of ``reg0`` whether the frame has more than ``length`` bytes (0..65,535), and go on.
+
+    ``length`` counts the Ethernet header and a tag, but nothing of a tunnel: an MTU and 14. This is Open vSwitch's own
+    action; its other bits of the register stay.
+    """
+
+    length: int
+    kind: str = "check_larger"
+
+
+Action = Output | ToNva | SetField | Meter | DecTtl | CheckLarger
 #: (table, priority, match): what makes two flows the same entry of a switch.
 FlowKey = tuple[int, int, Match]
 

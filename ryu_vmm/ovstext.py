@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import addresses
-from .flows import IN_PORT, Flow, Match, Meter, SetField, ToNva
+from .flows import IN_PORT, CheckLarger, DecTtl, Flow, Match, Meter, SetField, ToNva
 
 __all__ = ["actions", "describe", "match"]
 
@@ -12,6 +12,7 @@ _NAMES = {
     "eth_src": "dl_src",
     "eth_type": "dl_type",
     "ip_proto": "nw_proto",
+    "ip_ttl": "nw_ttl",
     "ipv4_src": "nw_src",
     "ipv4_dst": "nw_dst",
     "icmpv4_type": "icmp_type",
@@ -26,7 +27,7 @@ _IP = frozenset(
     | {"tun_ipv4_src", "tun_ipv4_dst", "tun_ipv6_src", "tun_ipv6_dst"}
 )
 _DECIMAL = frozenset(
-    {"in_port", "ip_proto", "icmpv4_type", "icmpv6_type", "icmpv6_code", "udp_src", "udp_dst", "arp_op"}
+    {"in_port", "ip_proto", "ip_ttl", "icmpv4_type", "icmpv6_type", "icmpv6_code", "udp_src", "udp_dst", "arp_op"}
 )
 #: ``ip_frag`` has words for what its two bits say.
 _FRAGMENTS = {(1, 1): "yes", (0, 1): "no", (1, 3): "first", (3, 3): "later", (0, 2): "not_later", (2, 2): "later"}
@@ -57,6 +58,10 @@ def actions(flow: Flow) -> str:
             parts.append(f"set_field:{value}->{_NAMES.get(action.field, action.field)}")
         elif isinstance(action, Meter):
             parts.append(f"meter:{action.id}")
+        elif isinstance(action, DecTtl):
+            parts.append("dec_ttl")
+        elif isinstance(action, CheckLarger):
+            parts.append(f"check_pkt_larger({action.length})->NXM_NX_REG0[0]")
         else:
             parts.append("IN_PORT" if action.port == IN_PORT else f"output:{action.port}")
     if flow.write_metadata:

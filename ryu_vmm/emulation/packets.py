@@ -79,7 +79,7 @@ def _ipv4(frame: bytes, at: int, fields: dict[str, int]) -> tuple[int, int]:
     total = int.from_bytes(frame[at + 2 : at + 4], "big")
     if header < 20 or total < header or len(frame) < at + total:
         return 0, len(frame)
-    fields["ip_proto"] = frame[at + 9]
+    fields["ip_ttl"], fields["ip_proto"] = frame[at + 8], frame[at + 9]
     fields["ipv4_src"] = int.from_bytes(frame[at + 12 : at + 16], "big")
     fields["ipv4_dst"] = int.from_bytes(frame[at + 16 : at + 20], "big")
     fragment = int.from_bytes(frame[at + 6 : at + 8], "big")
@@ -94,6 +94,7 @@ def _ipv6(frame: bytes, at: int, fields: dict[str, int]) -> tuple[int, int]:
         return 0, len(frame)
     fields["ipv6_src"] = int.from_bytes(frame[at + 8 : at + 24], "big")
     fields["ipv6_dst"] = int.from_bytes(frame[at + 24 : at + 40], "big")
+    fields["ip_ttl"] = frame[at + 7]
     proto, l4, seen = frame[at + 6], at + 40, 0
     while proto in _EXTENSIONS or proto in (_FRAGMENT, _AUTH):
         if l4 + 8 > end:
@@ -150,6 +151,7 @@ def _options(frame: bytes, l4: int, end: int) -> list[tuple[int, int, int]]:
 _ARP_AT = {"arp_op": 6, "arp_sha": 8, "arp_spa": 14, "arp_tha": 18, "arp_tpa": 24}
 _IP_AT = {"ipv4_src": 12, "ipv4_dst": 16, "ipv6_src": 8, "ipv6_dst": 24}
 _CHECKSUM_AT = {UDP: 6, TCP: 16, ICMPV6: 2}
+_LEAST = {UDP: 8, TCP: 20, ICMPV6: 8}  # bytes of a header; of one that is cut short no checksum is touched
 
 
 def rewrite(frame: bytes, field: str, value: int) -> bytes:
@@ -172,6 +174,8 @@ def rewrite(frame: bytes, field: str, value: int) -> bytes:
             return frame
         at = l3 + _ARP_AT[field]
         return frame[:at] + new + frame[at + width :]
+    if field == "ip_ttl":
+        return _set_ttl(frame, fields["eth_type"], l3, value)
     at, checksums = _place(frame, fields, field, l3, l4, end)
     if not at:
         return frame
@@ -179,6 +183,15 @@ def rewrite(frame: bytes, field: str, value: int) -> bytes:
     for where in checksums:
         _update(out, where, frame[at : at + width], new, at, udp=fields["ip_proto"] == UDP and where >= l4)
     out[at : at + width] = new
+    return bytes(out)
+
+
+def _set_ttl(frame: bytes, eth_type: int, l3: int, value: int) -> bytes:
+    at = l3 + (8 if eth_type == IPV4 else 7)
+    out = bytearray(frame)
+    if eth_type == IPV4:
+        _update(out, l3 + 10, frame[at : at + 1], bytes([value]), at, udp=False)
+    out[at] = value
     return bytes(out)
 
 
@@ -196,10 +209,9 @@ def _place(frame: bytes, fields: dict[str, int], field: str, l3: int, l4: int, e
     """Where the field is (0: nowhere) and where the checksums are that cover it."""
     checksums: list[int] = []
     proto = fields.get("ip_proto", 0)
-    if l4 and proto in _CHECKSUM_AT and l4 + _CHECKSUM_AT[proto] + 2 <= end:
+    if l4 and proto in _CHECKSUM_AT and l4 + _LEAST[proto] <= end:
         at = l4 + _CHECKSUM_AT[proto]
-        # a UDP checksum of zero over IPv4 means that there is none
-        if not (proto == UDP and fields["eth_type"] == IPV4 and frame[at : at + 2] == b"\0\0"):
+        if not (proto == UDP and frame[at : at + 2] == b"\0\0"):  # which means that there is none
             checksums.append(at)
     if field in _IP_AT:
         if field.startswith("ipv4"):
@@ -252,7 +264,7 @@ def build(fields: Mapping[str, int | bytes], payload: bytes = b"") -> bytes:
     ICMP (without its checksum), ICMPv6, ND.
 
     ``payload`` follows the last header. ``eth_type`` and ``ip_proto`` may be left out where others imply
-    them.
+    them; ``ip_ttl`` is 64 then, and 255 in ICMPv6, as neighbor discovery demands.
 
     Raises:
         ValueError: a field has no place in the frame that the others describe.
@@ -292,10 +304,12 @@ def build(fields: Mapping[str, int | bytes], payload: bytes = b"") -> bytes:
             value = checksum(pseudo + data) or (0xFFFF if proto == UDP else 0)
             data = data[:at] + value.to_bytes(2, "big") + data[at + 2 :]
         if v4:
-            ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(data), 0, 0x4000, 64, proto, 0) + src + dst
+            ttl = take("ip_ttl", 64)[0]
+            ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(data), 0, 0x4000, ttl, proto, 0) + src + dst
             ip = ip[:10] + checksum(ip).to_bytes(2, "big") + ip[12:]
-        else:  # neighbor discovery demands a hop limit of 255
-            ip = struct.pack("!IHBB", 6 << 28, len(data), proto, 255 if proto == ICMPV6 else 64) + src + dst
+        else:
+            ttl = take("ip_ttl", 255 if proto == ICMPV6 else 64)[0]
+            ip = struct.pack("!IHBB", 6 << 28, len(data), proto, ttl) + src + dst
         body = ip + data
     else:
         body = payload

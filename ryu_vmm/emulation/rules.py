@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..flows import FIELDS, Flow, Match, Meter, Output, SetField
+from ..flows import FIELDS, DecTtl, Flow, Match, Meter, Output, SetField
 from . import packets
 
 #: OpenFlow error types (ofp_error_type).
 BAD_REQUEST, BAD_ACTION, BAD_INSTRUCTION, BAD_MATCH, FLOW_MOD_FAILED = 1, 2, 3, 4, 5
 LAST_TABLE = 0xFE
 
-_NO_MASK = frozenset(("in_port", "eth_type", "ip_proto", "arp_op", "icmpv4_type", "icmpv6_type", "icmpv6_code"))
+_NO_MASK = frozenset(
+    ("in_port", "eth_type", "ip_proto", "ip_ttl", "arp_op", "icmpv4_type", "icmpv6_type", "icmpv6_code")
+)
 _UNSETTABLE = frozenset(("in_port", "eth_type", "ip_proto"))
 
 
@@ -24,7 +26,7 @@ _NEEDS = {
     **_need("ipv4_src ipv4_dst", ("eth_type", (packets.IPV4,))),
     **_need("ipv6_src ipv6_dst", ("eth_type", (packets.IPV6,))),
     **_need("arp_op arp_spa arp_tpa arp_sha arp_tha", ("eth_type", (packets.ARP, packets.RARP))),
-    **_need("ip_proto ip_frag", ("eth_type", (packets.IPV4, packets.IPV6))),
+    **_need("ip_proto ip_frag ip_ttl", ("eth_type", (packets.IPV4, packets.IPV6))),
     **_need("icmpv4_type", ("eth_type", (packets.IPV4,)), ("ip_proto", (packets.ICMP,))),
     **_need("udp_src udp_dst", ("ip_proto", (packets.UDP,))),
     **_need("icmpv6_type icmpv6_code", ("eth_type", (packets.IPV6,)), ("ip_proto", (packets.ICMPV6,))),
@@ -75,6 +77,8 @@ def check(flow: Flow) -> None:
                 raise Refused(f"{action.field} cannot be set", BAD_ACTION, 13)  # OFPBAC_BAD_SET_TYPE
             if lacking := _lacking(action.field, exact):  # OFPBAC_MATCH_INCONSISTENT
                 raise Refused(f"setting {action.field} without matching {lacking}", BAD_ACTION, 10)
+        elif isinstance(action, DecTtl) and _lacking("ip_ttl", exact):  # OFPBAC_MATCH_INCONSISTENT
+            raise Refused("a TTL is decremented without matching eth_type", BAD_ACTION, 10)
         elif isinstance(action, Meter) and action is not flow.actions[0]:
             raise Refused("a meter comes first", BAD_INSTRUCTION, 0)  # OFPBIC_UNKNOWN_INST
         elif isinstance(action, Output) and action.port == 0:

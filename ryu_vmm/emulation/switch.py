@@ -216,4 +216,5 @@ def packet_in(result: ToNva) -> bytes:
         src,
         dst,
         context.get("metadata", 0),
+        reg0=context.get("reg0", 0),
     )

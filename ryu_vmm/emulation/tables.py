@@ -22,12 +22,15 @@ from ..flows import (
     IN_PORT,
     TABLE,
     Action,
+    CheckLarger,
+    DecTtl,
     Flow,
     FlowChange,
     Match,
     Meter,
     Output,
     SetField,
+    set_field,
 )
 from ..flows import ToNva as ToNvaAction
 from . import packets
@@ -65,7 +68,7 @@ class ToNva:
     in_port: int = field(default=0, compare=False, repr=False)
     table: int = field(default=0, compare=False, repr=False)
     max_len: int = field(default=0xFFFF, compare=False, repr=False)
-    #: pipeline fields at that moment: metadata and tun_*, where not zero
+    #: pipeline fields at that moment: metadata, reg0 and tun_*, where not zero
     context: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
 
 
@@ -288,7 +291,7 @@ class Tables:
     def _act(
         self, state: _Packet, actions: tuple[Action, ...], cookie: int | None, flow: Flow | None, now: float
     ) -> bool:
-        """Carry out actions; False if a meter has dropped the packet."""
+        """Carry out actions; False if a meter or a TTL of 1 has dropped the packet."""
         for action in actions:
             if isinstance(action, SetField):
                 self._set(state, action)
@@ -297,6 +300,13 @@ class Tables:
                 self.meters[action.id] = (packets_ + 1, bytes_ + len(state.frame))
                 if not self._passes(action.id, now):
                     return False
+            elif isinstance(action, DecTtl):
+                if state.fields.get("ip_ttl", 0) <= 1:
+                    return False
+                self._set(state, set_field("ip_ttl", state.fields["ip_ttl"] - 1))
+            elif isinstance(action, CheckLarger):
+                larger = len(state.frame) > action.length
+                state.fields["reg0"] = state.fields.get("reg0", 0) & ~1 | larger
             elif isinstance(action, ToNvaAction):
                 missed = flow is not None and not flow.priority and not flow.match
                 state.results.append(
@@ -307,7 +317,7 @@ class Tables:
                         state.in_port,
                         flow.table if flow is not None else 0,
                         action.max_len,
-                        {k: v for k, v in state.fields.items() if v and (k == "metadata" or k[:4] == "tun_")},
+                        {k: v for k, v in state.fields.items() if v and (k in ("metadata", "reg0") or k[:4] == "tun_")},
                     )
                 )
             elif action.port == TABLE:
@@ -333,7 +343,7 @@ class Tables:
     def _set(self, state: _Packet, action: SetField) -> None:
         value = int.from_bytes(action.value, "big")
         name = action.field
-        if name == "metadata" or name.startswith("tun_"):
+        if name in ("metadata", "reg0") or name.startswith("tun_"):
             state.fields[name] = value
             return
         # what later tables match is the field as set, even where the packet has no room for it

@@ -144,6 +144,7 @@ def encode_packet_in(
     tun_dst: bytes | None = None,
     metadata: int = 0,
     xid: int = 0,
+    reg0: int = 0,
 ) -> bytes:
     """An ofp_packet_in, its match in Open vSwitch's order. ``tun_src``, ``tun_dst``: 4 or 16 bytes each."""
     oxms = struct.pack("!II", 0x80000004, in_port)
@@ -153,6 +154,8 @@ def encode_packet_in(
         oxms += struct.pack("!I", 0x00013E04 if len(tun_src) == 4 else 0x0001DA10) + tun_src
     if tun_dst is not None:
         oxms += struct.pack("!I", 0x00014004 if len(tun_dst) == 4 else 0x0001DC10) + tun_dst
+    if reg0:
+        oxms += struct.pack("!II", 0x00010004, reg0)
     if metadata:
         oxms += struct.pack("!IQ", 0x80000408, metadata)
     size = 4 + len(oxms)

@@ -20,7 +20,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from ..errors import DecodeError
-from ..flows import FIELDS, Action, Match, MatchItem, Meter, Output, SetField, ToNva
+from ..flows import FIELDS, Action, CheckLarger, DecTtl, Match, MatchItem, Meter, Output, SetField, ToNva
 from .base import MAX_MESSAGE, PORT_CONTROLLER
 
 _U32 = struct.Struct("!I")
@@ -30,6 +30,11 @@ _GOTO = struct.Struct("!HHB3x")
 _METADATA = struct.Struct("!HH4xQQ")
 _METER = struct.Struct("!HHI")
 _METER_INSTRUCTION = 6
+_DEC_TTL = struct.pack("!HH4x", 24, 8)
+# NXAST_CHECK_PKT_LARGER: type len vendor subtype, length; then bit 0 of NXM_NX_REG0
+_CHECK_LARGER = struct.Struct("!HHIHH12s")
+_CHECK_LARGER_HEAD = (0xFFFF, 24, 0x00002320, 49)
+_INTO_REG0 = bytes.fromhex("0000 00010004") + bytes(6)
 
 _GOTO_TABLE, _WRITE_METADATA, _APPLY_ACTIONS = 1, 2, 4
 _ACTION_OUTPUT, _ACTION_SET_FIELD = 0, 25
@@ -176,6 +181,12 @@ def _encode_action(action: Action) -> bytes:
         return _OUTPUT.pack(_ACTION_OUTPUT, 16, PORT_CONTROLLER, action.max_len)
     if isinstance(action, Meter):
         raise ValueError("a meter is an instruction of a flow, not an action of a packet-out")
+    if isinstance(action, DecTtl):
+        return _DEC_TTL
+    if isinstance(action, CheckLarger):
+        if not 0 <= action.length <= 0xFFFF:
+            raise ValueError(f"no packet is larger than {action.length} bytes")
+        return _CHECK_LARGER.pack(*_CHECK_LARGER_HEAD, action.length, _INTO_REG0)
     name, value = action
     if name.startswith("action_"):
         return _TYPE_LEN.pack(int(name[7:], 16), 4 + len(value)) + value
@@ -205,9 +216,20 @@ def decode_actions(buf: bytes) -> tuple[Action, ...]:
         elif kind == _ACTION_SET_FIELD:
             actions.append(_decode_set_field(buf, position + 4, after))
         else:
-            actions.append(SetField(f"action_{kind:04x}", buf[position + 4 : after]))
+            actions.append(_decode_other(buf[position:after]))
         position = after
     return tuple(actions)
+
+
+def _decode_other(raw: bytes) -> Action:
+    """Those of one shape only; anything else stays what it is."""
+    if raw == _DEC_TTL:
+        return DecTtl()
+    if len(raw) == _CHECK_LARGER.size:
+        *head, length, destination = _CHECK_LARGER.unpack(raw)
+        if tuple(head) == _CHECK_LARGER_HEAD and destination == _INTO_REG0:
+            return CheckLarger(length)
+    return SetField(f"action_{raw[:2].hex()}", raw[4:])
 
 
 def _decode_set_field(buf: bytes, start: int, after: int) -> SetField:

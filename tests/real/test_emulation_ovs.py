@@ -18,7 +18,7 @@ import pytest
 from ryu_vmm.emulation import packets
 from ryu_vmm.emulation.rules import Refused
 from ryu_vmm.emulation.tables import Tables, ToNva
-from ryu_vmm.flows import TABLE, Flow, FlowChange, Match, Output, SetField, match, set_field
+from ryu_vmm.flows import TABLE, Action, CheckLarger, DecTtl, Flow, FlowChange, Match, Output, match, set_field
 from ryu_vmm.flows import ToNva as ToNvaAction
 from ryu_vmm.wire import base as of
 from ryu_vmm.wire import openflow as nva
@@ -123,7 +123,7 @@ def tun_src(result: ToNva) -> bytes | None:
 # --- chance -----------------------------------------------------------------------------------------------------------
 def some_frame(chance: random.Random) -> bytes:
     fields: dict[str, int] = {"eth_dst": chance.choice(MACS), "eth_src": chance.choice(MACS)}
-    kind = chance.choice(["arp", "rarp", "udp4", "udp6", "ns", "na", "other"])
+    kind = chance.choice(["arp", "rarp", "udp4", "udp6", "tcp6", "ns", "na", "other"])
     payload = bytes(chance.randrange(256) for _ in range(chance.randrange(4)))
     if kind in ("arp", "rarp"):
         fields["eth_type"] = packets.ARP if kind == "arp" else packets.RARP
@@ -139,6 +139,11 @@ def some_frame(chance: random.Random) -> bytes:
         payload = b""
         if chance.random() < 0.7:
             fields["nd_sll" if kind == "ns" else "nd_tll"] = chance.choice(MACS)
+    elif kind == "tcp6":
+        fields |= {"ipv6_src": chance.choice(V6), "ipv6_dst": chance.choice(V6), "ip_proto": packets.TCP}
+        payload = bytes(12) + b"\x50" + bytes(7) + payload
+    if kind not in ("arp", "rarp", "other") and chance.random() < 0.5:
+        fields["ip_ttl"] = chance.choice([0, 1, 2, 255])
     if chance.random() < 0.2:
         fields["vlan_vid"] = 0x1000 | chance.choice([5, 6])
     frame = packets.build(fields, payload)
@@ -169,6 +174,8 @@ def some_match(chance: random.Random) -> Match:
     if chance.random() < 0.3:
         fields["metadata"] = chance.choice([0, 1, (1, 1), (0, 2), (2, 2)])
     if chance.random() < 0.2:
+        fields["reg0"] = chance.choice([0, 1, (0, 1), (1, 1), (6, 6)])
+    if chance.random() < 0.2:
         fields["tun_id"] = chance.choice([0, 7, (0, 1)])
     for name, values in (("tun_ipv4_src", V4), ("tun_ipv6_src", V6), ("tun_ipv4_dst", V4), ("tun_ipv6_dst", V6)):
         if chance.random() < 0.05:
@@ -181,7 +188,9 @@ def some_match(chance: random.Random) -> Match:
         for name, values in choices:
             if chance.random() < 0.3:
                 fields[name] = chance.choice(values)
-    elif kind == packets.IPV4:
+    elif kind and chance.random() < 0.2:
+        fields["ip_ttl"] = chance.choice([0, 1, 2, 254])
+    if kind == packets.IPV4:
         for name in ("ipv4_src", "ipv4_dst"):
             if chance.random() < 0.3:
                 value = chance.choice(V4)
@@ -209,6 +218,7 @@ SETTABLE = {
     "udp_src": [1, 9], "udp_dst": [2, 9], "arp_op": [1, 2], "arp_spa": V4, "arp_tpa": V4, "arp_sha": MACS,
     "tun_ipv4_src": V4, "tun_ipv6_src": V6, "tun_ipv4_dst": V4, "tun_ipv6_dst": V6,
     "arp_tha": MACS, "nd_target": V6, "nd_sll": MACS, "nd_tll": MACS, "metadata": [1, 2],
+    "reg0": [6, 7], "ip_ttl": [1, 2, 255],
 }  # fmt: skip
 
 
@@ -216,9 +226,14 @@ def some_flows(chance: random.Random) -> list[Flow]:
     flows = []
     for table in (0, 3, 7):
         for priority in chance.sample(range(1, 100), 8):
-            actions: list[SetField | ToNvaAction] = []
+            actions: list[Action] = []
             for _ in range(chance.randrange(3)):
-                if chance.random() < 0.5:
+                what = chance.random()
+                if what < 0.1:
+                    actions.append(DecTtl())
+                elif what < 0.2:
+                    actions.append(CheckLarger(chance.choice([13, 14, 54, 60, 62, 86, 0xFFFF])))
+                elif what < 0.6:
                     name = chance.choice(list(SETTABLE))
                     actions.append(set_field(name, chance.choice(SETTABLE[name])))
                 else:

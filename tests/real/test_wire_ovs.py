@@ -16,6 +16,8 @@ from ryu_vmm.flows import (
     FIELDS,
     IN_PORT,
     TABLE,
+    CheckLarger,
+    DecTtl,
     Flow,
     FlowChange,
     FlowStats,
@@ -167,12 +169,14 @@ ND: dict[str, int | bytes] = {"eth_type": IP6, "ip_proto": 58}
 PLAUSIBLE: dict[str, Match] = {
     "in_port": match(in_port=1),
     "metadata": match(metadata=0x1122334455667788),
+    "reg0": match(reg0=0x11223344),
     "eth_dst": match(eth_dst=MAC),
     "eth_src": match(eth_src=MAC),
     "eth_type": match(eth_type=0x88B5),
     "vlan_vid": match(vlan_vid=0),
     "ip_proto": match(eth_type=IP, ip_proto=17),
     "ip_frag": match(eth_type=IP6, ip_proto=58, ip_frag=(1, 1)),
+    "ip_ttl": match(eth_type=IP, ip_ttl=1),
     "ipv4_src": match(eth_type=IP, ipv4_src=V4),
     "ipv4_dst": match(eth_type=IP, ipv4_dst=V4),
     "icmpv4_type": match(eth_type=IP, ip_proto=1, icmpv4_type=5),
@@ -199,6 +203,8 @@ PLAUSIBLE: dict[str, Match] = {
 MULTICAST = (1 << 40, 1 << 40)
 MASKED: dict[str, Match] = {
     "group bit": match(eth_dst=MULTICAST),
+    "bit of a register": match(reg0=(1, 1)),
+    "hop limit": match(eth_type=IP6, ip_ttl=255, ipv6_dst=V6),
     "metadata half": match(metadata=(7, 0xFFFFFFFF)),
     "prefix4": match(eth_type=IP, ipv4_dst=(0x0A000000, 0xFF000000)),
     "prefix6": match(eth_type=IP6, ipv6_dst=(0x20010DB8 << 96, 0xFFFFFFFFFFFFFFFF << 64)),
@@ -233,6 +239,8 @@ SETTABLE = {
     "eth_dst": (MAC, ()),
     "eth_src": (MAC, ()),
     "metadata": (bytes(7) + b"\7", ()),
+    "reg0": (bytes(3) + b"\7", ()),
+    "ip_ttl": (b"\x40", match(eth_type=IP6)),
     "ipv4_src": (V4, match(eth_type=IP)),
     "ipv4_dst": (V4, match(eth_type=IP)),
     "ipv6_src": (V6, match(eth_type=IP6)),
@@ -278,6 +286,14 @@ WHOLE = {
         (Output(1), Output(2), *ENCAP, Output(3), SetField("tun_ipv4_dst", bytes([10, 0, 0, 9])), Output(3)),
     ),
     "idle": Flow(1, 1, (), (Output(1),), idle_timeout=30),
+    "routed": Flow(
+        30,
+        9,
+        match(eth_type=IP, tun_id=100, ipv4_dst=V4),
+        (SetField("eth_src", MAC), SetField("eth_dst", MAC), set_field("tun_id", 200), DecTtl()),
+        40,
+    ),
+    "measured": Flow(30, 9, match(eth_type=IP6), (CheckLarger(0xFFFF), DecTtl(), Output(2)), 31),
     "resubmitted": Flow(1, 1, (), (SetField("eth_dst", MAC), Output(2)), goto=2),
 }
 

@@ -23,7 +23,7 @@ from ryu_vmm.emulation.session import Session
 from ryu_vmm.emulation.switch import Switch
 from ryu_vmm.errors import DecodeError, InvalidInput, StoreUnavailable, VmmError
 from ryu_vmm.events import PortInfo
-from ryu_vmm.flows import Flow, FlowChange, FlowStats, Output, SetField, ToNva, match
+from ryu_vmm.flows import CheckLarger, DecTtl, Flow, FlowChange, FlowStats, Output, SetField, ToNva, match
 from ryu_vmm.pipeline import Why, cookie
 from ryu_vmm.store import _ADAPTERS
 from ryu_vmm.wire import agent, base, frames, meters, openflow, oxm
@@ -33,7 +33,7 @@ FLOW = Flow(
     10,
     100,
     match(in_port=1, eth_type=0x0800, ipv4_dst=(0x0A000000, 0xFF000000), tun_id=100),
-    (SetField("tun_ipv4_dst", bytes([192, 168, 100, 2])), Output(3), ToNva(0xFFFF)),
+    (SetField("tun_ipv4_dst", bytes([192, 168, 100, 2])), Output(3), CheckLarger(1514), DecTtl(), ToNva(0xFFFF)),
     goto=40,
     write_metadata=5,
     idle_timeout=30,

@@ -13,6 +13,8 @@ from ryu_vmm.flows import (
     FIELDS,
     IN_PORT,
     Action,
+    CheckLarger,
+    DecTtl,
     Flow,
     FlowChange,
     FlowStats,
@@ -110,6 +112,9 @@ def test_what_openflow_has_no_room_for_is_refused() -> None:
         openflow.encode_flow_mods([FlowChange("add", Flow(0, 0, (("nonsense", b"", None),)))], 1)
     with pytest.raises(ValueError, match="bytes"):
         openflow.encode_packet_out(1, (), bytes(65536))
+    for length in (-1, 0x10000):
+        with pytest.raises(ValueError, match="larger"):
+            openflow.encode_packet_out(1, (CheckLarger(length),), b"")
     with pytest.raises(ValueError, match="bytes"):
         openflow.encode_flow_mods([FlowChange("add", FLOW._replace(actions=(Output(1),) * 4096))], 1)
 
@@ -141,7 +146,8 @@ setters = st.sampled_from(list(FIELDS)).flatmap(
         lambda value: SetField(name, value)
     )
 )
-actions: st.SearchStrategy[Action] = ports.map(Output) | st.integers(0, 0xFFFF).map(ToNva) | setters
+checks = st.integers(0, 0xFFFF).map(CheckLarger) | st.just(DecTtl())
+actions: st.SearchStrategy[Action] = ports.map(Output) | st.integers(0, 0xFFFF).map(ToNva) | setters | checks
 u16, u32, u64 = (st.integers(0, (1 << bits) - 1) for bits in (16, 32, 64))
 flows = st.builds(
     Flow,
@@ -194,12 +200,13 @@ def test_long_flow_stats_come_in_parts() -> None:
     st.none() | st.integers(0, (1 << 24) - 1),
     st.none() | st.sampled_from([4, 16]),
     u64,
+    st.sampled_from([0, 1, 0xFFFFFFFF]),
 )
 def test_packet_in_round_trip(
-    in_port: int, frame: bytes, cookie: int, tun_id: int | None, width: int | None, metadata: int
+    in_port: int, frame: bytes, cookie: int, tun_id: int | None, width: int | None, metadata: int, reg0: int
 ) -> None:
     source = bytes(range(1, width + 1)) if width else None
-    message = agent.encode_packet_in(in_port, frame, cookie, 7, 1, tun_id, source, source, metadata)
+    message = agent.encode_packet_in(in_port, frame, cookie, 7, 1, tun_id, source, source, metadata, reg0=reg0)
     if source is not None and tun_id is None:
         tun_id = 0  # a switch leaves out what is zero
     expected = openflow.PacketIn(1, 7, cookie, in_port, tun_id, source, frame, metadata)
@@ -243,6 +250,37 @@ def test_errors() -> None:
     assert openflow.decode_error(agent.encode_error(1, 0, 0, b"\4bad hello")).failed_xid is None
     experimenter = agent.encode_error(77, 0xFFFF, 2600, b"\x4f\x4e\x46\0" + failed)
     assert openflow.decode_error(experimenter) == (0xFFFF, 2600, 77, 77, failed)
+
+
+# --- actions of routers: what ovs-ofctl of Open vSwitch 3.1 sends for them --------------------------------------
+def test_known_actions_of_routers() -> None:
+    raw = bytes.fromhex("0018000800000000 ffff001800002320003105ea000000010004000000000000")
+    assert oxm.decode_actions(raw) == (DecTtl(), CheckLarger(1514))
+    assert oxm.encode_actions((DecTtl(), CheckLarger(1514))) == raw
+    fields = bytes.fromhex("0001001880000a0286dd 0001010800000001 00000001 00013a0140")
+    raw = fields[:2] + len(fields).to_bytes(2, "big") + fields[4:] + bytes(-len(fields) % 8)
+    expected = make_match(eth_type=0x86DD, reg0=(1, 1), ip_ttl=64)
+    assert oxm.decode_match(raw, 0, len(raw))[0] == expected
+
+
+def test_what_only_resembles_them_stays_what_it_is() -> None:
+    """Another register, another bit of it, another length: comparable, and encoded back to the same bytes."""
+    for raw in (
+        "ffff001800002320003105ea000000010204000000000000",
+        "ffff001800002320003105ea000100010004000000000000",
+        "ffff001800002320003105ea000000010004000000000001",
+        "ffff002000002320003105ea0000000100040000000000000000000000000000",
+        "001800080000ffff",
+        "00180010000000000000000000000000",
+    ):
+        (found,) = oxm.decode_actions(bytes.fromhex(raw))
+        assert isinstance(found, SetField), raw
+        assert oxm.encode_actions((found,)) == bytes.fromhex(raw)
+
+
+def test_no_action_is_taken_for_another() -> None:
+    kinds = [Output(5), ToNva(5), Meter(5), CheckLarger(5), DecTtl(), SetField("reg0", bytes(4)), SetField("", b"")]
+    assert len({*kinds, ()}) == len(kinds) + 1  # type: ignore[arg-type]
 
 
 # --- what flows.py has no word for -----------------------------------------------------------------------------
