@@ -65,6 +65,16 @@ class Disconnect:
 
 
 @dataclass(frozen=True, slots=True)
+class Publish:
+    """Have the name server replace the address records of ``name`` (lower case, no final dot) by these; none: remove
+    them. Addresses of 4 or 16 bytes. The answer is NamePublished or NameFailed; a later effect for the same name takes
+    an earlier one's place (RFC 2136)."""
+
+    name: str
+    addresses: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """An entry for the event stream, the log and the metrics. ``kind``: dotted, e.g. ``move.state``."""
 
@@ -80,7 +90,7 @@ class Answer:
     value: object
 
 
-Effect = Program | SendPacket | ReadFlows | ReadMeters | Disconnect | Report | Answer
+Effect = Program | SendPacket | ReadFlows | ReadMeters | Disconnect | Publish | Report | Answer
 
 
 @dataclass(slots=True)

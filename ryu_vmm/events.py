@@ -273,6 +273,28 @@ class PacketsShed:
     packets: int
 
 
+# --- name servers ---------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class NamePublished:
+    """A name server has confirmed that these (4 or 16 bytes each) are all address records of a name."""
+
+    name: str
+    addresses: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NameFailed:
+    """No name server has taken these addresses for a name.
+
+    ``why``: their answers. ``retry``: seconds until the next attempt; None: there is none, since nothing would change.
+    """
+
+    name: str
+    addresses: tuple[bytes, ...]
+    why: str
+    retry: float | None
+
+
 @dataclass(frozen=True, slots=True)
 class TimePassed:
     """A deadline may have been reached; carries no more than the fact."""
@@ -307,7 +329,7 @@ SwitchEvent = (
     | PacketSeen
     | PacketsShed
 )
-Event = Request | SwitchEvent | TimePassed
+Event = Request | SwitchEvent | NamePublished | NameFailed | TimePassed
 
 __all__ = [
     "AbortRequested",
@@ -323,6 +345,8 @@ __all__ = [
     "FlowsRead",
     "MetersRead",
     "MoveRequested",
+    "NameFailed",
+    "NamePublished",
     "NetworkSubmitted",
     "NetworkWithdrawn",
     "NveConnected",

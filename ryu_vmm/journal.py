@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 #: Tables that survive a restart.
-PERSISTENT = ("nves", "networks", "vms", "interfaces", "moves", "evacuations", "evacuees")
+PERSISTENT = ("nves", "networks", "vms", "interfaces", "moves", "evacuations", "evacuees", "names")
 
 _ANSWERED_FROM = ("nves", "interfaces", "ports")
 

@@ -131,6 +131,7 @@ class Interface:
     since: float = 0.0  # Unix time
     attachments: tuple[Place, ...] = ()
     allow: tuple[Allowed, ...] = ()  # beyond what its network allows
+    dns: str | None = None  # name whose address records hold its addresses; lower case, no final dot
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,3 +408,31 @@ class Evacuation:
     request_id: str | None = None
     requested_by: str | None = None
     why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A name in the domain name system and the addresses it stands for, each of 4 or 16 bytes, sorted.
+
+    ``wanted``: those of all interfaces of that name; empty: its address records are to go. ``told``: what the name
+    server has confirmed last; None: nobody knows. Only where both are the same is nothing left to do.
+    ``since``: when ``wanted`` became what it is (Unix time). ``tenant``: whose name it is, None: the operator's.
+    """
+
+    wanted: tuple[bytes, ...]
+    told: tuple[bytes, ...] | None = None
+    since: float = 0.0
+    tenant: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unpublished:
+    """Why a name's addresses could not be published: the name servers' answers, when (Unix time), how often in a row.
+
+    ``retry``: Unix time of the next attempt; None: there is none before the name or the configuration changes.
+    """
+
+    why: str
+    at: float
+    times: int = 1
+    retry: float | None = None

@@ -26,6 +26,7 @@ from .limits import Limits, rate
 from .mobility import MoveEvent
 from .model import Session
 from .moves import Moves
+from .names import Names
 from .packets import Packets
 from .pipeline import desired, flows_of
 from .probes import Prober
@@ -57,6 +58,7 @@ class Nva:
         self.packets = Packets(self._work, self.moves, self._prober, self._accounts)
         self.switches = Switches(self._work, self.moves, self.recovery, self._accounts, self.packets, self._prober)
         self.evacuations = Evacuations(self._work, self.moves)
+        self.names = Names(self._work)
         self._handlers = self._table()
 
     @property
@@ -140,6 +142,7 @@ class Nva:
             followed = self.evacuations.follow(followed)
             if self.state.mark() == mark and not self._work.awaiting:
                 break
+        self.names.follow()
         self.packets.release()
         self._warm()
 
@@ -207,10 +210,12 @@ class Nva:
             ev.EvacuationResumed: self.evacuations.resumed,
             ev.NveSubmitted: self._nve_submitted,
             ev.NveWithdrawn: self._nve_withdrawn,
-            ev.NetworkSubmitted: self._registry.network_submitted,
+            ev.NetworkSubmitted: self._network_submitted,
             ev.NetworkWithdrawn: self._registry.network_withdrawn,
             ev.VmSubmitted: self._vm_submitted,
             ev.VmWithdrawn: self._vm_withdrawn,
+            ev.NamePublished: self.names.published,
+            ev.NameFailed: self.names.failed,
             ev.TimePassed: self._time_passed,
         }
 
@@ -230,6 +235,11 @@ class Nva:
         self.recovery.withdrawn(event.name)
         return reply
 
+    def _network_submitted(self, event: ev.NetworkSubmitted) -> object:
+        reply = self._registry.network_submitted(event)
+        self.names.check({self.state.interfaces[i].vm for i in self.state.in_network(event.network.vni)})
+        return reply
+
     def _move_requested(self, event: ev.MoveRequested) -> object:
         if event.request_id not in self.state.by_request:
             self.evacuations.admit([event.to])
@@ -238,6 +248,7 @@ class Nva:
     def _vm_submitted(self, event: ev.VmSubmitted) -> object:
         self.evacuations.admit(i.location.nve for i in event.interfaces if i.id not in self.state.interfaces)
         reply = self._registry.vm_submitted(event)
+        self.names.check([event.name])
         for old in self._registry.changed_mac:
             self.packets.announce(self.state.interfaces[old.id])
         return reply
@@ -289,6 +300,7 @@ class Nva:
         self._work.begin(now)
         self.recovery.resume()
         self.evacuations.resume()
+        self.names.resume()
         self.state.begin()
         return self._work.out
 

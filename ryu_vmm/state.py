@@ -16,11 +16,12 @@ from .events import NveConnected
 from .journal import Unit
 from .limits import Limits
 from .model import Fault, Frozen, Held, Interface, Leg, Move, MoveState, Network, Nve, Place, Port, Session, Trust, Vm
+from .nametables import NameTables
 
 __all__ = ["State", "Unit"]
 
 
-class State(EvacuationTables):
+class State(NameTables, EvacuationTables):
     """The directory, the open moves, and what the switches reported.
 
     Tables (read freely, write with :meth:`put` only): ``nves`` by name, ``networks`` by VNI, ``vms`` by name,
@@ -31,7 +32,7 @@ class State(EvacuationTables):
     ``barriers`` by move id: NVE -> seconds from trigger to barrier reply, ``generations`` by NVE:
     (programmed, realised), ``waits``, ``probes`` and ``returning`` (ended; the source may not know) by move id,
     ``silenced``: ports whose forgeries are only counted, by place, and until when; ``frozen`` by interface id, and
-    ``thawed``: when that ended; ``clock`` by (kind, key); and those of evacuees.py.
+    ``thawed``: when that ended; ``clock`` by (kind, key); and those of nametables.py, evacuees.py.
     """
 
     def __init__(self) -> None:
@@ -284,6 +285,7 @@ class State(EvacuationTables):
         return units
 
     def _index_interfaces(self, key: str, old: Interface | None, new: Interface | None) -> None:
+        self._index_dns(key, old, new)
         if old is not None:
             if self.by_mac.get((old.vni, old.mac)) == key:
                 del self.by_mac[(old.vni, old.mac)]

@@ -18,7 +18,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from .effects import Record
 from .errors import StoreUnavailable
-from .model import Evacuation, Evacuee, Interface, Move, Network, Nve, Vm
+from .model import Evacuation, Evacuee, Interface, Move, Network, Nve, Published, Vm
 
 _VERSION = 1
 _CONFIG = ConfigDict(ser_json_bytes="hex", val_json_bytes="hex")
@@ -31,6 +31,7 @@ _ADAPTERS: dict[str, TypeAdapter[Any]] = {
     "moves": TypeAdapter(tuple[Move], config=_CONFIG),
     "evacuations": TypeAdapter(tuple[Evacuation], config=_CONFIG),
     "evacuees": TypeAdapter(tuple[Evacuee], config=_CONFIG),
+    "names": TypeAdapter(tuple[Published], config=_CONFIG),
 }
 _INT_KEYS = ("networks", "moves", "evacuations")
 
