@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ALL = [
     "openvswitch-switch", "mininet", "ethtool", "iproute2", "iputils-ping", "tcpdump", "procps", "openssl",
-    "python3-venv",
+    "python3-venv", "bind9",
 ]  # fmt: skip
 
 APT_GET = """
