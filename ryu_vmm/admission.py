@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-from . import guard
+from . import guard, routing
 from .flows import Action, Flow, Match, ToNva, match, set_field
 from .model import Admit, Allowed, Interface, Place
 from .pipeline import (
@@ -71,10 +72,10 @@ def role(state: State, nve: str, name: str) -> Bound:
     return Bound(Role.STRANGER, None)
 
 
-def flows(state: State, nve: str, name: str, tunnel: int | None) -> Iterator[Flow]:
+def flows(state: State, nve: str, name: str) -> Iterator[Flow]:
     """Classification and admission for one port of an NVE."""
     port = state.port_at(Place(nve, name))
-    if port is None or port.number == tunnel:
+    if port is None or state.is_tunnel(Place(nve, name)):
         return
     kind, interface = role(state, nve, name)
     silenced = Place(nve, name) in state.silenced
@@ -84,7 +85,7 @@ def flows(state: State, nve: str, name: str, tunnel: int | None) -> Iterator[Flo
         return
     policy = state.networks[interface.vni].policy
     allowed = {*policy.allow, *interface.allow}
-    may = sum(guard.MAY.get(each, 0) for each in allowed)
+    may = sum(guard.MAY.get(each, 0) for each in allowed) | routing.tag(state, interface.vni)
     mine = cookie(Why.INTERFACE, interface.vni)
     on = match(in_port=port.number)
     yield Flow(CLASSIFY, 100, on, (set_field("tun_id", interface.vni),), ADMIT, write_metadata=may, cookie=mine)
@@ -92,7 +93,7 @@ def flows(state: State, nve: str, name: str, tunnel: int | None) -> Iterator[Flo
         yield drop(ADMIT, 222, match(in_port=port.number, vlan_vid=TAGGED), Drop.VLAN_TAGGED)
     said = _Port(
         port.number,
-        interface,
+        _speaking(state, interface),
         questions(state, nve, port.number),
         forged,
         kind is not Role.HOME,
@@ -114,6 +115,18 @@ def _strangers(state: State, nve: str, number: int, forged: tuple[Action, ...], 
         yield from announcements(CLASSIFY, 90, heard, in_port=number)
     elif forged:
         yield from announcements(CLASSIFY, 90, forged, cookie(Why.DROP, Drop.UNKNOWN_PORT), in_port=number)
+
+
+def _speaking(state: State, interface: Interface) -> Interface:
+    """An interface with all addresses that it may speak for: those to come, and those that it is still reached by."""
+    more = (*routing.expected(state, interface), *state.still(interface))
+    if not more:
+        return interface
+    return replace(
+        interface,
+        ipv4=(*interface.ipv4, *(a for a in more if len(a) == 4)),
+        ipv6=(*interface.ipv6, *(a for a in more if len(a) == 16)),
+    )
 
 
 def _homeless(state: State, interface: Interface) -> bool:

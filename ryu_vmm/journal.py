@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from typing import Any
 
 #: Tables that survive a restart.
-PERSISTENT = ("nves", "networks", "vms", "interfaces", "moves", "evacuations", "evacuees", "names")
+PERSISTENT = (
+    "nves", "networks", "vms", "interfaces", "moves", "evacuations", "evacuees", "names", "offers", "hops", "left",
+)  # fmt: skip
 
-_ANSWERED_FROM = ("nves", "interfaces", "ports")
+_ANSWERED_FROM = ("nves", "networks", "interfaces", "ports")
 
 #: A part of an NVE's flows that is computed as one: ("base",), ("probes",), ("vn", vni), ("peer", vni, NVE), ("port",
 #: name), ("if", id), ("move", id).

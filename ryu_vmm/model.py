@@ -58,11 +58,27 @@ class Allowed(enum.StrEnum):
     FORWARD = "forward"  # send IP packets of others; ARP and neighbor discovery stay its own
 
 
+class Answer(enum.StrEnum):
+    """What becomes of packets for an address, or a locator, that a task has left (section 4.2 of the draft)."""
+
+    DROP = "drop"
+    UNREACHABLE = "unreachable"  # ICMP or ICMPv6 destination unreachable to the sender
+    FORWARD = "forward"  # to where the task is now
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """What an NVE does with packets for what a task has left: how, and for so many seconds (1..86400)."""
+
+    answer: Answer = Answer.UNREACHABLE
+    seconds: int = 60
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """Policy of a network. ``mtu`` in bytes of IP packet (576..9000), ``idle_timeout`` of pulled entries in seconds.
 
-    ``allow``: what each of its interfaces may do; see Allowed.
+    ``allow``: what each of its interfaces may do; see Allowed. ``leave``: see Leave.
     """
 
     distribution: Distribution = Distribution.PUSH
@@ -72,16 +88,56 @@ class Policy:
     mtu: int = 1450
     idle_timeout: int = 30
     allow: tuple[Allowed, ...] = ()
+    leave: Leave = Leave()
+
+
+class NetworkKind(enum.StrEnum):
+    """What a network carries: Ethernet frames between its guests, or IP packets by way of the NVE (section 4.2)."""
+
+    L2 = "l2"
+    L3 = "l3"
+
+
+class Gateway(NamedTuple):
+    """The router that every NVE is to the guests of a network: the same MAC and addresses at all of them."""
+
+    mac: bytes = b"\x02vm\0\0\x01"
+    ipv4: bytes | None = None
+    ipv6: bytes | None = None
+
+
+class Subnet(NamedTuple):
+    """Addresses of a layer 3 network that belong to an NVE: those of tasks there, as long as they have not moved."""
+
+    prefix: bytes  # 4 or 16 bytes, zero beyond ``length``
+    length: int
+    nve: str
+
+    def __contains__(self, address: object) -> bool:
+        """Whether an address (bytes) is in it."""
+        if not isinstance(address, bytes) or len(address) != len(self.prefix):
+            return False
+        rest = 8 * len(address) - self.length
+        return int.from_bytes(address, "big") >> rest == int.from_bytes(self.prefix, "big") >> rest
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A virtual network (VN). ``vni``: 1 .. VNI_RESERVED - 1. ``tenant``: who it belongs to, None: to the operator."""
+    """A virtual network (VN). ``vni``: 1 .. VNI_RESERVED - 1. ``tenant``: who it belongs to, None: to the operator.
+
+    ``router``: networks of one tenant with the same router are routed between. ``sir``: the upper 64 bits of the IPv6
+    addresses that keep their identifier wherever they are (ILA, draft-herbert-nvo3-ila).
+    """
 
     name: str
     vni: int
     policy: Policy = Policy()
     tenant: str | None = None
+    kind: NetworkKind = NetworkKind.L2
+    gateway: Gateway | None = None
+    subnets: tuple[Subnet, ...] = ()
+    sir: bytes | None = None
+    router: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +145,9 @@ class Nve:
     """A network virtualization edge: one bridge. At least one of ``ipv4``, ``ipv6`` is its underlay address.
 
     ``certificate``: the name in the certificate of its switch, None: the NVE's own. See :meth:`is_of`.
+    ``routed_port``: its port for tunnels without an Ethernet header. ``locator``: the upper 64 bits of the underlay
+    addresses by which ILA reaches its tasks, ``ila_port`` the port that leads there and ``next_hop`` the underlay's
+    router on the way to other locators (None: each NVE's own ``ipv6``).
     """
 
     name: str
@@ -97,6 +156,10 @@ class Nve:
     ipv6: bytes | None = None
     tunnel_port: str | None = None
     certificate: str | None = None
+    routed_port: str | None = None
+    locator: bytes | None = None
+    ila_port: str | None = None
+    next_hop: bytes | None = None
 
     def is_of(self, names: tuple[str, ...] | None) -> bool:
         """Whether a connection may be this NVE's switch: its certificate has these names (None: it came without TLS).
@@ -136,11 +199,15 @@ class Interface:
 
 @dataclass(frozen=True, slots=True)
 class Vm:
-    """A guest: its name, its interfaces' ids, and the tenant it belongs to (None: the operator)."""
+    """A guest: its name, its interfaces' ids, and the tenant it belongs to (None: the operator).
+
+    ``leave``: what becomes of packets for an address that it has left; None: what its networks say.
+    """
 
     name: str
     interfaces: tuple[str, ...]
     tenant: str | None = None
+    leave: Leave | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +229,8 @@ class Session:
     synced: bool = False
     meters: int = 0  # highest meter number of the switch, 0: it has none
     names: tuple[str, ...] | None = None  # in the switch's certificate; None: without TLS
+    routed: int | None = None  # port number of the tunnel port without Ethernet header
+    ila: int | None = None  # port number of the port to the underlay
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +257,47 @@ class Kind(enum.StrEnum):
 
     HOT = "hot"
     COLD = "cold"
+
+
+class Connections(enum.StrEnum):
+    """What becomes of a task's connections in a move (section 4.2): its agents see to it, the NVA tells them.
+
+    keep: the address stays, and peers notice nothing; migrate: their state is carried to the other stack; drop: both
+    ends are told at once.
+    """
+
+    KEEP = "keep"
+    MIGRATE = "migrate"
+    DROP = "drop"
+
+
+class Change(NamedTuple):
+    """An address that is another one once a move has steered."""
+
+    interface: str
+    old: bytes
+    new: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """An address that a task has left: what an NVE does with packets for it, and until when (Unix time).
+
+    ``address``: within the network; ``ila``: as it arrives under the NVE's locator. ``interface``: who had it.
+    """
+
+    nve: str
+    vni: int
+    address: bytes
+    interface: str
+    answer: Answer
+    until: float
+    ila: bool = False
+
+    @property
+    def key(self) -> str:
+        """Its key in the table: NVE, VNI and address."""
+        return f"{self.nve}/{self.vni}/{self.address.hex()}"
 
 
 class MoveState(enum.StrEnum):
@@ -328,6 +438,8 @@ class Move:
     activated_by: str | None = None
     ledger: Ledger = Ledger()
     tenant: str | None = None  # of the VM when the move began: its name may be another's by now
+    connections: Connections = Connections.KEEP
+    changes: tuple[Change, ...] = ()
 
     @property
     def open(self) -> bool:

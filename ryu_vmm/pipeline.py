@@ -5,6 +5,7 @@ history, so a change recomputes the units it touched and a restart recomputes al
 
 * ``("base",)``: what every NVE has; * ``("vn", vni)``, ``("peer", vni, nve)``: a network's flooding, and its peers;
 * ``("port", name)``: what may enter by a port (admission.py); * ``("if", id)``: where an interface is;
+* ``("router", name)``, ``("left", key)``: routing, and addresses that tasks have left (routing.py);
 * ``("probes",)``: the probes of all moves being prepared; * ``("move", id)``: marks and redirects (redirects.py).
 
 No two units have a flow in common: what one no longer needs, nobody needs.
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple
 from .flows import IN_PORT, Action, Flow, FlowKey, Match, Meter, Output, SetField, ToNva, match, set_field
 from .limits import forgery_meter, question_meter
 from .limits import gone_meter as gone_meter
-from .model import MARK_BASE, METER_SLOTS, Distribution, Interface, Leg, Move, Place, Redirect
+from .model import MARK_BASE, METER_SLOTS, Distribution, Interface, Leg, Move, Place, Redirect, Session
 from .state import State, Unit
 
 
@@ -37,10 +38,11 @@ TABLES = (
     Table(10, "admit", "may this port send with this MAC and these addresses?"),
     Table(15, "guard", "does it say what only routers or DHCP servers may say, or hide what it says?"),
     Table(20, "resolve", "is it a question about an address, for the NVA to answer?"),
+    Table(30, "route", "where is the guest with this address, and may the packet go there?"),
     Table(40, "deliver", "(VN, destination) -> local port, tunnel, redirect, or hold"),
     Table(50, "flood", "broadcast and multicast inside the VN: local members, one copy per remote NVE"),
 )
-CLASSIFY, ADMIT, GUARD, RESOLVE, DELIVER, FLOOD = (table.number for table in TABLES)
+CLASSIFY, ADMIT, GUARD, RESOLVE, ROUTE, DELIVER, FLOOD = (table.number for table in TABLES)
 
 
 class Why(enum.IntEnum):
@@ -60,6 +62,11 @@ class Why(enum.IntEnum):
     REDIRECT = 12  # object: move
     MARK = 13  # redirected packets arriving; object: move
     GONE = 14  # the VM's port is gone and nobody said where to; object: VNI
+    ROUTER = 15  # to the NVA: for the gateway itself; object: VNI of its network
+    EXPIRED_TTL = 16  # to the NVA: its TTL does not allow another hop; object: name of the domain
+    TOO_BIG = 17  # to the NVA: larger than the networks it is routed in allow; object: name of the domain
+    UNREACHABLE = 18  # to the NVA: nobody has its destination here; object: VNI
+    HOP = 19  # to the NVA: a neighbor advertisement of the underlay
 
 
 class Drop(enum.IntEnum):
@@ -82,6 +89,9 @@ class Drop(enum.IntEnum):
     DHCP_SERVER = 15
     FRAGMENTED_ND = 16
     BROKEN_HEADERS = 17
+    NOT_ROUTED = 18
+    LEFT = 19  # for an address, or a locator, that a task has left
+    UNKNOWN_LOCATOR = 20
 
 
 _MAGIC = 0x766D
@@ -189,6 +199,26 @@ def tunnel_to(way: Path, vni: int | None, port: int) -> tuple[Action, ...]:
     return (*head, SetField(family + "src", way.here), SetField(family + "dst", way.there), Output(port))
 
 
+def exit_to(state: State, here: str, there: str, vni: int) -> int | None:
+    """The number of the tunnel port by which a network's packets go from one NVE to another.
+
+    Those of a layer 3 network need no Ethernet header, where both NVEs have a port for tunnels without.
+    """
+    session, offer = state.sessions.get(here), state.offers.get(there)
+    if session is None:
+        return None
+    if session.routed is not None and offer is not None and offer.routed and state.is_l3(vni):
+        return session.routed
+    return session.tunnel
+
+
+def entries(state: State, nve: str, vni: int) -> tuple[int, ...]:
+    """The numbers of the tunnel ports by which a network's packets may come: whatever their senders have chosen."""
+    session = state.sessions[nve]
+    both = (session.tunnel, session.routed if state.is_l3(vni) else None)
+    return tuple(port for port in both if port is not None)
+
+
 def _from_peer(way: Path) -> dict[str, bytes]:
     return {f"tun_ipv{way.family}_src": way.there}
 
@@ -225,8 +255,8 @@ def flood_actions(state: State, nve: str, vni: int) -> tuple[Action, ...]:
     """Actions that flood a packet that entered locally: local ports, then one copy to each remote NVE."""
     ports = tuple(Output(number) for number in sorted(set(flood_ports(state, nve, vni))))
     session, own = state.sessions.get(nve), state.nves.get(nve)
-    if session is None or session.tunnel is None or own is None:
-        return ports
+    if session is None or session.tunnel is None or own is None or state.is_l3(vni):
+        return () if state.is_l3(vni) else ports
     actions: tuple[Action, ...] = ports
     # IPv6 first: once a packet has an IPv4 tunnel destination, Open vSwitch looks at no other.
     if own.ipv6:
@@ -241,13 +271,13 @@ def _copies(
 ) -> tuple[Action, ...]:
     """A copy for each peer with an address of a family, or (``others_only``) with none of the other family.
 
-    What all members' lists have in common is computed once: a thousand NVEs have a thousand peers each.
+    What all hosts' lists have in common is computed once: a thousand NVEs have a thousand peers each.
     """
     key = (vni, family, tunnel, others_only)
     if key not in state.floods:
         at: dict[str, int] = {}
         copies: list[Action] = []
-        for peer in sorted(state.members(vni)):
+        for peer in sorted(state.hosts(vni)):
             known = state.nves.get(peer)
             there = None if known is None or (others_only and known.ipv4) else known.ipv6 if family == 6 else known.ipv4
             if there:
@@ -279,6 +309,12 @@ def units_of(state: State, nve: str) -> Iterator[Unit]:
             yield ("peer", vni, peer)
         for i in state.in_network(vni):
             yield ("if", i)
+    for domain in state.routed_vnis(nve):
+        yield ("router", domain)
+    for key, left in state.left.items():
+        home = state.interfaces.get(left.interface)
+        if nve == left.nve or (home is not None and nve == home.location.nve):
+            yield ("left", key)
     for move in state.open_moves():
         yield ("move", move.id)
     for number in state.returning:
@@ -287,7 +323,7 @@ def units_of(state: State, nve: str) -> Iterator[Unit]:
 
 def flows_of(state: State, nve: str, units: Iterable[Unit]) -> dict[FlowKey, Flow]:
     """The flows of some units of a connected NVE, by key."""
-    from . import admission, redirects, skeleton  # they build on this module's words
+    from . import admission, redirects, routing, skeleton  # they build on this module's words
 
     session = state.sessions[nve]
     flows: dict[FlowKey, Flow] = {}
@@ -296,15 +332,19 @@ def flows_of(state: State, nve: str, units: Iterable[Unit]) -> dict[FlowKey, Flo
             case ("base",):
                 found = skeleton.flows(state, nve, session.tunnel)
             case ("vn", vni):
-                found = _network(state, nve, session.tunnel, vni)
+                found = _network(state, nve, vni)
             case ("peer", vni, peer):
-                found = _peer(state, nve, session.tunnel, vni, peer)
+                found = _peer(state, nve, vni, peer)
             case ("if", i):
-                found = _interface(state, nve, session.tunnel, i)
+                found = _interface(state, nve, i)
             case ("port", name):
-                found = admission.flows(state, nve, name, session.tunnel)
+                found = admission.flows(state, nve, name)
             case ("probes",):
                 found = redirects.probes(state, nve, session.tunnel)
+            case ("router", domain):
+                found = routing.router(state, nve, domain)
+            case ("left", key):
+                found = routing.left(state, nve, key)
             case ("move", number):
                 found = redirects.flows(state, nve, session.tunnel, number)
             case _:
@@ -319,19 +359,22 @@ def desired(state: State, nve: str) -> dict[FlowKey, Flow]:
     return flows_of(state, nve, units_of(state, nve))
 
 
-def _network(state: State, nve: str, tunnel: int | None, vni: int) -> Iterator[Flow]:
+def _network(state: State, nve: str, vni: int) -> Iterator[Flow]:
     if vni not in state.networks or nve not in state.members(vni):
         return
+    for port in entries(state, nve, vni):
+        yield drop(CLASSIFY, 20, match(in_port=port, tun_id=vni), Drop.UNKNOWN_TUNNEL_SOURCE)
+    if state.is_l3(vni):
+        yield from _routing().network(state, nve, vni)
+        return
     mine = cookie(Why.NETWORK, vni)
-    if tunnel is not None:
-        yield drop(CLASSIFY, 20, match(in_port=tunnel, tun_id=vni), Drop.UNKNOWN_TUNNEL_SOURCE)
     here = tuple(Output(number) for number in sorted(set(flood_ports(state, nve, vni))))
     yield Flow(FLOOD, 100, match(metadata=_REMOTE, tun_id=vni), here, cookie=mine)
     for move, leg in state.moves_to(vni, nve):
         if not move.state.steered and move.redirect is not Redirect.NONE:
             # The VM still runs at the source: what it says to all must not wait for itself here (RFC 7527).
-            port, mac = state.port_at(leg.dst), state.interfaces[leg.interface].mac
-            others = here if port is None else tuple(out for out in here if out.port != port.number)
+            port_there, mac = state.port_at(leg.dst), state.interfaces[leg.interface].mac
+            others = here if port_there is None else tuple(out for out in here if out.port != port_there.number)
             yield Flow(FLOOD, 110, match(metadata=_REMOTE, tun_id=vni, eth_src=mac), others, cookie=mine)
     everywhere = flood_actions(state, nve, vni)
     yield Flow(FLOOD, 100, match(metadata=_LOCAL, tun_id=vni), everywhere, cookie=mine)
@@ -339,18 +382,29 @@ def _network(state: State, nve: str, tunnel: int | None, vni: int) -> Iterator[F
         yield _miss(vni, 10)
 
 
-def _peer(state: State, nve: str, tunnel: int | None, vni: int, peer: str) -> Iterator[Flow]:
+def _routing() -> Any:
+    from . import routing  # it builds on this module's words
+
+    return routing
+
+
+def _peer(state: State, nve: str, vni: int, peer: str) -> Iterator[Flow]:
     members = state.members(vni)
-    way = path(state, nve, peer) if tunnel is not None and peer != nve and peer in members and nve in members else None
-    if way is not None:
-        on = match(in_port=tunnel, tun_id=vni, **_from_peer(way))
-        yield Flow(CLASSIFY, 80, on, goto=DELIVER, write_metadata=FROM_TUNNEL, cookie=cookie(Why.NETWORK, vni))
+    way = path(state, nve, peer) if peer != nve and peer in members and nve in members else None
+    if way is None:
+        return
+    following = ROUTE if state.is_l3(vni) else DELIVER
+    for port in entries(state, nve, vni):
+        on = match(in_port=port, tun_id=vni, **_from_peer(way))
+        mine = cookie(Why.NETWORK, vni)
+        yield Flow(CLASSIFY, 80, on, goto=following, write_metadata=FROM_TUNNEL, cookie=mine)
 
 
-def _interface(state: State, nve: str, tunnel: int | None, key: str) -> Iterator[Flow]:
+def _interface(state: State, nve: str, key: str) -> Iterator[Flow]:
     interface = state.interfaces.get(key)
     if interface is None or nve not in state.members(interface.vni):
         return
+    yield from _routing().interface(state, nve, interface)
     mine = cookie(Why.INTERFACE, interface.vni)
     to: dict[str, int | bytes] = {"tun_id": interface.vni, "eth_dst": interface.mac}
     active = state.active_move(key)
@@ -375,7 +429,7 @@ def _interface(state: State, nve: str, tunnel: int | None, key: str) -> Iterator
                 yield Flow(DELIVER, 100, match(**to_here), (Output(port.number),), cookie=mine)
             else:
                 yield _hold(to_here, move, key)
-            yield from _remote(state, nve, tunnel, interface, to)
+            yield from _remote(state, nve, interface)
         elif port is not None:
             yield Flow(DELIVER, 100, match(**to), (Output(port.number),), cookie=mine)
         else:
@@ -386,27 +440,32 @@ def _interface(state: State, nve: str, tunnel: int | None, key: str) -> Iterator
         if (nve, key) not in state.pulled and state.networks[interface.vni].policy.distribution is Distribution.PULL:
             # What is asked below that flow otherwise: where it is now.
             yield _miss(interface.vni, 95, eth_dst=interface.mac)
-    yield from _remote(state, nve, tunnel, interface, to)
+    yield from _remote(state, nve, interface)
 
 
-def _remote(
-    state: State, nve: str, tunnel: int | None, interface: Interface, to: dict[str, int | bytes]
-) -> Iterator[Flow]:
-    way = path(state, nve, interface.location.nve)
-    if way is None or tunnel is None:
-        return
+def _remote(state: State, nve: str, interface: Interface) -> Iterator[Flow]:
     policy = state.networks[interface.vni].policy
     pull = policy.distribution is Distribution.PULL
     if pull and (nve, interface.id) not in state.pulled:
         return
-    yield Flow(
-        DELIVER,
-        95,
-        match(metadata=_LOCAL, **to),
-        tunnel_to(way, None, tunnel),
-        cookie=cookie(Why.INTERFACE, interface.vni),
-        idle_timeout=policy.idle_timeout if pull else 0,
-    )
+    for flow in remote(state, nve, interface, interface.location.nve, 95):
+        yield flow._replace(idle_timeout=policy.idle_timeout if pull else 0)
+
+
+def remote(state: State, nve: str, interface: Interface, there: str, priority: int) -> Iterator[Flow]:
+    """How what enters at an NVE gets to an interface elsewhere: by tunnel, and by ILA what can."""
+    way, port = path(state, nve, there), exit_to(state, nve, there, interface.vni)
+    mine = cookie(Why.INTERFACE, interface.vni)
+    to: dict[str, Any] = {"metadata": _LOCAL, "tun_id": interface.vni, "eth_dst": interface.mac}
+    if way is not None and port is not None:
+        yield Flow(DELIVER, priority, match(**to), tunnel_to(way, None, port), cookie=mine)
+    sir = state.networks[interface.vni].sir
+    for address in interface.ipv6 if sir is not None else ():
+        located = _routing().ila_way(state, nve, there, address) if address[:8] == sir else None
+        if located is not None and sir is not None:
+            inside = (sir + bytes(8), b"\xff" * 8 + bytes(8))
+            on = match(**to, eth_type=ETH_IPV6, ipv6_src=inside, ipv6_dst=address)
+            yield Flow(DELIVER, priority + 1, on, located, cookie=mine)
 
 
 def _miss(vni: int, priority: int, **to: bytes) -> Flow:
@@ -431,10 +490,14 @@ def _gone(state: State, nve: str, interface: Interface) -> Flow:
     return Flow(DELIVER, 90, on, counted, cookie=cookie(Why.GONE, interface.vni))
 
 
-def is_tunnel_to_tunnel(flow: Flow, tunnel: int | None) -> bool:
-    """Whether a flow can send a packet that came from the tunnel into the tunnel again.
+def is_tunnel_to_tunnel(flow: Flow, session: Session) -> bool:
+    """Whether a flow can send a packet that came from a tunnel, or by ILA, into one again.
 
     OpenFlow never sends a packet back out of its in_port unless the reserved port IN_PORT is named (OpenFlow 1.3.5
-    section 4.5), and there is one tunnel port, so an output to IN_PORT is the only way.
+    section 4.5). From one of an NVE's tunnel ports to another is the other way.
     """
-    return any(isinstance(a, Output) and a.port == IN_PORT for a in flow.actions)
+    outputs = [a.port for a in flow.actions if isinstance(a, Output)]
+    ways = {session.tunnel, session.routed, session.ila} - {None}
+    found = {name: value for name, value, _ in flow.match}
+    from_one = int.from_bytes(found.get("in_port", b"")) in ways or int.from_bytes(found.get("metadata", b"")) & 1
+    return IN_PORT in outputs or bool(len(ways) > 1 and from_one and ways & set(outputs))

@@ -21,16 +21,21 @@ from .pipeline import (
     ETH_PROBE,
     FROM_TUNNEL,
     REDIRECTED,
+    ROUTE,
     Why,
     _from_peer,
     about_leg,
     cookie,
+    entries,
+    exit_to,
     metered,
     path,
     redirect_meter,
+    remote,
     target,
     tunnel_to,
 )
+from .routing import addressed
 from .state import State
 
 #: What a packet still says of the IPv4 tunnel it came by: Open vSwitch looks at that before any IPv6 fields.
@@ -43,13 +48,13 @@ def flows(state: State, nve: str, tunnel: int | None, number: int) -> Iterator[F
     if move is None or tunnel is None:
         return
     if number in state.returning:
-        yield from _returning(state, nve, tunnel, move)
+        yield from _returning(state, nve, move)
     if not move.open:
         return
     for leg in move.legs:
-        yield from _arrivals(state, nve, tunnel, move, leg)
+        yield from _arrivals(state, nve, move, leg)
         if nve == leg.src.nve and _newest_from(state, nve, leg) == number:
-            yield from _redirect(state, nve, tunnel, move, leg)
+            yield from _redirect(state, nve, move, leg)
 
 
 def probe_pairs(state: State, move: Move) -> list[tuple[str, str]]:
@@ -83,23 +88,27 @@ def probes(state: State, nve: str, tunnel: int | None) -> Iterator[Flow]:
             yield Flow(CLASSIFY, 90, on, (ToNva(64),), cookie=cookie(Why.PROBE))
 
 
-def _returning(state: State, nve: str, tunnel: int, move: Move) -> Iterator[Flow]:
+def _returning(state: State, nve: str, move: Move) -> Iterator[Flow]:
     """Of a move that has ended, while its source may not know: what it still redirects, its own guests' packets too.
 
     Where the VM is they are delivered. Elsewhere, as after a rollback, they are handed to the NVA, to be brought there.
     """
     for leg in move.legs:
-        interface, way = state.interfaces.get(leg.interface), path(state, nve, leg.src.nve)
-        if interface is None or way is None or nve == leg.src.nve:
+        interface = state.interfaces.get(leg.interface)
+        if interface is None or nve == leg.src.nve:
             continue
-        on = match(in_port=tunnel, tun_id=leg.mark, **_from_peer(way))
-        if nve == interface.location.nve:
-            yield _arrival(move, leg, on)
-        elif nve == leg.dst.nve:
-            yield Flow(CLASSIFY, 85, on, (ToNva(0xFFFF),), cookie=cookie(Why.HOLD, about_leg(move, leg.interface)))
+        for on in _marked(state, nve, leg):
+            if nve == interface.location.nve:
+                yield _arrival(state, move, leg, on)
+            elif nve == leg.dst.nve:
+                held = cookie(Why.HOLD, about_leg(move, leg.interface))
+                gateway = state.gateway(leg.vni) if state.is_l3(leg.vni) else None
+                # It may have lost its Ethernet header on the way; the NVA knows it by its MAC.
+                known = () if gateway is None else addressed(gateway, interface)
+                yield Flow(CLASSIFY, 85, on, (*known, ToNva(0xFFFF)), cookie=held)
 
 
-def _arrivals(state: State, nve: str, tunnel: int, move: Move, leg: Leg) -> Iterator[Flow]:
+def _arrivals(state: State, nve: str, move: Move, leg: Leg) -> Iterator[Flow]:
     """Where redirected packets come in: at the move's destination, wherever the VM is by now, and where it goes next.
 
     From the start of that next move: where a source hears of a redirect first, its packets must not find the door
@@ -109,21 +118,26 @@ def _arrivals(state: State, nve: str, tunnel: int, move: Move, leg: Leg) -> Iter
     active = state.active_move(leg.interface)
     if active is not None:
         goals.add(active[1].dst.nve)
-    if nve not in goals - {leg.src.nve}:
-        return
+    if nve in goals - {leg.src.nve}:
+        for on in _marked(state, nve, leg):
+            yield _arrival(state, move, leg, on)
+
+
+def _marked(state: State, nve: str, leg: Leg) -> Iterator[Match]:
+    """The packets that a move's source redirects, as they come in."""
     way = path(state, nve, leg.src.nve)
-    if way is None:
-        return
-    yield _arrival(move, leg, match(in_port=tunnel, tun_id=leg.mark, **_from_peer(way)))
+    if way is not None:
+        for port in entries(state, nve, leg.vni):
+            yield match(in_port=port, tun_id=leg.mark, **_from_peer(way))
 
 
-def _arrival(move: Move, leg: Leg, on: Match) -> Flow:
+def _arrival(state: State, move: Move, leg: Leg, on: Match) -> Flow:
     return Flow(
         CLASSIFY,
         85,
         on,
         (set_field("tun_id", leg.vni),),
-        goto=DELIVER,
+        goto=ROUTE if state.is_l3(leg.vni) else DELIVER,
         write_metadata=FROM_TUNNEL | REDIRECTED,
         cookie=cookie(Why.MARK, move.id),
     )
@@ -133,13 +147,13 @@ def _newest_from(state: State, nve: str, leg: Leg) -> int:
     return max(m.id for m, other in state.moves_of(leg.interface) if other.src.nve == nve)
 
 
-def _redirect(state: State, nve: str, tunnel: int, move: Move, leg: Leg) -> Iterator[Flow]:
+def _redirect(state: State, nve: str, move: Move, leg: Leg) -> Iterator[Flow]:
     if not (move.state.steered or move.redirect.at_source):
         return
     interface = state.interfaces[leg.interface]
     goal = target(state, interface)
-    way = path(state, nve, goal.nve)
-    if goal.nve == nve or way is None:
+    way, exit_port = path(state, nve, goal.nve), exit_to(state, nve, goal.nve, leg.vni)
+    if goal.nve == nve or way is None or exit_port is None:
         return
     active = state.active_move(leg.interface)
     if active is not None and active[1].dst.nve == nve and active[0].redirect is not Redirect.NONE:
@@ -152,21 +166,27 @@ def _redirect(state: State, nve: str, tunnel: int, move: Move, leg: Leg) -> Iter
         stale = cookie(Why.STALE, about_leg(move, leg.interface))
         yield Flow(DELIVER, 115, match(metadata=_REMOTE, **to), (ToNva(0xFFFF),), cookie=stale)
         return
-    marked = tunnel_to(way, leg.mark, tunnel)
+    marked = tunnel_to(way, leg.mark, exit_port)
+    sampled: tuple[Action, ...] = (ToNva(64),) if move.sampling else ()
     slots = {peer: slot for slot, peer in enumerate(move.peers, 1)}
-    back: tuple[Action, ...] = (*marked[:-1], Output(IN_PORT))
-    if move.sampling:
-        back = (ToNva(64), *back)
     mine = cookie(Why.REDIRECT, move.id)
     for peer in state.members(leg.vni):
         if peer in (nve, goal.nve):
             continue  # never back to where it came from
         from_peer = path(state, nve, peer)
         if from_peer is not None:
-            on = match(metadata=_REMOTE, **to, **_from_peer(from_peer))
             counted = metered(state, nve, redirect_meter(leg, slots.get(peer, METER_SLOTS - 1)))
             mixed = _NO_IPV4 if (from_peer.family, way.family) == (4, 6) else ()
-            yield Flow(DELIVER, 120, on, (*counted, *mixed, *back), cookie=mine)
+            for on, last in _by_port(state, nve, leg, exit_port):
+                actions = (*counted, *mixed, *sampled, *marked[:-1], Output(last))
+                arrived = match(metadata=_REMOTE, **on, **to, **_from_peer(from_peer))
+                yield Flow(DELIVER, 120, arrived, actions, cookie=mine)
+    ila = state.sessions[nve].ila
+    if ila is not None and state.networks[leg.vni].sir is not None:
+        # Who sent it, its outer addresses do not say.
+        counted = metered(state, nve, redirect_meter(leg, METER_SLOTS - 1))
+        on_ila = match(metadata=_REMOTE, in_port=ila, **to)
+        yield Flow(DELIVER, 121, on_ila, (*counted, *marked), cookie=mine)
     if move.redirect is Redirect.NONE:
         return
     # The source's own VMs are redirected too until it is steered like any correspondent. The flow then stays below
@@ -174,5 +194,14 @@ def _redirect(state: State, nve: str, tunnel: int, move: Move, leg: Leg) -> Iter
     counted = metered(state, nve, redirect_meter(leg, 0))
     yield Flow(DELIVER, 120, match(metadata=_LOCAL, **to), (*counted, *marked), cookie=mine)
     if move.state.steered:
-        direct = tunnel_to(way, None, tunnel)
-        yield Flow(DELIVER, 130, match(metadata=_LOCAL, **to), direct, cookie=cookie(Why.INTERFACE, leg.vni))
+        yield from remote(state, nve, interface, goal.nve, 130)
+
+
+def _by_port(state: State, nve: str, leg: Leg, exit_port: int) -> Iterator[tuple[dict[str, int], int]]:
+    """The ports by which a packet may come, and what leads from there to the exit: IN_PORT, if that is the same."""
+    ports = entries(state, nve, leg.vni)
+    if len(ports) == 1:
+        yield {}, IN_PORT if ports[0] == exit_port else exit_port
+        return
+    for port in ports:
+        yield {"in_port": port}, IN_PORT if port == exit_port else exit_port

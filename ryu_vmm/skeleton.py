@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from . import guard
 from .flows import Action, Flow, ToNva, match
+from .limits import question_meter
 from .model import PROBE_VNI
 from .pipeline import (
     _MULTICAST,
@@ -20,13 +21,16 @@ from .pipeline import (
     FLOOD,
     HEAD,
     RESOLVE,
+    ROUTE,
     TAGGED,
     Drop,
     Why,
     cookie,
     drop,
     forgeries,
+    metered,
 )
+from .routing import ila_mac
 from .state import State
 
 
@@ -52,8 +56,8 @@ def flows(state: State, nve: str, tunnel: int | None) -> Iterator[Flow]:
     if state.expecting(nve):
         # A VM may announce itself, once, before the flows of its brand-new port are there.
         yield from announcements(CLASSIFY, 5)
+    yield from _underlay(state, nve)
     if tunnel is not None:
-        yield drop(CLASSIFY, 10, match(in_port=tunnel), Drop.UNKNOWN_VNI)
         # Frames that only resolve the underlay's neighbors end here, and are no drops.
         on = match(in_port=tunnel, eth_type=ETH_PROBE, tun_id=PROBE_VNI)
         yield Flow(CLASSIFY, 15, on, cookie=cookie(Why.BASE))
@@ -75,9 +79,29 @@ def flows(state: State, nve: str, tunnel: int | None) -> Iterator[Flow]:
         icmpv6_code=0,
     )
     yield Flow(RESOLVE, 100, solicitation, (ToNva(0xFFFF),), cookie=ask)
-    yield Flow(RESOLVE, 0, (), goto=DELIVER, cookie=cookie(Why.BASE))
+    yield Flow(RESOLVE, 0, (), goto=ROUTE, cookie=cookie(Why.BASE))
+    yield Flow(ROUTE, 0, (), goto=DELIVER, cookie=cookie(Why.BASE))
     yield drop(DELIVER, 210, match(metadata=_REMOTE, vlan_vid=TAGGED), Drop.VLAN_TAGGED)
     yield Flow(DELIVER, 200, match(eth_dst=_MULTICAST), goto=FLOOD, cookie=cookie(Why.BASE))
     yield drop(DELIVER, 5, match(metadata=_REMOTE), Drop.MISDELIVERED)
     yield drop(DELIVER, 0, (), Drop.UNKNOWN_DESTINATION)
     yield drop(FLOOD, 0, (), Drop.NO_FLOOD)
+
+
+def _underlay(state: State, nve: str) -> Iterator[Flow]:
+    """What comes in from the underlay and is nobody's."""
+    session, own = state.sessions[nve], state.nves[nve]
+    for port in (session.tunnel, session.routed):
+        if port is not None:
+            yield drop(CLASSIFY, 10, match(in_port=port), Drop.UNKNOWN_VNI)
+    if session.ila is None:
+        return
+    # What the underlay's bridge floods comes here as well, and is no drop.
+    yield Flow(CLASSIFY, 10, match(in_port=session.ila), cookie=cookie(Why.BASE))
+    if own.locator is not None:
+        under = (own.locator + bytes(8), b"\xff" * 8 + bytes(8))
+        on = match(in_port=session.ila, eth_type=ETH_IPV6, ipv6_dst=under)
+        yield drop(CLASSIFY, 11, on, Drop.UNKNOWN_LOCATOR)
+    on = match(in_port=session.ila, eth_dst=ila_mac(own), eth_type=ETH_IPV6, ip_proto=58, icmpv6_type=136)
+    limit = metered(state, nve, question_meter(0)) if state.limits.questions else ()
+    yield Flow(CLASSIFY, 89, on, (*limit, ToNva(HEAD)), cookie=cookie(Why.HOP))

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from .evacuees import EvacuationTables
+from .domains import Domains
 from .events import NveConnected
 from .journal import Unit
 from .limits import Limits
@@ -21,7 +21,7 @@ from .nametables import NameTables
 __all__ = ["State", "Unit"]
 
 
-class State(NameTables, EvacuationTables):
+class State(NameTables, Domains):
     """The directory, the open moves, and what the switches reported.
 
     Tables (read freely, write with :meth:`put` only): ``nves`` by name, ``networks`` by VNI, ``vms`` by name,
@@ -32,7 +32,7 @@ class State(NameTables, EvacuationTables):
     ``barriers`` by move id: NVE -> seconds from trigger to barrier reply, ``generations`` by NVE:
     (programmed, realised), ``waits``, ``probes`` and ``returning`` (ended; the source may not know) by move id,
     ``silenced``: ports whose forgeries are only counted, by place, and until when; ``frozen`` by interface id, and
-    ``thawed``: when that ended; ``clock`` by (kind, key); and those of nametables.py, evacuees.py.
+    ``thawed``: when that ended; ``clock`` by (kind, key); and those of nametables.py, evacuees.py and domains.py.
     """
 
     def __init__(self) -> None:
@@ -71,8 +71,6 @@ class State(NameTables, EvacuationTables):
         self._vni_of: dict[str, int] = {}
         self._in_network: dict[int, dict[str, None]] = defaultdict(dict)
         self._located: dict[tuple[int, str], dict[str, None]] = defaultdict(dict)
-        self._members: dict[int, Counter[str]] = defaultdict(Counter)
-        self._networks_of: dict[str, set[int]] = defaultdict(set)
         self._ports_of: dict[str, set[str]] = defaultdict(set)
         self._pulled_by: dict[str, set[str]] = defaultdict(set)
         self._open: dict[int, None] = {}
@@ -87,8 +85,6 @@ class State(NameTables, EvacuationTables):
         self._slots: set[int] = set()
         self._free_slots: list[int] = []  # a heap; may hold some that are taken again
         self._slots_used = 0  # none from here on was ever taken
-        #: What the pipeline has computed for flooding; gone when the members of a network or their addresses change.
-        self.floods: dict[tuple[int, int, int, bool], tuple[dict[str, int], tuple[Any, ...]]] = {}
         self._trusting = 0
         self._expecting: Counter[str] = Counter()
 
@@ -111,14 +107,6 @@ class State(NameTables, EvacuationTables):
     def vms_of(self, tenant: str) -> Iterable[str]:
         """Names of a tenant's VMs."""
         return self._vms_of_tenant.get(tenant, ())
-
-    def members(self, vni: int) -> Iterable[str]:
-        """The NVEs that hold state for a network: its correspondents."""
-        return self._members[vni].keys() if vni in self._members else ()
-
-    def networks_of(self, nve: str) -> Iterable[int]:
-        """The VNIs that an NVE holds state for."""
-        return self._networks_of.get(nve, ())
 
     def in_network(self, vni: int) -> Iterable[str]:
         """The ids of a network's interfaces."""
@@ -189,9 +177,9 @@ class State(NameTables, EvacuationTables):
         return port if port is not None and port.up and not self.is_tunnel(place) else None
 
     def is_tunnel(self, place: Place) -> bool:
-        """Whether a port is known to be an NVE's tunnel port."""
+        """Whether a port is known to be one of an NVE's ports to the underlay: a tunnel's, or ILA's."""
         session, port = self.sessions.get(place.nve), self.ports.get(place)
-        return session is not None and port is not None and session.tunnel == port.number
+        return session is not None and port is not None and port.number in (session.tunnel, session.routed, session.ila)
 
     def expecting(self, nve: str) -> bool:
         """Whether a VM may show up at a port of an NVE that is not there yet."""
@@ -217,11 +205,6 @@ class State(NameTables, EvacuationTables):
         return self._free_slots[0] if self._free_slots else self._slots_used
 
     # --- what a change touches ---------------------------------------------------------------------------------------
-    def _touch_everywhere(self, vni: int, *units: Unit) -> None:
-        if not self._quiet:
-            for nve in self.members(vni):
-                self.touched[nve].update(units)
-
     def _touch_place(self, place: Place) -> None:
         self.touch(place.nve, ("port", place.port))
 
@@ -246,6 +229,7 @@ class State(NameTables, EvacuationTables):
             self._vni_of.pop(old.name, None)
         if new is not None:
             self._vni_of[new.name] = vni
+        self._route(vni, old, new)
         before = self._trusting
         self._trusting += sum(n.policy.announcements is Trust.ANY for n in (new,) if n)
         self._trusting -= sum(n.policy.announcements is Trust.ANY for n in (old,) if n)
@@ -456,39 +440,11 @@ class State(NameTables, EvacuationTables):
         if interface is not None:
             self._touch_everywhere(interface.vni, ("if", key))
 
-    def _member(self, vni: int, nve: str, by: int) -> None:
-        """Count a reason for an NVE to hold a network's state; the first and the last one touch the network."""
-        counts = self._members[vni]
-        before = counts[nve]
-        after = before + by
-        if after:
-            counts[nve] = after
-        else:
-            del counts[nve]
-            if not counts:
-                del self._members[vni]
-        if bool(before) == bool(after):
-            return
-        for key in [key for key in self.floods if key[0] == vni]:
-            del self.floods[key]
-        if after:
-            self._networks_of[nve].add(vni)
-        else:
-            self._networks_of[nve].discard(vni)
-        if self._quiet:
-            return
-        if after:
-            self.joined.append((vni, nve))
-        else:
-            for i in [i for i in self.in_network(vni) if (nve, i) in self.pulled]:
-                self.put("pulled", (nve, i), None)
-        moves = self._move_units(vni)
-        self._touch_everywhere(vni, ("vn", vni), ("peer", vni, nve), *(unit for unit in moves if unit[0] == "probes"))
+    def _moves_join(self, vni: int, nve: str) -> list[Unit]:
         for number in self._moves_in.get(vni, ()):
             for leg in self.moves[number].legs:
                 self.touch(leg.src.nve, ("move", number))  # it redirects what any member sends
-        peers = (("peer", vni, peer) for peer in self.members(vni))
-        self.touch(nve, ("vn", vni), *peers, *moves, *(("if", i) for i in self.in_network(vni)))
+        return self._move_units(vni)
 
 
 def _drop(index: dict[Any, dict[Any, None]], at: Any, key: Any) -> None:

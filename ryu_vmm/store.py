@@ -16,9 +16,10 @@ from typing import IO, Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from .domains import Hop, Offer
 from .effects import Record
 from .errors import StoreUnavailable
-from .model import Evacuation, Evacuee, Interface, Move, Network, Nve, Published, Vm
+from .model import Evacuation, Evacuee, Interface, Left, Move, Network, Nve, Published, Vm
 
 _VERSION = 1
 _CONFIG = ConfigDict(ser_json_bytes="hex", val_json_bytes="hex")
@@ -31,6 +32,9 @@ _ADAPTERS: dict[str, TypeAdapter[Any]] = {
     "moves": TypeAdapter(tuple[Move], config=_CONFIG),
     "evacuations": TypeAdapter(tuple[Evacuation], config=_CONFIG),
     "evacuees": TypeAdapter(tuple[Evacuee], config=_CONFIG),
+    "offers": TypeAdapter(tuple[Offer], config=_CONFIG),
+    "hops": TypeAdapter(tuple[Hop], config=_CONFIG),
+    "left": TypeAdapter(tuple[Left], config=_CONFIG),
     "names": TypeAdapter(tuple[Published], config=_CONFIG),
 }
 _INT_KEYS = ("networks", "moves", "evacuations")

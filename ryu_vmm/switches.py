@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from .domains import Offer
 from .effects import Answer, Disconnect, Program, ReadFlows
 from .errors import Conflict
 from .events import (
@@ -94,7 +95,8 @@ class Switches:
                     self._moves.departed(leg.src)  # while nobody was looking
         programmed = state.generations.get(name, (0, 0))[0]
         state.put("generations", name, (programmed, programmed))
-        state.put("sessions", name, Session(name, self._tunnel(name), False, event.meters, event.names))
+        state.put("sessions", name, Session(name, None, False, event.meters, event.names))
+        self._follow_tunnel(name)
         self._work.report("nve.connected", nve=name, ports=len(event.ports), **_certified(event.names))
         self.resync(name)
 
@@ -164,15 +166,22 @@ class Switches:
         """The tunnel port's number: the one named at registration, else the one whose name says vxlan."""
         state = self._work.state
         wanted = state.nves[name].tunnel_port
+        if wanted:
+            return self._number(name, wanted)
         ports = [state.ports[(name, p)] for p in state.ports_of(name)]
-        fitting = [p for p in ports if (p.name == wanted if wanted else p.name.lower().startswith("vxlan"))]
-        return min((p.number for p in fitting), default=None)
+        return min((p.number for p in ports if p.name.lower().startswith("vxlan")), default=None)
+
+    def _number(self, name: str, port: str | None) -> int | None:
+        found = self._work.state.ports.get((name, port or ""))
+        return None if found is None else found.number
 
     def _follow_tunnel(self, name: str) -> None:
-        session = self._work.state.sessions[name]
-        tunnel = self._tunnel(name)
-        if tunnel != session.tunnel:
-            self._work.state.put("sessions", name, replace(session, tunnel=tunnel))
+        """Which ports lead to the underlay, by what was registered and what the switch shows."""
+        state, nve, session = self._work.state, self._work.state.nves[name], self._work.state.sessions[name]
+        routed, ila = self._number(name, nve.routed_port), self._number(name, nve.ila_port)
+        state.put("sessions", name, replace(session, tunnel=self._tunnel(name), routed=routed, ila=ila))
+        offer = Offer(routed is not None, ila is not None)
+        state.put("offers", name, offer if any(offer) else None)
 
     def port_changed(self, event: PortChanged) -> None:
         """A port appeared, changed or went."""
@@ -370,7 +379,7 @@ class Switches:
                     "flows": len(installed),
                     "differences": [f"{c.op} {describe(c.flow)}" for c in changes],
                     "tunnel_to_tunnel": [
-                        describe(f) for f in installed.values() if is_tunnel_to_tunnel(f, session.tunnel)
+                        describe(f) for f in installed.values() if is_tunnel_to_tunnel(f, session)
                     ],
                 },
             )

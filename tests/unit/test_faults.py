@@ -11,7 +11,7 @@ from world import World, arp, ip, mac, unicast
 from ryu_vmm import events as ev
 from ryu_vmm.effects import SendPacket
 from ryu_vmm.errors import Conflict, MoveStateConflict
-from ryu_vmm.model import Distribution, Kind, Move, MoveState, Place, Policy, Redirect
+from ryu_vmm.model import Distribution, Kind, Move, MoveState, Place, Policy, Redirect, Session
 from ryu_vmm.nva import Settings
 from ryu_vmm.pipeline import is_tunnel_to_tunnel
 from ryu_vmm.wire import frames
@@ -35,7 +35,7 @@ def gratuitous() -> bytes:
 
 def redirects(w: World) -> list[str]:
     """NVEs that send from tunnel to tunnel."""
-    return [n for n, box in w.boxes.items() if any(is_tunnel_to_tunnel(f, 1) for f in box.tables.flows)]
+    return [n for n, box in w.boxes.items() if any(is_tunnel_to_tunnel(f, Session("", 1)) for f in box.tables.flows)]
 
 
 def reach(w: World, at: str) -> None:

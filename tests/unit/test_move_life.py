@@ -7,7 +7,7 @@ from world import TUNNEL, World, arp, broadcast, ip, mac, unicast
 
 from ryu_vmm import events as ev
 from ryu_vmm.errors import Conflict, MoveStateConflict
-from ryu_vmm.model import Kind, MoveState, Place, Policy, Redirect, Trust
+from ryu_vmm.model import Kind, MoveState, Place, Policy, Redirect, Session, Trust
 from ryu_vmm.pipeline import is_tunnel_to_tunnel
 from ryu_vmm.wire import frames
 
@@ -22,7 +22,7 @@ def world(request: pytest.FixtureRequest) -> World:
 
 
 def no_hairpin(w: World) -> bool:
-    return not any(is_tunnel_to_tunnel(f, TUNNEL) for n in w.boxes for f in w.installed(n).values())
+    return not any(is_tunnel_to_tunnel(f, Session("", TUNNEL)) for n in w.boxes for f in w.installed(n).values())
 
 
 def test_steady_state_delivers_and_floods_once_to_each(world: World) -> None:
