@@ -26,7 +26,8 @@ from ryu_vmm.events import PortInfo
 from ryu_vmm.flows import CheckLarger, DecTtl, Flow, FlowChange, FlowStats, Output, SetField, ToNva, match
 from ryu_vmm.pipeline import Why, cookie
 from ryu_vmm.store import _ADAPTERS
-from ryu_vmm.wire import agent, base, frames, meters, openflow, oxm
+from ryu_vmm.wire import agent, base, frames, icmp, meters, openflow, oxm
+from ryu_vmm.wire import ip as ip_packets
 
 Take = Callable[[bytes], object]
 FLOW = Flow(
@@ -143,6 +144,29 @@ def emulated() -> Take:
 def frames_of(data: bytes) -> frozenset[str]:
     """What a guest's frame is, and says."""
     return each(data, frames.classify, frames.parse_arp, frames.parse_rarp, frames.parse_nd, frames.parse_probe)
+
+
+ROUTER = (mac(99), (ip("169.254.1.1"), ip("fe80::1")))
+
+
+def routers_answers(data: bytes) -> frozenset[str]:
+    """What a router makes of a guest's packet, and what it says about it."""
+    return each(
+        data,
+        ip_packets.routed,
+        lambda frame: ip_packets.fragment(frame, 68),
+        lambda frame: icmp.time_exceeded(frame, *ROUTER),
+        lambda frame: icmp.unreachable(frame, *ROUTER, icmp.Unreachable.HOST),
+        lambda frame: icmp.packet_too_big(frame, *ROUTER, 68),
+        lambda frame: icmp.echo_reply(frame, *ROUTER),
+    )
+
+
+def routed_frames() -> tuple[bytes, ...]:
+    """What guests send to their router, and what is in the way of reading it."""
+    from test_wire_ip import SAMPLES
+
+    return SAMPLES
 
 
 def guest_frames() -> tuple[bytes, ...]:
@@ -371,6 +395,7 @@ def targets() -> dict[str, Target]:
         Target("connection (southbound)", southbound, (*stream, b"".join(stream)), (DecodeError,)),
         Target("connection (emulated switch)", emulated, (*stream, b"".join(stream))),
         Target("guests' frames", plain(frames_of), guest_frames()),
+        Target("routers' answers", plain(routers_answers), routed_frames()),
         Target("packet-ins in the core", core, packets),
         Target("REST requests", rest, rest_requests()),
         Target("inventory files", plain(inventories), inventory_files),
