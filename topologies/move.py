@@ -35,6 +35,7 @@ class MoveReport:
     drained: int = 0  # frames still delivered from the source's queue at the moment of the pause
     left: int = 0  # frames in the source's queue after the pause: lost, as in a hypervisor
     queued: int = 0  # frames that waited in the destination's queue and were delivered on resume
+    addresses: list[tuple[str, str]] = field(default_factory=list)  # (old, new) where the move changed them
 
     def mark(self, step: str, at: float | None = None) -> None:
         """Note when a step was done."""
@@ -69,18 +70,20 @@ def move(
     source's port goes, else after. deadline: for each answer of the NVA, in seconds. settle: also wait so
     long for `settled`. opened: the id of a move that the NVA has opened by itself (in an evacuation), so that
     none is asked for. rest: another client than the net's. Whatever else is given goes into the request for
-    the move (request_id, requested_by).
+    the move (request_id, requested_by, address, connections).
 
     Raises TopologyError where the move makes no sense, ApiError where the NVA refuses, NotReady when it is
     late. The VM runs afterwards in any case: at the source if the pause had not come yet, else at the
     destination.
+
+    A task whose address changes (address="change") gets its new one, as the NVA has allotted it, while it is paused.
     """
     dst = net.nve(to)
     src = vm.nve
     if dst is src:
         raise TopologyError(f"{vm.name} is at {src.name} already")
     planned = net.rest is not None if planned is None else planned
-    announcement = frames.announcement(announce, vm.spec)
+    frames.announcement(announce, vm.spec)  # refuses what cannot be announced before anything has happened
     report = MoveReport(vm.name, src.name, dst.name, planned, kind, announce)
     rest = (rest or net.need_rest()) if planned else None
     with contextlib.ExitStack() as undo:
@@ -92,7 +95,7 @@ def move(
         elif kind == "hot" and tap_first:
             _prepare(report, vm, dst, undo)
         undo.pop_all()  # past this line there is no way back to the source
-        _switch_over(report, vm, dst, announcement, pause)
+        _switch_over(report, vm, dst, announce, pause)
     if rest is not None and report.move is not None:
         if announce == "none":
             rest.hook(report.move, "activate")
@@ -120,7 +123,8 @@ def _ask(
     report.mark("requested")
     report.move = opened or str(rest.start_move(vm.name, dst.name, report.kind, vm.spec.port, **request)["id"])
     undo.callback(_abort, rest, report.move)
-    rest.await_move(report.move, lambda doc: doc["state"] in _PREPARED, deadline, "prepared")
+    document = rest.await_move(report.move, lambda doc: doc["state"] in _PREPARED, deadline, "prepared")
+    report.addresses = [(change["old"], change["new"]) for change in document.get("addresses") or ()]
     report.mark("prepared")
     if not hot:
         return
@@ -136,13 +140,16 @@ def _abort(rest: Rest, move_id: str) -> None:
         rest.hook(move_id, "abort")
 
 
-def _switch_over(report: MoveReport, vm: VM, dst: NVE, announcement: list[tuple[float, str]], pause: float) -> None:
+def _switch_over(report: MoveReport, vm: VM, dst: NVE, announce: str, pause: float) -> None:
     answer = vm.attachment.pause()
     report.mark("paused", answer["at"])
     report.drained = answer["drained"]
     answer = vm.attachment.leave()
     report.mark("port_gone", answer["at"])
     report.left = answer["left"]
+    for old, new in report.addresses:
+        vm.readdress(old, new)
+    announcement = frames.announcement(announce, vm.spec)
     if report.kind == "cold":
         time.sleep(max(0.0, report.times["paused"] + pause - time.monotonic()))  # the VM is off
     if "port_ready" not in report.times:

@@ -22,7 +22,7 @@ from topologies.lab import Lab
 from topologies.nve import NVE
 from topologies.rest import Rest
 from topologies.rundir import wait_until
-from topologies.specs import VMSpec, VNSpec
+from topologies.specs import Kind, VMSpec, VNSpec
 from topologies.topo import OverlayTopo
 from topologies.underlay import Underlay
 from topologies.vm import VM
@@ -34,7 +34,8 @@ _hooked = False
 class OverlayNet(Mininet):  # type: ignore[misc]
     """An overlay of NVEs with VMs, ready to `start()`; also a context manager.
 
-    Either a `topo` or the parameters of OverlayTopo (nves, vms, vns, underlay, overlap, attach, datapath).
+    Either a `topo` or the parameters of OverlayTopo (nves, vms, vns, underlay, overlap, attach, datapath, and kind,
+    routed, ila, routing for layer 3).
     controller: (address, port) of the NVA, or a Mininet controller class, or None for NVEs without one.
     rest: base address of the NVA's REST interface, or None; "auto" is http://127.0.0.1:8080 where there is a
     controller, and the controller's own for `NVA`. Other parameters are Mininet's.
@@ -46,7 +47,8 @@ class OverlayNet(Mininet):  # type: ignore[misc]
         self, topo: OverlayTopo | None = None, *, controller: Any = ("127.0.0.1", 6653),
         rest: str | None = "auto", nves: int = 3, vms: int | Sequence[VMSpec] = 3,
         vns: int | Sequence[VNSpec] = 1, underlay: str = "ipv4", overlap: bool = False, attach: str = "tap",
-        datapath: str | None = None, **params: Any,
+        datapath: str | None = None, kind: Kind = "l2", routed: str | Sequence[str] | None = None, ila: bool = False,
+        routing: bool = False, **params: Any,
     ) -> None:
         ensureRoot()
         # Mininet would now set system-wide limits and sysctls, and later end X terminals by name: not ours to
@@ -54,7 +56,8 @@ class OverlayNet(Mininet):  # type: ignore[misc]
         Mininet.inited = True
         if topo is None:
             topo = OverlayTopo(
-                nves=nves, vms=vms, vns=vns, underlay=underlay, overlap=overlap, attach=attach, datapath=datapath
+                nves=nves, vms=vms, vns=vns, underlay=underlay, overlap=overlap, attach=attach, datapath=datapath,
+                kind=kind, routed=routed, ila=ila, routing=routing,
             )
         if rest == "auto":
             self.rest = Rest("http://127.0.0.1:8080") if controller else None
@@ -189,20 +192,21 @@ class OverlayNet(Mininet):  # type: ignore[misc]
         info("*** Registered NVEs, networks and VMs with the NVA\n")
         return True
 
-    # --- Mininet's tests, inside each VN only -----------------------------------------------------------
+    # --- Mininet's tests, inside each VN and between VNs of one router -----------------------------------
 
     def ping(self, hosts: Sequence[VM] | None = None, timeout: float | str | None = None) -> float:
-        """Ping between all VMs of the same VN, IPv4 and IPv6. Returns the loss in per cent."""
+        """Ping between all VMs that are meant to reach each other, IPv4 and IPv6. Returns the loss in per cent."""
         hosts = self.vms if hosts is None else hosts
         wait = ["-W", str(timeout)] if timeout else ["-W", "1"]
         sent = lost = 0
         for one in hosts:
             output(f"{one.name} -> ")
             for other in hosts:
-                if other is one or other.spec.vn != one.spec.vn:
+                if other is one or not one.vn.reaches(other.vn):
                     continue
                 results = []
-                for address in filter(None, (other.spec.ip, other.spec.ip6)):
+                shared = ((one.spec.ip, other.spec.ip), (one.spec.ip6, other.spec.ip6))
+                for address in (theirs for mine, theirs in shared if mine and theirs):
                     _, _, code = one.pexec(["ping", "-c", "1", *wait, address])
                     sent, lost = sent + 1, lost + bool(code)
                     results.append("X" if code else address)

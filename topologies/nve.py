@@ -22,7 +22,9 @@ from topologies.underlay import MTU
 
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 CONTROL_PORT = 6653  # on the NVE's own loopback; the relay leads it to the NVA
-TUNNEL_OFPORT = 1
+TUNNEL_OFPORT, ROUTED_OFPORT, ILA_OFPORT = 1, 2, 3
+ROUTED = "gre"  # the port for tunnels without Ethernet headers, and its type
+ILA, ILA_PEER = "ila", "ila-ext"  # the patch ports, br-int's and br-ext's
 FIRST_VM_OFPORT = 10
 
 
@@ -41,14 +43,23 @@ class NVE(NamespaceNode, Switch):  # type: ignore[misc]
     """A hypervisor: `br-ext` carries the underlay link and address, `br-int` is the overlay edge.
 
     `ipv4` and `ipv6` are the underlay addresses with prefix length (either may be None); `datapath` is
-    "system", "netdev" or None for what the machine has.
+    "system", "netdev" or None for what the machine has. For layer 3: `routed` is "gre" where `br-int` has a port for
+    tunnels without Ethernet headers. `locator` is the /64 whose packets `br-ext` hands to `br-int` (ILA), through a
+    pair of patch ports. `router` is where the underlay's router is, as an address of each family that the NVE has;
+    without one the NVEs are neighbors.
     """
 
     def __init__(
-        self, name: str, ipv4: str | None = None, ipv6: str | None = None, datapath: str | None = None, **params: Any
+        self, name: str, ipv4: str | None = None, ipv6: str | None = None, datapath: str | None = None,
+        routed: str | None = None, locator: str | None = None, router: Sequence[str] = (), **params: Any,
     ) -> None:
+        if routed not in (None, ROUTED):
+            raise TopologyError(f"{name}: routed tunnels are of type {ROUTED} or None, not {routed!r}")
+        if locator and not ipv6:
+            raise TopologyError(f"{name}: a locator needs an underlay with IPv6")
         self.controlIntf = None
         self.ipv4, self.ipv6 = ipv4, ipv6
+        self.routed, self.locator, self.router = routed, locator, tuple(router)
         self.datapath = datapath or ("system" if kernel_datapath() else "netdev")
         super().__init__(name, **params)
         self.folder = self.lab.run.folder(name)
@@ -127,6 +138,7 @@ class NVE(NamespaceNode, Switch):  # type: ignore[misc]
         self.vsctl("set", "Bridge", "br-int", f"external_ids:restarted={time.monotonic_ns()}")
         self._widen()
         self._address()
+        self._lead_locator()
 
     def _database_answers(self) -> bool:
         with socket.socket(socket.AF_UNIX) as sock:
@@ -148,12 +160,24 @@ class NVE(NamespaceNode, Switch):  # type: ignore[misc]
             f"ofport_request={TUNNEL_OFPORT}",
             "options:remote_ip=flow", "options:local_ip=flow", "options:key=flow",
         ]
+        if self.routed:
+            words += [
+                "--", *self._add_port_words(ROUTED, ROUTED_OFPORT), "type=gre", "options:packet_type=legacy_l3",
+                "options:remote_ip=flow", "options:local_ip=flow", "options:key=flow",
+            ]
+        if self.locator:
+            words += [
+                "--", *self._add_port_words(ILA, ILA_OFPORT), "type=patch", f"options:peer={ILA_PEER}",
+                "--", "add-port", "br-ext", ILA_PEER, "--", "set", "Interface", ILA_PEER, "type=patch",
+                f"options:peer={ILA}",
+            ]
         for port, number in self.ports_wanted.items():
             words += ["--", *self._add_port_words(port, number)]
         self.vsctl(*words)
         self.running = True
         self._widen()
         self._address()
+        self._lead_locator()
         self.connect(controllers)
 
     def _address(self) -> None:
@@ -163,12 +187,31 @@ class NVE(NamespaceNode, Switch):  # type: ignore[misc]
         if self.ipv6:
             netns.sysctl(self.namespace, {"net/ipv6/conf/br-ext/disable_ipv6": 0})
             lines.append(f"addr replace {self.ipv6} dev br-ext nodad")
+        everything = {True: "::/0", False: "0.0.0.0/0"}
+        lines += [f"route replace {everything[':' in router]} via {router} dev br-ext" for router in self.router]
         netns.ip_batch(self.namespace, *lines)
         # vswitchd learns addresses and routes by netlink; until it has, tunnel packets have nowhere to go
-        for address in filter(None, (self.ipv4, self.ipv6)):
+        for address in filter(None, (self.ipv4, self.ipv6, *self.router)):
             bare = address.partition("/")[0]
             wait_until(lambda want=bare: want in self.appctl("ovs/route/show"), 10,
                        f"{self.name}: the underlay address in OVS's routes")
+
+    def _lead_locator(self) -> None:
+        """Have `br-ext` hand what is for the locator to `br-int`; the flow is gone whenever vswitchd was."""
+        if self.locator:
+            target = f"unix:{self.folder}/br-ext.mgmt"
+            netns.run(["ovs-ofctl", "add-flow", target,
+                       f"priority=100,ipv6,ipv6_dst={self.locator},actions=output:{ILA_PEER}"])
+
+    def layer3(self) -> dict[str, Any]:
+        """What the NVA is told of the NVE besides its underlay addresses; nothing where it has nothing for layer 3."""
+        found: dict[str, Any] = {}
+        if self.routed:
+            found["routed_port"] = ROUTED
+        if self.locator:
+            found.update(locator=self.locator, ila_port=ILA)
+            found["next_hop"] = next((router for router in self.router if ":" in router), None)
+        return found
 
     def reaches(self, other: NVE) -> bool:
         """Whether the underlay carries packets to another NVE, in every family that both have.

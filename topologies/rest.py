@@ -60,17 +60,15 @@ class Rest:
     # --- inventory ------------------------------------------------------------------------------------
 
     def add_nve(self, nve: NVE) -> Any:
-        """Register an NVE; the NVA finds its tunnel port by itself."""
+        """Register an NVE; the NVA finds its tunnel port by itself, and is told what it has for layer 3."""
         return self.call("POST", "/nves", {
             "name": nve.name, "dpid": nve.dpid, "ipv4": bare(nve.ipv4), "ipv6": bare(nve.ipv6), "tunnel_port": None,
+            **nve.layer3(),
         })
 
     def add_network(self, vn: VNSpec) -> Any:
         """Register a VN."""
-        body: dict[str, Any] = {"name": vn.name, "vni": vn.vni}
-        if vn.policy:
-            body["policy"] = vn.policy
-        return self.call("POST", "/networks", body)
+        return self.call("POST", "/networks", vn.body())
 
     def add_vm(self, spec: VMSpec, nve: str | None = None, attachments: Iterable[str] = ()) -> Any:
         """Register a VM where it is (`nve`: elsewhere than its spec says).
@@ -78,13 +76,9 @@ class Rest:
         `attachments` are NVEs where a port of its port's name is its own too, so that it may announce itself there
         without having asked.
         """
-        here = nve or spec.nve
-        return self.call("POST", "/vms", {"name": spec.name, "interfaces": [{
-            "name": "eth0", "network": spec.vn, "mac": spec.mac,
-            "ipv4": [spec.ip] if spec.ip else [], "ipv6": [spec.ip6] if spec.ip6 else [],
-            "nve": here, "port": spec.port,
-            "attachments": [{"nve": other, "port": spec.port} for other in attachments],
-        }]})
+        return self.call("POST", "/vms", vm_body(
+            spec, nve=nve or spec.nve, attachments=[{"nve": other, "port": spec.port} for other in attachments],
+        ))
 
     def register(self, net: OverlayNet, attachments: bool = True) -> None:
         """Register all NVEs, VNs and VMs of a topology. Doing it again changes nothing.
@@ -130,6 +124,16 @@ class Rest:
             if time.monotonic() >= deadline:
                 raise NotReady(f"move {move}: not {what} within {seconds:g} s, but {document['state']}")
             time.sleep(0.01)
+
+
+def vm_body(spec: VMSpec, **interface: Any) -> dict[str, Any]:
+    """What registers a VM; `interface` overrides."""
+    eth0 = {
+        "name": "eth0", "network": spec.vn, "mac": spec.mac, "nve": spec.nve, "port": spec.port,
+        "ipv4": [spec.ip] if spec.ip else [], "ipv6": [spec.ip6] if spec.ip6 else [],
+        **({"dns": spec.dns} if spec.dns else {}), **interface,
+    }
+    return {"name": spec.name, "interfaces": [eth0], **({"leave": spec.leave} if spec.leave else {})}
 
 
 def bare(address: str | None) -> str | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from ipaddress import ip_address, ip_interface
 from typing import TYPE_CHECKING, Any
 
 from mininet.node import Host
 
 from topologies import frames, netns
+from topologies.errors import TopologyError
 from topologies.node import NamespaceNode
-from topologies.specs import VMSpec
+from topologies.specs import VMSpec, VNSpec, routes
 
 if TYPE_CHECKING:
     from topologies.links import AttachLink
@@ -18,13 +21,13 @@ if TYPE_CHECKING:
 
 
 class VM(NamespaceNode, Host):  # type: ignore[misc]
-    """A guest. `spec` says what it is; `nve` where it is now."""
+    """A guest. `spec` says what it is, `vn` in which network; `nve` where it is now."""
 
     net: OverlayNet
     attachment: AttachLink
 
-    def __init__(self, name: str, spec: VMSpec, **params: Any) -> None:
-        self.spec = spec
+    def __init__(self, name: str, spec: VMSpec, vn: VNSpec, **params: Any) -> None:
+        self.spec, self.vn = spec, vn
         super().__init__(name, **params)
 
     def sysctls(self) -> dict[str, object]:
@@ -42,13 +45,27 @@ class VM(NamespaceNode, Host):  # type: ignore[misc]
         return self.attachment.nve
 
     def config(self, **_params: Any) -> dict[str, Any]:
-        """Give `eth0` its addresses (Mininet calls this once all links are there)."""
-        lines = [f"addr add {self.spec.ipv4} dev eth0"] if self.spec.ipv4 else []
-        if self.spec.ipv6:
-            lines.append(f"addr add {self.spec.ipv6} dev eth0 nodad")
+        """Give `eth0` its addresses and routes (Mininet calls this once all links are there)."""
+        lines = routes(self.vn, self.spec.ipv4, self.spec.ipv6)
         if lines:
             netns.ip_batch(self.namespace, *lines)
         return {}
+
+    def readdress(self, old: str, new: str) -> None:
+        """Replace one of the addresses by another of its family, in the guest and in `spec`; prefix lengths stay.
+
+        Raises TopologyError where it does not have the old one.
+        """
+        family = "ipv6" if ":" in old else "ipv4"
+        held = getattr(self.spec, family)
+        if held is None or ip_interface(held).ip != ip_address(old):
+            raise TopologyError(f"{self.name} has the address {held}, not {old}")
+        wanted = f"{ip_address(new)}/{held.partition('/')[2]}"
+        lines = routes(self.vn, wanted if family == "ipv4" else None, wanted if family == "ipv6" else None)
+        # The routes once more: they may have gone with the address
+        netns.ip_batch(self.namespace, *lines, f"addr del {held} dev eth0", *lines)
+        changed: dict[str, Any] = {family: wanted}
+        self.spec = replace(self.spec, **changed)
 
     def move(
         self, to: NVE | str, announce: str = "garp-request", planned: bool | None = None, pause: float = 0.05,

@@ -12,6 +12,7 @@ from typing import Any
 from ryu_vmm.pipeline import Drop, Why, cookie
 from topologies import VM, OverlayNet, VMSpec, VNSpec
 from topologies.errors import ApiError
+from topologies.rest import vm_body
 from topologies.rundir import wait_until
 
 from .authority import Authority
@@ -88,13 +89,9 @@ class Lab:
 
     def body(self, spec: VMSpec, **interface: Any) -> dict[str, Any]:
         """What registers a VM; `interface` overrides."""
-        eth0 = {
-            "name": "eth0", "network": spec.vn, "mac": spec.mac, "nve": spec.nve, "port": spec.port,
-            "ipv4": [spec.ip] if spec.ip else [], "ipv6": [spec.ip6] if spec.ip6 else [], **interface,
-        }
-        if spec.vn in self._attached and "attachments" not in eth0:
-            eth0["attachments"] = [{"nve": nve.name, "port": spec.port} for nve in self.net.nves]
-        return {"name": spec.name, "interfaces": [eth0]}
+        if spec.vn in self._attached and "attachments" not in interface:
+            interface["attachments"] = [{"nve": nve.name, "port": spec.port} for nve in self.net.nves]
+        return vm_body(spec, **interface)
 
     # --- talking to the authority -------------------------------------------------------------------------------------
     def get(self, path: str) -> Any:
