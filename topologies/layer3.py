@@ -22,6 +22,7 @@ from __future__ import annotations
 import inspect
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 _HERE = inspect.currentframe()
@@ -42,17 +43,20 @@ _OFFICE = "2001:db8:3::"
 _SIR = "2001:db8:5:2::"
 
 
-def networks(nves: list[str], ila: bool = True, leave: dict[str, Any] | None = None) -> dict[str, VNSpec]:
+def networks(
+    nves: list[str], ila: bool = True, policies: Mapping[str, dict[str, Any]] | None = None
+) -> dict[str, VNSpec]:
     """The four networks by name; without `ila`, the network mobile has subnets like the others."""
+    own = {name: dict((policies or {}).get(name, {})) for name in ("tasks", "mobile", "office", "other")}
     mobile = subnets(2, nves)
     specs = [
-        VNSpec("tasks", 100, kind="l3", subnets=subnets(1, nves), router="one", leave=leave),
+        VNSpec("tasks", 100, own["tasks"], "l3", subnets=subnets(1, nves), router="one"),
         VNSpec(
-            "mobile", 200, kind="l3", router="one", sir=f"{_SIR}/64" if ila else None, leave=leave,
+            "mobile", 200, own["mobile"], "l3", router="one", sir=f"{_SIR}/64" if ila else None,
             subnets=tuple(one for one in mobile if not ila or ":" not in one[0]),
         ),
-        VNSpec("office", 300, gateway=Gateway("10.3.0.254", f"{_OFFICE}fe"), router="one"),
-        VNSpec("other", 400, kind="l3", subnets=subnets(1, nves), router="two", leave=leave),
+        VNSpec("office", 300, own["office"], gateway=Gateway("10.3.0.254", f"{_OFFICE}fe"), router="one"),
+        VNSpec("other", 400, own["other"], "l3", subnets=subnets(1, nves), router="two"),
     ]
     return {spec.name: spec for spec in specs}
 
@@ -85,17 +89,17 @@ class Layer3Topo(OverlayTopo):
     """N NVEs, 2 x `tasks` tasks, and clients in four networks; see the module's text.
 
     underlay: ipv4, ipv6 or both (default). routed: "gre" or "none", or a list of the NVEs that have such a port. ila:
-    on unless the underlay is ipv4. routing: the underlay is a router. leave: as the networks', in Python. Others as
-    for OverlayTopo.
+    on unless the underlay is ipv4. routing: the underlay is a router. policies: of networks, by name, in Python. Others
+    as for OverlayTopo.
     """
 
     def build(  # type: ignore[override]  # some of the overlay's parameters are this topology's to decide
         self, nves: int = 3, tasks: int = 1, underlay: str = "both", routed: Any = "gre", ila: object = None,
-        leave: dict[str, Any] | None = None, **params: Any,
+        policies: Mapping[str, dict[str, Any]] | None = None, **params: Any,
     ) -> None:
         names = [f"nve{i}" for i in range(1, nves + 1)]
         with_ila = underlay != "ipv4" if ila is None else truth(ila)
-        vns = networks(names, with_ila, leave)
+        vns = networks(names, with_ila, policies)
         super().build(
             nves=nves, vns=list(vns.values()), vms=tasks_of(vns, names, tasks), underlay=underlay,
             routed=None if routed == "none" else routed, ila=with_ila, **params,

@@ -35,7 +35,6 @@ class VNSpec:
     kind: "l2", an Ethernet segment, or "l3", an IP network in which the NVE is every guest's router. gateway: that
     router (an l2 network has none unless it is given). subnets: (prefix, name of the NVE that it belongs to). sir: the
     /64 whose addresses move by identifier-locator addressing. router: networks of the same router are routed between.
-    leave: what an NVE answers for an address that a task has left, as {"answer": "unreachable", "seconds": 60}.
     """
 
     name: str
@@ -46,7 +45,6 @@ class VNSpec:
     subnets: tuple[tuple[str, str], ...] = ()
     sir: str | None = None
     router: str | None = None
-    leave: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in ("l2", "l3"):
@@ -63,9 +61,8 @@ class VNSpec:
     def body(self) -> dict[str, Any]:
         """What registers it with the NVA; what an l2 network without a router does not have is left out."""
         found: dict[str, Any] = {"name": self.name, "vni": self.vni}
-        policy = {**self.policy, **({"leave": self.leave} if self.leave else {})}
-        if policy:
-            found["policy"] = policy
+        if self.policy:
+            found["policy"] = self.policy
         if self.kind != "l2":
             found["kind"] = self.kind
         if self.gateway is not None:
@@ -82,7 +79,8 @@ class VMSpec:
 
     Addresses carry their prefix length ("10.0.0.1/24"; /24 and /64 where it is missing); either may be None.
     `attach` is "tap" (a VM, through the vnic process) or "veth" (a container). At most 11 characters of name. `dns`:
-    the name under which its addresses are published. `leave`: as the network's, for this task.
+    the name under which its addresses are published. `leave`: what NVEs answer for an address that it has left, as
+    {"answer": "unreachable", "seconds": 60}; None: what its network's policy says.
     """
 
     name: str
