@@ -58,7 +58,9 @@ class VmmApp(app_manager.RyuApp):
             path = CONF.vmm.store or config.default_store()
             store = MemoryStore() if path == ":memory:" else SqliteStore(path)
             self.audit = AuditTrail(path, CONF.vmm.audit_keep)
-            self.runtime = Runtime(store, settings=config.settings(CONF))
+            self.publisher = config.publisher(CONF)
+            self.runtime = Runtime(store, config.settings(CONF), self.publisher.publish)
+            self.publisher.tell = self.runtime.event
             self.switchboard = Switchboard(
                 self.runtime,
                 certificates=certificates,
@@ -117,9 +119,11 @@ class VmmApp(app_manager.RyuApp):
         """Called by Ryu once all applications are there."""
         super().start()
         self.threads.append(hub.spawn(self.runtime.run_timers))
+        self.threads.append(hub.spawn(self.publisher.run))
 
     def stop(self) -> None:
         """Called by Ryu at the end, SIGTERM included (see compat.py)."""
+        self.publisher.stop()
         self.runtime.stop()
         self.audit.close()
         super().stop()

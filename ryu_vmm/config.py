@@ -16,7 +16,11 @@ from typing import Any
 from oslo_config import cfg
 
 from .audit import KEEP
+from .dnsupdate import Updater, parse_server
 from .errors import InvalidInput
+from .hostnames import parse_hostname
+from .naming import Publisher
+from .tsig import KeyFile
 from .work import Settings
 
 GROUP = "vmm"
@@ -44,6 +48,19 @@ OPTIONS: list[Any] = [
                 help="Refuse clients without a certificate during the TLS handshake. Tokens count all the same."),
     cfg.BoolOpt("rest_plaintext", default=False,
                 help="Serve REST beyond loopback without TLS: tokens can then be read on their way."),
+    cfg.ListOpt("dns_servers", default=[],
+                help="Name servers that are told of addresses of interfaces with a name (RFC 2136, over TCP), by IP "
+                "address and port if it is not 53: 192.0.2.1, 192.0.2.1:5353, [2001:db8::1]:5353. They are tried in "
+                "turn."),
+    cfg.ListOpt("dns_zones", default=[],
+                help="Zones that these may be told of; a name in none of them is not published."),
+    cfg.StrOpt("dns_key_file",
+               help="File with the key (TSIG) that updates are signed with, as tsig-keygen prints it: hmac-sha256, "
+               "-sha384 or -sha512. It may not be open to all users, and is read again whenever it changes."),
+    cfg.IntOpt("dns_ttl", default=5, min=0, max=86400,
+               help="Seconds for which resolvers may go on giving out an old address."),
+    cfg.FloatOpt("dns_timeout", default=2.0, min=0.05,
+                 help="Seconds for a name server to answer an update, before the next one is tried."),
     cfg.IntOpt("audit_keep", default=KEEP, min=1,
                help="Entries kept of the audit: so many changes, and so many refused attempts."),
     cfg.FloatOpt("prepare_deadline", default=Settings().prepare_deadline, min=0.1,
@@ -162,6 +179,37 @@ def openflow_tls(conf: Any) -> bool:
     return True
 
 
+def publisher(conf: Any) -> Publisher:
+    """What publishes names, by the ``[vmm]`` group of an oslo.config object.
+
+    Raises:
+        InvalidInput: an option is not what it should be, or of no use without another one.
+        KeyUnusable: the key's file cannot be used.
+    """
+    group = conf[GROUP]
+    if not group.dns_servers:
+        for name in ("dns_zones", "dns_key_file"):
+            if getattr(group, name):
+                raise InvalidInput(f"{name} is of no use without dns_servers", field=name)
+        return Publisher(None, (), ())
+    for name in ("dns_zones", "dns_key_file"):
+        if not getattr(group, name):
+            raise InvalidInput(f"dns_servers needs {name}", field=name)
+    servers, zones = [], []
+    for given in group.dns_servers:
+        try:
+            servers.append(parse_server(given))
+        except InvalidInput as e:
+            raise InvalidInput(f"dns_servers: {e.message}", field="dns_servers") from None
+    for given in group.dns_zones:
+        try:
+            zones.append(parse_hostname(given))
+        except InvalidInput as e:
+            raise InvalidInput(f"dns_zones: {e.message}", field="dns_zones") from None
+    key = KeyFile(group.dns_key_file)
+    return Publisher(Updater(key.current, group.dns_ttl, group.dns_timeout), servers, zones)
+
+
 def settings(conf: Any) -> Settings:
     """The core's settings from the ``[vmm]`` group of an oslo.config object."""
     group = conf[GROUP]
@@ -230,7 +278,8 @@ def sample() -> str:
         least = getattr(option.type, "min", None)
         if least is not None:
             lines.append(f"# (at least {least})")
-        lines += [f"#{option.name} = {'' if option.default is None else option.default}", ""]
+        default = ", ".join(option.default) if isinstance(option.default, list) else option.default
+        lines += [f"#{option.name} = {'' if default is None else default}", ""]
     return "\n".join(lines)
 
 

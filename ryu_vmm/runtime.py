@@ -22,6 +22,7 @@ from .effects import (
     Effect,
     Outcome,
     Program,
+    Publish,
     ReadFlows,
     ReadMeters,
     Record,
@@ -101,6 +102,7 @@ class Runtime:
     Args:
         store: where records are kept.
         settings: times and limits of the core.
+        publish: carries out Publish effects, without waiting; see naming.Publisher.
 
     Attributes:
         execute: carries out Program, SendPacket and ReadFlows effects; set it to southbound.Switchboard.execute.
@@ -113,8 +115,10 @@ class Runtime:
         self,
         store: Store,
         settings: Settings | None = None,
+        publish: Callable[[str, tuple[bytes, ...]], None] | None = None,
     ) -> None:
         self._store = store
+        self._publish = publish or (lambda name, addresses: None)
         self.execute: Callable[[Effect], None] = lambda effect: None
         self._epoch = time.time() - time.monotonic()
         self.nva = Nva(settings)
@@ -268,8 +272,8 @@ class Runtime:
             return b""  # counted by whoever looks closer
         if answered is None:
             return b""
-        prefix = packet_out_prefix(0xFFFFFFFD, (Output(packet.in_port),), len(answered[0]))
-        return prefix + answered[0]
+        prefix = packet_out_prefix(0xFFFFFFFD, (Output(packet.in_port),), len(answered))
+        return prefix + answered
 
     # --- effects out --------------------------------------------------------------------------------------------------
     def _run(self, outcome: Outcome, durable: bool = True) -> Any:
@@ -300,6 +304,8 @@ class Runtime:
                 self._report(kind, fields)
             case Answer(token, value):
                 self._answered(token, value)
+            case Publish(name, addresses):
+                self._publish(name, addresses)
             case Program() | SendPacket() | ReadFlows() | ReadMeters() | Disconnect():
                 self.execute(effect)
 
