@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
+from topologies import netns
 from topologies.net import OverlayNet
-from topologies.nve import NVE
+from topologies.nve import ILA_OFPORT, NVE, ROUTED_OFPORT
+from topologies.specs import GATEWAY_MAC
 from topologies.vm import VM
 
 CLASSIFY, DELIVER = 0, 1
@@ -92,3 +96,69 @@ class Hand:
     def settle(self, vm: VM, source: NVE) -> None:
         """The redirect goes."""
         source.ofctl("del-flows", f"table={DELIVER},tun_id={self.vni(vm)},dl_dst={vm.spec.mac},in_port=1")
+
+
+class Routes:
+    """Routes inside every network of layer 3, without an NVA: where tasks are now, and by what the NVEs have.
+
+    The guests are told the gateway's MAC address; nobody answers them ARP or ND.
+    """
+
+    def __init__(self, net: OverlayNet) -> None:
+        self.net = net
+        self.tasks = [vm for vm in net.vms if vm.vn.kind == "l3"]
+        for vm in self.tasks:
+            assert vm.vn.gateway is not None
+            netns.ip_batch(vm.namespace, *(
+                f"neigh replace {address} lladdr {GATEWAY_MAC} dev eth0"
+                for address in (vm.vn.gateway.ipv4, vm.vn.gateway.ipv6) if address
+            ))
+        for nve in net.nves:
+            nve.ofctl("add-flows", "-", stdin="\n".join(self.flows(nve)))
+
+    def flows(self, nve: NVE) -> list[str]:
+        """Everything one NVE needs."""
+        found = [f"table=0,in_port={port},actions=goto_table:1" for port in (1, ROUTED_OFPORT)]
+        for vm in self.tasks:
+            if vm.nve is nve:
+                found.append(
+                    f"table=0,in_port={nve.ofport(vm.spec.port)},dl_dst={GATEWAY_MAC},"
+                    f"actions=set_field:{vm.vn.vni}->tun_id,goto_table:1"
+                )
+            for address in filter(None, (vm.spec.ip, vm.spec.ip6)):
+                found += self._to(nve, vm, address)
+        return found
+
+    def _to(self, nve: NVE, vm: VM, address: str) -> list[str]:
+        name = "ipv6,ipv6_dst" if ":" in address else "ip,nw_dst"
+        match = f"table=1,tun_id={vm.vn.vni},{name}={address}"
+        if vm.nve is nve:
+            local = (f"set_field:{GATEWAY_MAC}->eth_src,set_field:{vm.spec.mac}->eth_dst,"
+                     f"output:{nve.ofport(vm.spec.port)}")
+            found = [f"{match},actions={local}"]
+            if self._moves(vm, address):
+                found.append(f"table=0,in_port={ILA_OFPORT},ipv6,ipv6_dst={locator(nve, address)},"
+                             f"actions=set_field:{address}->ipv6_dst,{local}")
+            return found
+        if self._moves(vm, address):
+            return [f"{match},actions=dec_ttl,set_field:{locator(vm.nve, address)}->ipv6_dst,"
+                    f"set_field:02:76:69:00:00:{nve.dpid[-2:]}->eth_src,"
+                    f"set_field:{self._next_hop(nve, vm.nve)}->eth_dst,output:{ILA_OFPORT}"]
+        port = ROUTED_OFPORT if nve.routed and vm.nve.routed else 1
+        return [f"{match},actions=dec_ttl,{tunnel(nve, vm.nve, f'output:{port}')}"]
+
+    @staticmethod
+    def _moves(vm: VM, address: str) -> bool:
+        return vm.vn.sir is not None and address.startswith(vm.vn.sir.partition("::")[0] + "::")
+
+    def _next_hop(self, here: NVE, there: NVE) -> str:
+        """The MAC address of the other NVE, or of the underlay's router on the way there."""
+        node, interface = (self.net.underlay, here.name) if here.router else (there, "br-ext")
+        [link] = json.loads(netns.run(["ip", "-n", node.namespace, "-json", "link", "show", interface]))
+        return str(link["address"])
+
+
+def locator(nve: NVE, address: str) -> str:
+    """An address by which a task is reached at an NVE: its locator with the task's identifier."""
+    assert nve.locator is not None
+    return nve.locator.partition("::")[0] + "::" + address.partition("::")[2]
