@@ -15,13 +15,17 @@ from .errors import InvalidInput
 
 __all__ = [
     "format_dpid",
+    "format_half",
     "format_ip",
     "format_mac",
+    "format_prefix",
     "parse_dpid",
+    "parse_half",
     "parse_ip",
     "parse_ipv4",
     "parse_ipv6",
     "parse_mac",
+    "parse_prefix",
 ]
 
 _MAC = re.compile(r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}|[0-9A-Fa-f]{2}(?:-[0-9A-Fa-f]{2}){5}")
@@ -91,6 +95,41 @@ def format_ip(address: bytes) -> str:
     if len(address) not in (4, 16):
         raise ValueError(f"an IP address has 4 or 16 bytes, not {len(address)}")
     return str(ipaddress.ip_address(address))
+
+
+def parse_prefix(text: str, field: str = "") -> tuple[bytes, int]:
+    """A prefix as address and length in bits.
+
+    >>> parse_prefix("10.1.0.0/16")
+    (b'\\n\\x01\\x00\\x00', 16)
+    """
+    try:
+        found = ipaddress.ip_network(text)
+    except ValueError as e:
+        raise _refused(text, field, "not a prefix (address/length)") from e
+    return found.network_address.packed, found.prefixlen
+
+
+def format_prefix(prefix: bytes, length: int) -> str:
+    """The inverse of :func:`parse_prefix`."""
+    return f"{format_ip(prefix)}/{length}"
+
+
+def parse_half(text: str, field: str = "") -> bytes:
+    """The upper 64 bits of an IPv6 prefix of just that length.
+
+    >>> parse_half("2001:db8:5::/64").hex()
+    '20010db800050000'
+    """
+    prefix, length = parse_prefix(text, field)
+    if (len(prefix), length) != (16, 64):
+        raise _refused(text, field, "not an IPv6 prefix of 64 bits")
+    return prefix[:8]
+
+
+def format_half(half: bytes) -> str:
+    """The inverse of :func:`parse_half`."""
+    return format_prefix(half + bytes(8), 64)
 
 
 def parse_dpid(text: str, field: str = "") -> int:

@@ -93,7 +93,7 @@ def flows(state: State, nve: str, name: str) -> Iterator[Flow]:
         yield drop(ADMIT, 222, match(in_port=port.number, vlan_vid=TAGGED), Drop.VLAN_TAGGED)
     said = _Port(
         port.number,
-        _speaking(state, interface),
+        speaking(state, interface),
         questions(state, nve, port.number),
         forged,
         kind is not Role.HOME,
@@ -117,7 +117,7 @@ def _strangers(state: State, nve: str, number: int, forged: tuple[Action, ...], 
         yield from announcements(CLASSIFY, 90, forged, cookie(Why.DROP, Drop.UNKNOWN_PORT), in_port=number)
 
 
-def _speaking(state: State, interface: Interface) -> Interface:
+def speaking(state: State, interface: Interface) -> Interface:
     """An interface with all addresses that it may speak for: those to come, and those that it is still reached by."""
     more = (*routing.expected(state, interface), *state.still(interface))
     if not more:

@@ -33,8 +33,8 @@ from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
 from .checking import check, strict_json
 from .errors import InvalidInput, VmmError
+from .fields import Input, Name, Words
 from .rest.roles import Role
-from .schema import Input, Name, Words
 
 __all__ = [
     "Credentials",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .flows import Flow, FlowStats
-from .model import Interface, Kind, Network, Nve, Place
+from .model import Addressing, Connections, Interface, Kind, Leave, Network, Nve, Place
 
 
 # --- requests -------------------------------------------------------------------------------------------------------
@@ -47,12 +47,14 @@ class VmSubmitted:
 
     The location of an interface that is already known is not changed by this event: only a move does that.
     ``tenant``: who it belongs to; None: to the tenant that all its networks belong to, else to the operator.
+    ``leave``: what becomes of packets for addresses that it leaves; None: what its networks say.
     Reply: ``(Vm, created)``.
     """
 
     name: str
     interfaces: tuple[Interface, ...]
     tenant: str | None = None
+    leave: Leave | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,8 @@ class MoveRequested:
 
     ``ports``: interface name -> port name at the destination (default: the interface's attachment there, else the
     same port name as at the source).
+    ``address``: whether addresses of the source's subnet become addresses of the destination's. ``connections``: for
+    the task's agents; None: keep, or drop where an address changes.
     Same ``request_id`` again: the same move is the reply. Reply: ``(Move, created)``.
     """
 
@@ -77,6 +81,8 @@ class MoveRequested:
     ports: dict[str, str] = field(default_factory=dict)
     request_id: str | None = None
     requested_by: str | None = None
+    address: Addressing = Addressing.KEEP
+    connections: Connections | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,9 +137,9 @@ def unchanged(state: _StateView, request: events.Request) -> bool:
             return state.nves.get(nve.name) == nve
         case events.NetworkSubmitted(network):
             return state.networks.get(network.vni) == network
-        case events.VmSubmitted(name, interfaces, tenant):
+        case events.VmSubmitted(name, interfaces, tenant, leave):
             vm = state.vms.get(name)
-            if vm is None or tenant not in (None, vm.tenant):
+            if vm is None or tenant not in (None, vm.tenant) or leave != vm.leave:
                 return False
             return {_lasting(i) for i in interfaces} == {_lasting(state.interfaces[i]) for i in vm.interfaces}
     return False

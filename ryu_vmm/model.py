@@ -259,6 +259,13 @@ class Kind(enum.StrEnum):
     COLD = "cold"
 
 
+class Addressing(enum.StrEnum):
+    """Whether a task keeps its addresses in a move (host routes, ILA), or gets others of the destination's subnet."""
+
+    KEEP = "keep"
+    CHANGE = "change"
+
+
 class Connections(enum.StrEnum):
     """What becomes of a task's connections in a move (section 4.2): its agents see to it, the NVA tells them.
 

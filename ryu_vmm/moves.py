@@ -5,12 +5,28 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 
+from . import readdressing
 from .errors import Conflict, InvalidInput, MoveStateConflict, NotFound, TooManyMoves
 from .events import AbortRequested, ActivationReported, MoveRequested, RedirectRequested
 from .flapping import thaw
 from .ledger import Accounts
 from .mobility import Do, MoveEvent, step
-from .model import MARK_BASE, MARKS, METER_SLOTS, Interface, Kind, Ledger, Leg, Move, MoveState, Place, Redirect, Step
+from .model import (
+    MARK_BASE,
+    MARKS,
+    METER_SLOTS,
+    Change,
+    Connections,
+    Interface,
+    Kind,
+    Ledger,
+    Leg,
+    Move,
+    MoveState,
+    Place,
+    Redirect,
+    Step,
+)
 from .pipeline import path
 from .probes import Prober
 from .work import Work
@@ -58,9 +74,11 @@ class Moves:
             if path(state, nve, event.to) is None:
                 raise Conflict(f"{nve} and {event.to} share no underlay address family", nves=[nve, event.to])
         legs = self._legs(interfaces, event)
+        changes = readdressing.changes(self._work, interfaces, event)
+        connections = readdressing.connections(self._work, interfaces, event, bool(changes))
         for i in interfaces:
             thaw(self._work, i.id, "move")  # whoever asks knows where the VM is
-        move = self._open(event.vm, legs, MoveState.PREPARING, "request", event)
+        move = self._open(event.vm, legs, MoveState.PREPARING, "request", event, changes, connections)
         self._await(move)
         return move, True
 
@@ -219,6 +237,8 @@ class Moves:
                 if move.redirect.at_source:
                     state.put("returning", number, True)  # until the source has heard that nothing is redirected
                 self._close(number)
+                if action is Do.CLOSE:
+                    readdressing.settled(self._work, move)
 
     def _redirect(self, move: Move, phase: Redirect) -> None:
         changed = replace(
@@ -255,7 +275,7 @@ class Moves:
         state.put("moves", number, replace(move, triggered=now, activated_by=by, ledger=ledger, peers=peers))
         for leg in move.legs:
             interface = state.interfaces[leg.interface]
-            placed = replace(interface, location=leg.dst, epoch=interface.epoch + 1, since=now)
+            placed = readdressing.arrived(self._work, move, interface, leg.dst)
             state.put("interfaces", interface.id, placed)
         absent = tuple(sorted(n for n in state.correspondents(move) if self._work.session(n) is None))
         state.put("moves", number, replace(state.moves[number], unconfirmed=absent))
@@ -437,6 +457,8 @@ class Moves:
         first: MoveState,
         trigger: str,
         request: MoveRequested | None = None,
+        changes: tuple[Change, ...] = (),
+        connections: Connections = Connections.KEEP,
     ) -> Move:
         state, now = self._work.state, self._work.now
         number = max(state.moves, default=0) + 1
@@ -456,6 +478,8 @@ class Moves:
             requested_by=request.requested_by if request else None,
             ledger=Ledger(),
             tenant=state.vms[vm].tenant,
+            connections=connections,
+            changes=changes,
         )
         state.put("moves", number, move)
         self._deadline(move)

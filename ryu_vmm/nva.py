@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import events as ev
+from . import readdressing
 from .effects import Outcome, Record
 from .errors import NotFound, VmmError
 from .evacuations import Evacuations
@@ -144,6 +145,7 @@ class Nva:
                 break
         self.names.follow()
         self.packets.release()
+        self.packets.neighbors.follow()
         self._warm()
 
     def _warm(self) -> None:
@@ -269,6 +271,12 @@ class Nva:
             if kind in ("refusals", "silence", "freeze"):
                 self.packets.time(kind, str(key))
                 continue
+            if kind == "left":
+                readdressing.forget(self._work, str(key))
+                continue
+            if kind == "hops":
+                self.packets.neighbors.solicit(str(key))
+                continue
             if kind == "evacuation":
                 self.evacuations.replan(key)
                 continue
@@ -300,6 +308,7 @@ class Nva:
         self._work.begin(now)
         self.recovery.resume()
         self.evacuations.resume()
+        readdressing.resume(self._work)
         self.names.resume()
         self.state.begin()
         return self._work.out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .admission import Role, heard_about, role
+from .admission import Role, heard_about, role, speaking
 from .claims import ANNOUNCEMENTS, CLAIMS, claims_own, speaks_for_itself
 from .effects import ReadFlows, SendPacket
 from .errors import Conflict, DecodeError, NotFound
@@ -15,6 +15,7 @@ from .ledger import Accounts
 from .mobility import MoveEvent
 from .model import Admit, Held, Interface, Leg, Move, Network, Place, Port, Redirect, Trust, Unknown, Vm
 from .moves import Moves
+from .neighbors import Neighbors
 from .pipeline import (
     COOKIE_MASK,
     COOKIE_OURS,
@@ -29,6 +30,7 @@ from .pipeline import (
 )
 from .probes import Prober
 from .refusals import Refusals
+from .router import Router
 from .wire import frames
 from .wire.frames import Kind
 from .work import Work
@@ -45,6 +47,8 @@ class Packets:
         self._prober = prober
         self._accounts = accounts
         self._refusals = Refusals(work)
+        self._router = Router(work)
+        self.neighbors = Neighbors(work)
         self._flapping = Flapping(work)
 
     def seen(self, event: PacketSeen) -> None:
@@ -74,6 +78,10 @@ class Packets:
                     self._stale(name, event.frame, about)
                 case Why.REDIRECT:
                     self._sampled(name, event, about)
+                case Why.ROUTER | Why.EXPIRED_TTL | Why.TOO_BIG | Why.UNREACHABLE:
+                    self._router.seen(name, event, why, about)
+                case Why.HOP:
+                    self.neighbors.advertised(name, event.frame)
                 case Why.DROP:
                     self._refusals.forged(name, event.in_port, about, event.frame)
                 case _:
@@ -105,8 +113,8 @@ class Packets:
         return vm
 
     # --- resolution (sections 4.1 and 4.2 of the draft; RFC 8014 section 4.3) -----------------------------------------
-    def answer(self, nve: str, in_port: int, frame: bytes) -> tuple[bytes, Interface] | None:
-        """The answer to an ARP request or neighbor solicitation that entered by a port, and whose address it is.
+    def answer(self, nve: str, in_port: int, frame: bytes) -> bytes | None:
+        """The answer to an ARP request or neighbor solicitation that entered by a port.
 
         None: the directory does not know, or it is no question (an announcement, or a guest asking for its own).
 
@@ -117,27 +125,32 @@ class Packets:
         asker = state.by_place.get(Place(nve, state.by_number.get((nve, in_port), "")))
         if asker is None:
             return None
-        vni = state.interfaces[asker].vni
         if frame[12:14] == frames.ETH_ARP:
             op, sha, spa, _, tpa, _, _ = frames.parse_arp(frame)
-            owner = state.by_ip.get((vni, tpa))
-            if op != 1 or owner is None or owner == asker:
-                return None
-            found = state.interfaces[owner]
-            return frames.build_arp_reply(found.mac, tpa, sha, spa), found
+            known = self._mac(asker, tpa)
+            return None if op != 1 or known is None else frames.build_arp_reply(known, tpa, sha, spa)
         nd = frames.parse_nd(frame)
-        owner = state.by_ip.get((vni, nd.target))
-        if owner is None or owner == asker:
+        known = self._mac(asker, nd.target)
+        if known is None:
             return None
-        found = state.interfaces[owner]
         if not any(nd.src):
-            return frames.build_na_for_dad(nd.target, found.mac), found
-        return frames.build_na(nd.target, found.mac, nd.src, nd.lladdr or nd.eth_src), found
+            return frames.build_na_for_dad(nd.target, known)
+        return frames.build_na(nd.target, known, nd.src, nd.lladdr or nd.eth_src)
+
+    def _mac(self, asker: str, address: bytes) -> bytes | None:
+        """The MAC at which a guest reaches an address, None if nobody has it, or the guest itself does."""
+        state = self._work.state
+        interface = state.interfaces[asker]
+        routed = self._router.resolve(interface, address)
+        if routed is not None or state.is_l3(interface.vni):
+            return routed
+        owner = state.by_ip.get((interface.vni, address))
+        return None if owner in (None, asker) else state.interfaces[owner].mac
 
     def _resolve(self, nve: str, event: PacketSeen) -> None:
         answered = self.answer(nve, event.in_port, event.frame)
         if answered is not None:
-            self._work.send(nve, (Output(event.in_port),), answered[0])
+            self._work.send(nve, (Output(event.in_port),), answered)
             return
         asker = self._interface_at(nve, event.in_port)
         if asker is None:
@@ -208,12 +221,12 @@ class Packets:
             if kind in ANNOUNCEMENTS:
                 self._refusals.refuse(place, event.frame, "comes late: of an epoch that is over", offence=False)
             return
-        if why is Why.ANNOUNCE and not claims_own(interface, event.frame, kind):
+        if why is Why.ANNOUNCE and not claims_own(speaking(state, interface), event.frame, kind):
             # The port's own flows, which check this, were not there yet.
             self._refusals.refuse(place, event.frame, "names an address or a MAC that is not the port's")
             return
         checked = state.networks[interface.vni].policy.admit is Admit.ADDRESSES
-        if why is Why.LIFE and checked and not speaks_for_itself(interface, event.frame, kind):
+        if why is Why.LIFE and checked and not speaks_for_itself(speaking(state, interface), event.frame, kind):
             self._work.count("announcement.foreign")  # and reported, once the port's flows have dropped it
             return
         by = kind.name.lower().replace("_", "-") if kind is not Kind.OTHER else "data"

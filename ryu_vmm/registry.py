@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from . import addresses
+from . import addresses, routed_networks
 from .errors import Conflict, InvalidInput, NotFound
 from .events import (
     NetworkSubmitted,
@@ -16,6 +16,7 @@ from .events import (
 )
 from .flapping import forget
 from .model import VNI_RESERVED, Interface, Network, Nve, Place, Vm
+from .readdressing import taken
 from .work import Work
 
 
@@ -41,6 +42,13 @@ class Registry:
                 if ip is not None and ip in (other.ipv4, other.ipv6):
                     text = addresses.format_ip(ip)
                     raise Conflict(f"underlay address {text} belongs to NVE {other.name}", nve=other.name)
+            if nve.locator is not None and nve.locator == other.locator:
+                text = addresses.format_half(nve.locator)
+                raise Conflict(f"locator {text} belongs to NVE {other.name}", nve=other.name, field="locator")
+        for network in state.networks.values():
+            if nve.locator is not None and nve.locator == network.sir:
+                message = f"{addresses.format_half(nve.locator)} is the SIR prefix of network {network.name}"
+                raise Conflict(message, network=network.name, field="locator")
         old = state.nves.get(nve.name)
         if old is not None and old.dpid != nve.dpid and nve.name in state.sessions:
             raise Conflict(f"NVE {nve.name} is connected as datapath {old.dpid:016x}", nve=nve.name)
@@ -66,6 +74,13 @@ class Registry:
         state.put("generations", name, None)
         state.put("faults", name, None)
         state.put("clock", ("resync", name), None)
+        for left in [left for left in state.left.values() if left.nve == name]:
+            state.put("clock", ("left", left.key), None)
+            state.put("left", left.key, None)
+        for hop in [hop for hop in state.hops.values() if hop.nve == name]:
+            state.put("hops", hop.key, None)
+        state.put("clock", ("hops", name), None)
+        state.put("offers", name, None)
         nve = state.nves[name]
         state.put("nves", name, None)
         return nve
@@ -81,6 +96,7 @@ class Registry:
         old = state.network_named(network.name)
         if old is not None and old.vni != network.vni:
             raise Conflict(f"network {network.name} has VNI {old.vni}, which cannot change", network=network.name)
+        routed_networks.check(state, old, network)
         heirs = [] if old is None or old.tenant == network.tenant else self._heirs(old, network)
         state.put("networks", network.vni, network)
         for vm in heirs:
@@ -116,7 +132,7 @@ class Registry:
         old = state.vms.get(event.name)
         if not event.interfaces:
             raise InvalidInput(f"VM {event.name} needs an interface", field="interfaces")
-        vm = Vm(event.name, tuple(i.id for i in event.interfaces))
+        vm = Vm(event.name, tuple(i.id for i in event.interfaces), leave=event.leave)
         if len(set(vm.interfaces)) != len(vm.interfaces):
             raise InvalidInput(f"VM {event.name} names an interface twice", field="interfaces")
         settled: list[Interface] = []
@@ -141,6 +157,8 @@ class Registry:
         changed = [state.interfaces[i.id] for i in settled if i.id in state.interfaces]
         for interface in settled:
             state.put("interfaces", interface.id, interface)
+            for address in (*interface.ipv4, *interface.ipv6):
+                taken(self._work, interface.vni, address)
         state.put("vms", vm.name, vm)
         self.changed_mac = [i for i in changed if state.interfaces[i.id].mac != i.mac]
         return vm, old is None
@@ -174,6 +192,9 @@ class Registry:
             state.put("pulled", (nve, interface), None)
         state.put("gone", interface, None)
         forget(state, interface)
+        for left in state.left_by(interface):
+            state.put("clock", ("left", left.key), None)
+            state.put("left", left.key, None)
         state.put("interfaces", interface, None)
 
     def _check(self, interface: Interface, where: str, siblings: list[Interface], own: tuple[str, ...]) -> None:
@@ -196,7 +217,8 @@ class Registry:
             (self._at(interface.location), f"port {interface.location.port} on {interface.location.nve}", "port"),
         ]
         for ip in (*interface.ipv4, *interface.ipv6):
-            rivals += [(state.by_ip.get((interface.vni, ip)), addresses.format_ip(ip), "address")]
+            rivals += [(state.owner(interface.vni, ip), addresses.format_ip(ip), "address")]
+        routed_networks.check_interface(state, interface, where)
         for holder, what, field in rivals:
             if holder is not None and holder != interface.id and holder not in own:
                 message = f"{what} in network {network} belongs to {holder}"

@@ -272,8 +272,8 @@ class Runtime:
             return b""  # counted by whoever looks closer
         if answered is None:
             return b""
-        prefix = packet_out_prefix(0xFFFFFFFD, (Output(packet.in_port),), len(answered[0]))
-        return prefix + answered[0]
+        prefix = packet_out_prefix(0xFFFFFFFD, (Output(packet.in_port),), len(answered))
+        return prefix + answered
 
     # --- effects out --------------------------------------------------------------------------------------------------
     def _run(self, outcome: Outcome, durable: bool = True) -> Any:

@@ -9,23 +9,15 @@ event.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
-from typing import Annotated, Any, Protocol, TypeVar
+from collections.abc import Iterator
+from typing import Annotated, Protocol
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, model_validator
 
 from . import addresses, events, model
-from .checking import error, refuse, shortened
-from .errors import InvalidInput
+from .checking import error, refuse
+from .fields import Dpid, Half, Input, Ipv4, Ipv6, Mac, Name, PortName, Targets, Token, Whole, Words, distinct
+from .routed import GatewayInput, LeaveInput, SubnetInput
 
 __all__ = [
     "AbortInput",
@@ -44,107 +36,11 @@ __all__ = [
     "duplicates",
 ]
 
-_T = TypeVar("_T")
 _POLICY = model.Policy()
 
 
-def _whole(value: object, info: ValidationInfo) -> object:
-    """A whole number and nothing that merely resembles one; text counts where the source knows only text."""
-    if isinstance(value, str) and info.context and info.context.get("text"):
-        try:
-            return int(value, 16 if value[:2].lower() == "0x" else 10)
-        except ValueError:
-            raise ValueError("not a whole number") from None
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError("not a whole number")
-    return value
-
-
-def _address(parse: Callable[[str], bytes], text: Callable[[bytes], str]) -> AfterValidator:
-    def canonical(given: str) -> str:
-        try:
-            return text(parse(given))
-        except InvalidInput as e:
-            raise ValueError(e.message) from None
-
-    return AfterValidator(canonical)
-
-
-def _dpid(given: str) -> str:
-    try:
-        return addresses.format_dpid(addresses.parse_dpid(given))
-    except InvalidInput as e:
-        raise ValueError(e.message) from None
-
-
-def _distinct(values: list[_T]) -> list[_T]:
-    if len(set(values)) != len(values):
-        raise ValueError("the same value twice")
-    return values
-
-
-_NAME = r"^[A-Za-z0-9._-]{1,63}$"
-_PORT = r"^[!-.0-~]{1,15}$"
-_TOKEN = r"^[!-~]{1,128}$"
-_WORDS = r"^[^\x00-\x1f\x7f]{1,256}$"
-_MEANING = {
-    _NAME: "a name: 1 to 63 letters, digits, dots, underscores or hyphens",
-    _PORT: "an OpenFlow port name: 1 to 15 printable ASCII characters without space and slash",
-    _TOKEN: "an identifier: 1 to 128 printable ASCII characters without space",
-    _WORDS: "text of 1 to 256 characters without control characters",
-}
-
-
-def _like(pattern: str) -> AfterValidator:
-    fits = re.compile(pattern.removeprefix("^").removesuffix("$")).fullmatch
-
-    def matching(given: str) -> str:
-        if not fits(given):
-            raise ValueError(f"{shortened(given)} is not {_MEANING[pattern]}")
-        return given
-
-    return AfterValidator(matching)
-
-
-def _text(pattern: str) -> Any:
-    return Field(description=_MEANING[pattern], json_schema_extra={"pattern": pattern})
-
-
-Name = Annotated[str, _like(_NAME), _text(_NAME)]
-PortName = Annotated[str, _like(_PORT), _text(_PORT)]
-Token = Annotated[str, _like(_TOKEN), _text(_TOKEN)]
-Words = Annotated[str, _like(_WORDS), _text(_WORDS)]
-Dpid = Annotated[
-    str,
-    AfterValidator(_dpid),
-    Field(description="OpenFlow datapath id, 16 hexadecimal digits", examples=["0000000000000001"]),
-]
-Mac = Annotated[
-    str,
-    _address(addresses.parse_mac, addresses.format_mac),
-    Field(description="unicast MAC address", examples=["02:00:00:00:00:01"]),
-]
-Ipv4 = Annotated[
-    str,
-    _address(addresses.parse_ipv4, addresses.format_ip),
-    Field(description="unicast IPv4 address", json_schema_extra={"format": "ipv4"}),
-]
-Ipv6 = Annotated[
-    str,
-    _address(addresses.parse_ipv6, addresses.format_ip),
-    Field(description="unicast IPv6 address", json_schema_extra={"format": "ipv6"}),
-]
-Ip = Annotated[
-    str,
-    _address(addresses.parse_ip, addresses.format_ip),
-    Field(description="IPv4 or IPv6 address"),
-]
-Whole = Annotated[int, BeforeValidator(_whole)]
-_Targets = Annotated[list[Name], Field(max_length=1000), AfterValidator(_distinct)]
-
-
 Allow = Annotated[
-    list[model.Allowed], Field(max_length=len(model.Allowed)), AfterValidator(_distinct), AfterValidator(sorted)
+    list[model.Allowed], Field(max_length=len(model.Allowed)), AfterValidator(distinct), AfterValidator(sorted)
 ]
 
 
@@ -156,12 +52,6 @@ class Known(Protocol):
 
     def has_nve(self, name: str) -> bool:
         """Whether that NVE is registered."""
-
-
-class Input(BaseModel):
-    """What all request bodies have in common."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class NveInput(Input):
@@ -179,11 +69,31 @@ class NveInput(Input):
         description="name in the certificate that its switch shows over TLS (DNS name, else common name); default: the "
         "NVE's own. Given, the switch is never taken without TLS",
     )
+    routed_port: PortName | None = Field(
+        default=None, description="port name of the tunnel without Ethernet headers (layer 3 networks); default: none"
+    )
+    locator: Half | None = Field(
+        default=None, description="prefix of the underlay addresses by which ILA reaches the tasks of this NVE"
+    )
+    ila_port: PortName | None = Field(
+        default=None, description="port name of the patch port that leads to the underlay's bridge, for ILA"
+    )
+    next_hop: Ipv6 | None = Field(
+        default=None,
+        description="underlay router on the way to other NVEs' locators; default: each NVE's own underlay address",
+    )
 
     @model_validator(mode="after")
     def _reachable(self) -> NveInput:
         if self.ipv4 is None and self.ipv6 is None:
             raise ValueError("an NVE needs an underlay address: ipv4, ipv6 or both")
+        if (self.locator is None) != (self.ila_port is None):
+            raise ValueError("locator and ila_port go together")
+        if self.next_hop is not None and self.locator is None:
+            raise ValueError("next_hop is about locators, and there is none")
+        ports = [p for p in (self.tunnel_port, self.routed_port, self.ila_port) if p is not None]
+        if len(set(ports)) != len(ports):
+            raise ValueError("tunnel_port, routed_port and ila_port are different ports")
         return self
 
     def value(self) -> model.Nve:
@@ -195,6 +105,10 @@ class NveInput(Input):
             addresses.parse_ipv6(self.ipv6) if self.ipv6 else None,
             self.tunnel_port,
             self.certificate,
+            self.routed_port,
+            addresses.parse_half(self.locator) if self.locator else None,
+            self.ila_port,
+            addresses.parse_ipv6(self.next_hop) if self.next_hop else None,
         )
 
 
@@ -220,11 +134,12 @@ class PolicyInput(Input):
         description="seconds a pulled entry lasts without traffic",
     )
     allow: Allow = Field(default=[], description="what all its interfaces may do beyond speaking for themselves")
+    leave: LeaveInput = LeaveInput()
 
     def value(self) -> model.Policy:
         """The core's value."""
         given = {name: getattr(self, name) for name in type(self).model_fields}
-        return model.Policy(**{**given, "allow": tuple(self.allow)})
+        return model.Policy(**{**given, "allow": tuple(self.allow), "leave": self.leave.value()})
 
 
 class NetworkInput(Input):
@@ -234,10 +149,45 @@ class NetworkInput(Input):
     vni: Whole = Field(ge=1, lt=model.VNI_RESERVED, description="VXLAN network identifier")
     policy: PolicyInput = PolicyInput()
     tenant: Name | None = Field(default=None, description="whose network it is; default: the operator's")
+    kind: model.NetworkKind = Field(
+        default=model.NetworkKind.L2,
+        description="l2: Ethernet between its guests; l3: IP by way of the NVE, which is every guest's router",
+    )
+    gateway: GatewayInput | None = Field(default=None, description="the router that every NVE is to the guests")
+    subnets: Annotated[list[SubnetInput], Field(max_length=4096)] = Field(
+        default=[], description="addresses of tasks, by NVE; a task elsewhere with such an address has a host route"
+    )
+    sir: Half | None = Field(default=None, description="IPv6 addresses that ILA moves: this prefix and an identifier")
+    router: Name | None = Field(
+        default=None, description="networks of one tenant with the same router are routed between"
+    )
+
+    @model_validator(mode="after")
+    def _routed(self) -> NetworkInput:
+        l3 = self.kind is model.NetworkKind.L3
+        if self.gateway is None and (l3 or self.router is not None):
+            raise ValueError("a network that is routed needs a gateway")
+        if not l3 and (self.subnets or self.sir is not None):
+            raise ValueError("subnets and sir are a layer 3 network's")
+        if l3 and self.policy.distribution is model.Distribution.PULL:
+            raise ValueError("locations of a layer 3 network are pushed, never pulled")
+        found = [(s.prefix, s.nve) for s in self.subnets]
+        distinct([prefix for prefix, _ in found])
+        return self
 
     def value(self) -> model.Network:
         """The core's value."""
-        return model.Network(self.name, self.vni, self.policy.value(), self.tenant)
+        return model.Network(
+            self.name,
+            self.vni,
+            self.policy.value(),
+            self.tenant,
+            self.kind,
+            None if self.gateway is None else self.gateway.value(),
+            tuple(subnet.value() for subnet in self.subnets),
+            addresses.parse_half(self.sir) if self.sir else None,
+            self.router,
+        )
 
 
 class PlaceInput(Input):
@@ -257,8 +207,8 @@ class InterfaceInput(Input):
     name: Name
     network: Name
     mac: Mac
-    ipv4: Annotated[list[Ipv4], Field(max_length=64), AfterValidator(_distinct)] = []
-    ipv6: Annotated[list[Ipv6], Field(max_length=64), AfterValidator(_distinct)] = []
+    ipv4: Annotated[list[Ipv4], Field(max_length=64), AfterValidator(distinct)] = []
+    ipv6: Annotated[list[Ipv6], Field(max_length=64), AfterValidator(distinct)] = []
     nve: Name
     port: PortName
     attachments: list[PlaceInput] = Field(
@@ -304,10 +254,13 @@ class VmInput(Input):
     tenant: Name | None = Field(
         default=None, description="whose VM it is; default: of the tenant that all its networks belong to"
     )
+    leave: LeaveInput | None = Field(
+        default=None, description="for packets to an address that it has left; default: what its network says"
+    )
 
     @model_validator(mode="after")
     def _distinct_names(self) -> VmInput:
-        _distinct([i.name for i in self.interfaces])
+        distinct([i.name for i in self.interfaces])
         return self
 
     def value(self, known: Known, at: str = "") -> events.VmSubmitted:
@@ -327,7 +280,8 @@ class VmInput(Input):
             interfaces.append(interface.value(self.name, vni or 0))
         if errors:
             refuse(errors)
-        return events.VmSubmitted(self.name, tuple(interfaces), self.tenant)
+        leave = None if self.leave is None else self.leave.value()
+        return events.VmSubmitted(self.name, tuple(interfaces), self.tenant, leave)
 
 
 class MoveInput(Input):
@@ -346,10 +300,27 @@ class MoveInput(Input):
     )
     request_id: Token | None = Field(default=None, description="the same id again is answered with the same move")
     requested_by: Words | None = None
+    address: model.Addressing = Field(
+        default=model.Addressing.KEEP,
+        description="keep: addresses stay (host routes, ILA); change: the task gets those of the destination's subnet",
+    )
+    connections: model.Connections | None = Field(
+        default=None,
+        description="what the task's agents do with its connections; default: keep, or drop where the address changes",
+    )
 
     def value(self) -> events.MoveRequested:
         """The core's event."""
-        return events.MoveRequested(self.vm, self.to, self.kind, dict(self.ports), self.request_id, self.requested_by)
+        return events.MoveRequested(
+            self.vm,
+            self.to,
+            self.kind,
+            dict(self.ports),
+            self.request_id,
+            self.requested_by,
+            self.address,
+            self.connections,
+        )
 
 
 class AbortInput(Input):
@@ -362,7 +333,7 @@ class EvacuationInput(Input):
     """An evacuation: all VMs of an NVE are moved elsewhere."""
 
     nve: Name = Field(description="the NVE that they leave")
-    to: _Targets = Field(
+    to: Targets = Field(
         default=[], description="the NVEs that may take them; default: every other one that is connected"
     )
     kind: model.Kind = Field(
@@ -394,7 +365,7 @@ class CancelInput(Input):
 class ResumeInput(Input):
     """How an evacuation goes on; null: as before."""
 
-    to: _Targets | None = Field(default=None, description="the NVEs that may take the VMs from now on")
+    to: Targets | None = Field(default=None, description="the NVEs that may take the VMs from now on")
     parallel: Whole | None = Field(default=None, ge=1, le=256, description="so many moves at a time from now on")
 
 

@@ -17,7 +17,10 @@ sys.path.insert(0, str(ROOT))
 from ryu_vmm import config, mobility, pipeline  # noqa: E402
 from ryu_vmm.model import MoveState  # noqa: E402
 
-TO_NVA = {"DROP", "RESOLVE", "ANNOUNCE", "LIFE", "MISS", "PROBE", "HOLD", "STALE"}
+TO_NVA = {
+    "DROP", "RESOLVE", "ANNOUNCE", "LIFE", "MISS", "PROBE", "HOLD", "STALE", "ROUTER", "EXPIRED_TTL", "TOO_BIG",
+    "UNREACHABLE", "HOP",
+}
 REASONS = {
     "BASE": "the skeleton of a table",
     "DROP": "drops and counts, by cause; forged announcements are handed over as well, through a meter",
@@ -33,6 +36,11 @@ REASONS = {
     "REDIRECT": "the redirect (sampled to the NVA while draining)",
     "MARK": "redirected packets arriving",
     "GONE": "the VM's port is gone and nobody has said where to",
+    "ROUTER": "a packet to the gateway itself",
+    "EXPIRED_TTL": "a routed packet whose TTL allows no further hop",
+    "TOO_BIG": "a routed packet that is larger than its networks' MTU",
+    "UNREACHABLE": "a routed packet for an address that nobody has, or that a task has left",
+    "HOP": "a neighbor advertisement of the underlay, for ILA",
 }
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from .. import model
 from . import render
 from .context import Context, Group, passing
 from .registry import Attachment
@@ -33,6 +34,14 @@ def move() -> None:
     multiple=True,
     help="Port of an interface at the destination, if it is named otherwise there. May be repeated.",
 )
+@click.option(
+    "--address",
+    type=click.Choice(list(model.Addressing)),
+    help="Keep the addresses, or change to those of the destination's subnet.",
+)
+@click.option(
+    "--connections", type=click.Choice(list(model.Connections)), help="What the task's agents do with its connections."
+)
 @click.option("--request-id", help="The same id again is answered with the same move.")
 @click.option("--requested-by", help="Kept in the move's record.")
 @click.option("--watch", "watching", is_flag=True, help="Show progress until the move has ended.")
@@ -43,6 +52,8 @@ def move_start(
     to: str,
     kind: str,
     ports: tuple[tuple[str, str], ...],
+    address: str | None,
+    connections: str | None,
     request_id: str | None,
     requested_by: str | None,
     watching: bool,
@@ -54,10 +65,10 @@ def move_start(
     Example: vmm move start web-1 --to nve2 --watch
     """
     body: dict[str, Any] = {"vm": vm, "to": to, "kind": kind, "ports": dict(ports)}
-    if request_id is not None:
-        body["request_id"] = request_id
-    if requested_by is not None:
-        body["requested_by"] = requested_by
+    more = {
+        "address": address, "connections": connections, "request_id": request_id, "requested_by": requested_by
+    }
+    body.update({key: value for key, value in more.items() if value is not None})
     document = context.client.call("POST", "/v1/moves", body)
     if watching:
         watch(context, document)

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from .. import model
-from . import render
+from . import render, routed
 from .client import FAILED, at
 from .context import Context, Group, passing
 
@@ -103,10 +103,12 @@ def nve_show(context: Context, name: str) -> None:
 @click.option("--ipv6", help="Underlay IPv6 address.")
 @click.option("--tunnel-port", help="Name of the VXLAN port; found by itself if there is one such port.")
 @click.option("--certificate", help="Name in its switch's TLS certificate; default: the NVE's own.")
+@routed.nve_options
 @replace_option
 @passing
 def nve_add(
     context: Context,
+    /,
     name: str,
     dpid: str,
     ipv4: str | None,
@@ -114,6 +116,7 @@ def nve_add(
     tunnel_port: str | None,
     certificate: str | None,
     replace: bool,
+    **underlay: str | None,
 ) -> None:
     """Register an NVE.
 
@@ -122,6 +125,7 @@ def nve_add(
     body = {"name": name, "dpid": dpid, "ipv4": ipv4, "ipv6": ipv6, "tunnel_port": tunnel_port}
     if certificate is not None:
         body["certificate"] = certificate
+    body.update({key: value for key, value in underlay.items() if value is not None})
     submit(context, "nves", body, replace)
 
 
@@ -200,16 +204,35 @@ def network_show(context: Context, name: str) -> None:
 @click.option("--mtu", type=int, help="Bytes of an IP packet inside the network.")
 @click.option("--idle-timeout", type=int, help="Seconds that a pulled location lasts without traffic.")
 @click.option("--tenant", help="Whose network it is. Default: the operator's.")
+@routed.network_options
 @replace_option
 @passing
-def network_add(context: Context, /, name: str, vni: int, tenant: str | None, replace: bool, **policy: Any) -> None:
+def network_add(
+    context: Context,
+    /,
+    name: str,
+    vni: int,
+    tenant: str | None,
+    replace: bool,
+    kind: str | None,
+    gateways: tuple[str, ...],
+    gateway_mac: str | None,
+    subnets: tuple[str, ...],
+    sir: str | None,
+    router: str | None,
+    leave: tuple[str, int | None] | None,
+    **policy: Any,
+) -> None:
     """Register a network.
 
+    \b
     Example: vmm network add blue --vni 100 --mtu 1450
+    Example: vmm network add tasks --vni 300 --kind l3 --gateway 10.1.0.1 --subnet 10.1.1.0/24=nve1
     """
-    given = {key: value for key, value in policy.items() if value not in (None, ())}
-    whose = {} if tenant is None else {"tenant": tenant}
-    submit(context, "networks", {"name": name, "vni": vni, "policy": given, **whose}, replace)
+    given = {key: value for key, value in policy.items() if value not in (None, ())} | routed.leave(leave)
+    more: dict[str, Any] = {} if tenant is None else {"tenant": tenant}
+    more |= routed.network(kind, gateways, gateway_mac, subnets, sir, router)
+    submit(context, "networks", {"name": name, "vni": vni, "policy": given, **more}, replace)
 
 
 @network.command("remove")
@@ -272,6 +295,7 @@ def vm_show(context: Context, name: str) -> None:
 )
 @click.option("--allow", type=_among(model.Allowed), multiple=True, help="What it may do. May be repeated.")
 @click.option("--tenant", help="Whose VM it is. Default: of the tenant that the network belongs to.")
+@routed.leave_option
 @replace_option
 @passing
 def vm_add(
@@ -286,6 +310,7 @@ def vm_add(
     attach: tuple[tuple[str, str], ...],
     allow: tuple[str, ...],
     tenant: str | None,
+    leave: tuple[str, int | None] | None,
     replace: bool,
 ) -> None:
     """Register a VM with one interface (vmm vm apply takes more).
@@ -310,7 +335,7 @@ def vm_add(
     }
     if tenant is not None:
         body["tenant"] = tenant
-    submit(context, "vms", body, replace)
+    submit(context, "vms", body | routed.leave(leave), replace)
 
 
 @vm.command("remove")

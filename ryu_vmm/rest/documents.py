@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .. import model
 from ..audit import Result
+from ..routed import GatewayInput, LeaveInput, SubnetInput
 from ..schema import Allow, PlaceInput, PolicyInput
 
 T = TypeVar("T")
@@ -68,10 +69,16 @@ class NveDocument(Document):
     ipv6: str | None
     tunnel_port: str | None
     certificate: str | None
+    routed_port: str | None
+    locator: str | None
+    ila_port: str | None
+    next_hop: str | None
     connected: bool
     tls: bool = Field(description="connected over TLS, with its own certificate")
     in_sync: bool
     tunnel: int | None = Field(description="port number of the tunnel port in use")
+    routed: int | None = Field(description="port number of the tunnel port without Ethernet headers in use")
+    ila: int | None = Field(description="port number of the port to the underlay in use")
     generation: NveGeneration
     fault: FaultDocument | None = Field(description="what it refused, until it has been brought in sync again")
     evacuation: int | None = Field(description="the evacuation that runs: it takes no VMs meanwhile")
@@ -86,6 +93,11 @@ class NetworkDocument(Document):
     vni: int
     tenant: str | None = Field(description="whose it is, null: the operator's")
     policy: PolicyInput
+    kind: model.NetworkKind
+    gateway: GatewayInput | None
+    subnets: list[SubnetInput]
+    sir: str | None
+    router: str | None
     members: list[str]
     interfaces: int
 
@@ -123,6 +135,7 @@ class VmDocument(Document):
     name: str
     tenant: str | None = Field(description="whose it is, null: the operator's")
     interfaces: list[InterfaceDocument]
+    leave: LeaveInput | None
     move: int | None
 
 
@@ -217,6 +230,14 @@ class MoveGeneration(Document):
     nves: dict[str, NveGeneration]
 
 
+class ChangeDocument(Document):
+    """An address that is another one once the move has steered."""
+
+    interface: str
+    old: str
+    new: str
+
+
 class MoveDocument(Document):
     """A move."""
 
@@ -239,6 +260,8 @@ class MoveDocument(Document):
     redirect_in_force: bool
     unconfirmed: list[str] = Field(description="correspondent NVEs that have not acknowledged the new location")
     generation: MoveGeneration
+    connections: model.Connections
+    addresses: list[ChangeDocument]
     legs: list[LegDocument]
     history: list[StepDocument]
     ledger: LedgerDocument

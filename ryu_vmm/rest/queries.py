@@ -8,7 +8,7 @@ from pydantic import Field
 
 from .. import model
 from ..audit import Result
-from ..schema import Input, Ip, Mac, Name, Token, Whole
+from ..fields import Input, Ip, Mac, Name, Token, Whole
 
 __all__ = [
     "DirectoryQuery",

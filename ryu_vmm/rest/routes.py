@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import __version__, schema
+from ..fields import Input
 from . import documents as doc
 from . import evacuating, locating, metering, moving, queries, registering, roles, service, stream
 from .contract import Call, Reply
@@ -45,7 +46,7 @@ class Route:
     tag: str
     replies: dict[int, Any]
     query: type[queries.Query] = queries.NoQuery
-    body: type[schema.Input] | None = None
+    body: type[Input] | None = None
     body_list: Any = None
     body_optional: bool = False
     problems: tuple[int, ...] = ()
@@ -56,7 +57,7 @@ class Route:
 
 def _registry(
     made: registering.Collection,
-    body: type[schema.Input],
+    body: type[Input],
     document: type[doc.Document],
     listing: type[queries.Query] = queries.PageQuery,
     *,
@@ -131,7 +132,7 @@ def _registry(
 
 
 def _hook(
-    name: str, summary: str, body: type[schema.Input] | None = None, callers: frozenset[Role] = roles.OPERATORS
+    name: str, summary: str, body: type[Input] | None = None, callers: frozenset[Role] = roles.OPERATORS
 ) -> Route:
     return Route(
         "POST",

@@ -77,10 +77,16 @@ def nve(state: State, value: model.Nve, *, ports: bool = False) -> Doc:
         "ipv6": _ip(value.ipv6),
         "tunnel_port": value.tunnel_port,
         "certificate": value.certificate,
+        "routed_port": value.routed_port,
+        "locator": None if value.locator is None else addresses.format_half(value.locator),
+        "ila_port": value.ila_port,
+        "next_hop": _ip(value.next_hop),
         "connected": session is not None,
         "tls": session is not None and session.names is not None,
         "in_sync": session is not None and session.synced,
         "tunnel": None if session is None else session.tunnel,
+        "routed": None if session is None else session.routed,
+        "ila": None if session is None else session.ila,
         "generation": _generation(state, value.name),
         "fault": _fault(state.faults.get(value.name)),
         "evacuation": state.evacuating.get(value.name),
@@ -115,10 +121,24 @@ def network(state: State, value: model.Network) -> Doc:
             "mtu": policy.mtu,
             "idle_timeout": policy.idle_timeout,
             "allow": list(policy.allow),
+            "leave": _leave(policy.leave),
         },
+        "kind": value.kind,
+        "gateway": None if value.gateway is None else _gateway(value.gateway),
+        "subnets": [{"prefix": addresses.format_prefix(s.prefix, s.length), "nve": s.nve} for s in value.subnets],
+        "sir": None if value.sir is None else addresses.format_half(value.sir),
+        "router": value.router,
         "members": sorted(state.members(value.vni)),
         "interfaces": _count(state.in_network(value.vni)),
     }
+
+
+def _leave(value: model.Leave) -> Doc:
+    return {"answer": value.answer, "seconds": value.seconds}
+
+
+def _gateway(value: model.Gateway) -> Doc:
+    return {"ipv4": _ip(value.ipv4), "ipv6": _ip(value.ipv6), "mac": addresses.format_mac(value.mac)}
 
 
 def interface(state: State, value: model.Interface) -> Doc:
@@ -163,6 +183,7 @@ def vm(state: State, value: model.Vm) -> Doc:
         "name": value.name,
         "tenant": value.tenant,
         "interfaces": [interface(state, state.interfaces[i]) for i in value.interfaces],
+        "leave": None if value.leave is None else _leave(value.leave),
         "move": newest_move(state, value),
     }
 
@@ -221,6 +242,11 @@ def move(state: State, value: model.Move) -> Doc:
                 "mark": leg.mark,
             }
             for leg in value.legs
+        ],
+        "connections": value.connections,
+        "addresses": [
+            {"interface": c.interface, "old": addresses.format_ip(c.old), "new": addresses.format_ip(c.new)}
+            for c in value.changes
         ],
         "history": history(value.history),
         "ledger": _ledger(value.ledger),

@@ -1,0 +1,82 @@
+"""What has to hold of networks that are routed, before any is registered or changed."""
+
+from __future__ import annotations
+
+from . import addresses
+from .errors import Conflict, InvalidInput, NotFound
+from .model import Interface, Network
+from .state import State
+
+
+def check(state: State, old: Network | None, new: Network) -> None:
+    """Raise InvalidInput, NotFound or Conflict unless a network can stand beside all others.
+
+    Networks of one router share the gateway's MAC, since a packet's domain and that MAC are what it is routed by, and
+    no address is in two of them.
+    """
+    if old is not None and old.kind is not new.kind and any(True for _ in state.in_network(new.vni)):
+        raise Conflict(f"network {new.name} has interfaces: its kind cannot change", network=new.name, field="kind")
+    for n, subnet in enumerate(new.subnets):
+        if subnet.nve not in state.nves:
+            raise NotFound(f"there is no NVE {subnet.nve}", nve=subnet.nve, field=f"subnets.{n}.nve")
+    others = [n for n in state.networks.values() if n.vni != new.vni]
+    peers = [n for n in others if new.router is not None and (n.tenant, n.router) == (new.tenant, new.router)]
+    _subnets(new, peers)
+    for other in peers:
+        assert new.gateway is not None and other.gateway is not None  # schema.py: a router's networks have one
+        if other.gateway.mac != new.gateway.mac:
+            message = f"network {other.name} of router {new.router} has another gateway MAC"
+            raise Conflict(message, network=other.name, field="gateway.mac")
+        theirs = {a for i in state.in_network(other.vni) for a in _addresses(state.interfaces[i])}
+        for i in state.in_network(new.vni):
+            twice = theirs.intersection(_addresses(state.interfaces[i]))
+            if twice:
+                text = addresses.format_ip(min(twice))
+                raise Conflict(f"{text} is in network {other.name} of router {new.router}, too", network=other.name)
+    if new.sir is None:
+        return
+    for other in others:
+        if other.sir == new.sir:
+            message = f"SIR prefix {addresses.format_half(new.sir)} belongs to network {other.name}"
+            raise Conflict(message, network=other.name, field="sir")
+    for nve in state.nves.values():
+        if nve.locator == new.sir:
+            message = f"SIR prefix {addresses.format_half(new.sir)} is the locator of NVE {nve.name}"
+            raise Conflict(message, nve=nve.name, field="sir")
+
+
+def _subnets(new: Network, peers: list[Network]) -> None:
+    known = [(n.name, s) for n in peers for s in n.subnets]
+    for n, subnet in enumerate(new.subnets):
+        for name, other in known:
+            if other.prefix in subnet or subnet.prefix in other:
+                text = addresses.format_prefix(other.prefix, other.length)
+                message = f"subnet {text} of network {name} has addresses in common"
+                raise Conflict(message, network=name, field=f"subnets.{n}.prefix")
+        known.append((new.name, subnet))
+
+
+def check_interface(state: State, interface: Interface, where: str) -> None:
+    """Raise InvalidInput or Conflict unless an interface's addresses can be routed: none is the gateway's, and
+    identifiers of ILA are nobody else's, since locators carry them for all networks."""
+    for vni in state.domain(interface.vni):
+        gateway = state.gateway(vni)
+        for ip in _addresses(interface) if gateway is not None else ():
+            if gateway is not None and ip in (gateway.ipv4, gateway.ipv6):
+                message = f"{addresses.format_ip(ip)} is the gateway of network {state.networks[vni].name}"
+                raise InvalidInput(message, field=f"{where}.address")
+    sir = state.networks[interface.vni].sir
+    for ip in interface.ipv6 if sir is not None else ():
+        if ip[:8] != sir:
+            continue
+        for other in state.networks.values():
+            if other.sir is None or other.vni == interface.vni:
+                continue
+            rival = state.by_ip.get((other.vni, other.sir + ip[8:]))
+            if rival is not None and rival != interface.id:
+                message = f"the identifier of {addresses.format_ip(ip)} belongs to {rival}"
+                raise Conflict(message, interface=rival, field=f"{where}.address")
+
+
+def _addresses(interface: Interface) -> tuple[bytes, ...]:
+    return (*interface.ipv4, *interface.ipv6)
