@@ -147,6 +147,11 @@ def _options(frame: bytes, l4: int, end: int) -> list[tuple[int, int, int]]:
     return options
 
 
+def without_ethernet(frame: bytes) -> bytes:
+    """What comes out of a tunnel without Ethernet's header: addresses of zeros; the type is in the tunnel's header."""
+    return bytes(12) + frame[12:]
+
+
 # --- rewriting ----------------------------------------------------------------------------------------------
 _ARP_AT = {"arp_op": 6, "arp_sha": 8, "arp_spa": 14, "arp_tha": 18, "arp_tpa": 24}
 _IP_AT = {"ipv4_src": 12, "ipv4_dst": 16, "ipv6_src": 8, "ipv6_dst": 24}

@@ -49,6 +49,8 @@ class Service:
     def do_add(self, switches: list[dict[str, Any]]) -> dict[str, Any]:
         """Add switches: ``dpid``, ``ports`` (names), ``tunnel``, ``addresses`` (text), ``eager``, ``faults``.
 
+        ``routed``, ``ila``: names of such ports; ``locator``: a /64 as text.
+
         ``tls``: files of its ``key`` and ``certificate`` (both may be left out), and ``ca`` of the controller's.
         """
         for given in switches:
@@ -57,6 +59,8 @@ class Service:
             arguments["tls"] = None if files is None else _context(files)
             faults = arguments.pop("faults", {})
             addresses = tuple(ipaddress.ip_address(a).packed for a in arguments.pop("addresses", ()))
+            if (locator := arguments.pop("locator", None)) is not None:
+                arguments["locator"] = ipaddress.IPv6Network(locator).network_address.packed[:8]
             switch = Switch(addresses=addresses, **arguments)
             _order(switch, faults)
             self.farm.add(switch)

@@ -31,7 +31,10 @@ class Switch:
         dpid: datapath id.
         ports: names of its ports; numbers are given from 1 on.
         tunnel: name of the tunnel port.
+        routed: name of the tunnel port without Ethernet headers, if there is one.
+        ila: name of the patch port to the outer bridge, if there is one.
         addresses: underlay addresses, 4 or 16 bytes each.
+        locator: upper 64 bits of the addresses that the outer bridge hands over (None: none).
         eager: look into each flow mod when it comes, and refuse what a switch refuses. Otherwise additions are taken
             for good and their instructions read when first needed, which a thousand switches do faster.
         meters: it has meters.
@@ -47,13 +50,18 @@ class Switch:
         eager: bool = True,
         meters: bool = True,
         tls: ssl.SSLContext | None = None,
+        routed: str = "gre",
+        ila: str = "ila",
+        locator: bytes | None = None,
     ) -> None:
         self.dpid = dpid
+        self.locator = locator
         self.tls = tls
         self.addresses = addresses
         self.eager = eager
         self.ports = {n: PortInfo(n, name, True) for n, name in enumerate(ports, 1)}
-        self.tunnel = next((n for n, port in self.ports.items() if port.name == tunnel), None)
+        numbers = {port.name: n for n, port in self.ports.items()}
+        self.tunnel, self.routed, self.ila = numbers.get(tunnel), numbers.get(routed), numbers.get(ila)
         self.faults = Faults()
         self.sessions: list[Session] = []
         self.generation: int | None = None  # of the master election
@@ -62,7 +70,7 @@ class Switch:
         self.emit: Callable[[Switch, list[Out], float], None] = lambda switch, outs, now: None
         self.wake: Callable[[Session], None] = lambda session: None
         self.expiring = False  # there have been flows with a timeout: ``expire`` is to be called now and then
-        self.tables = Tables(tunnel=self.tunnel, ports=self.ports)
+        self.tables = Tables(tunnel=self.tunnel, ports=self.ports, routed=self.routed)
         self.meters = Meters(self.tables) if meters else None
         self._next_port = len(self.ports) + 1
 

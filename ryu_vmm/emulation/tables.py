@@ -45,6 +45,7 @@ CONTROLLER = 0xFFFFFFFD
 ANY_PORT = 0xFFFFFFFF
 RESET_COUNTS = 4
 FLOOD, ALL = 0xFFFFFFFB, 0xFFFFFFFC
+ETHERNET = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +87,11 @@ Result = Out | ToNva | Dropped
 class _Packet:
     """A packet on its way: the frame, its fields, and what has become of it so far."""
 
-    __slots__ = ("fields", "frame", "in_port", "results")
+    __slots__ = ("fields", "frame", "in_port", "results", "uncounted")
 
-    def __init__(self, frame: bytes, in_port: int, pipeline: Mapping[str, int]) -> None:
+    def __init__(self, frame: bytes, in_port: int, pipeline: Mapping[str, int], bare: bool = False) -> None:
         self.frame = frame
+        self.uncounted = ETHERNET if bare else 0  # bytes of a header that the packet came without
         self.in_port = in_port
         self.fields = packets.parse(frame)
         self.fields.update(pipeline)
@@ -101,8 +103,9 @@ class Tables:
     """All tables of a switch.
 
     ``tunnel`` is the number of the tunnel port: what leaves elsewhere then shows no ``tun_*`` (None: every
-    ``Out`` shows what the packet carries at that moment). ``ports``: those that an output to FLOOD or
-    ALL goes out of. ``strict``: refuse what a switch refuses.
+    ``Out`` shows what the packet carries at that moment). ``routed`` is the number of the tunnel port without Ethernet
+    headers: what leaves or comes by it has addresses of zeros, and flows that it meets count its bytes without that
+    header. ``ports``: those that an output to FLOOD or ALL goes out of. ``strict``: refuse what a switch refuses.
     """
 
     def __init__(
@@ -111,8 +114,10 @@ class Tables:
         tunnel: int | None = None,
         ports: Collection[int] = (),
         strict: bool = True,
+        routed: int | None = None,
     ) -> None:
         self.tunnel = tunnel
+        self.routed = routed
         self.ports = ports
         self.strict = strict
         #: meter -> (packets, bytes) that flows with that meter have passed
@@ -251,7 +256,10 @@ class Tables:
         A mapping of fields is made into a frame first (:func:`ryu_vmm.emulation.packets.build`).
         """
         frame = packet if isinstance(packet, bytes) else packets.build(packet)
-        state = _Packet(frame, in_port, _tunnel_fields(tun_id, tun_src, tun_dst))
+        bare = self.routed is not None and in_port == self.routed
+        if bare:
+            frame = packets.without_ethernet(frame)
+        state = _Packet(frame, in_port, _tunnel_fields(tun_id, tun_src, tun_dst), bare)
         self._traverse(state, now)
         return state.results
 
@@ -276,7 +284,7 @@ class Tables:
                 cookie = None
                 break
             entry.packets += 1
-            entry.bytes += len(state.frame)
+            entry.bytes += len(state.frame) - state.uncounted
             entry.used = now
             flow = entry.flow
             cookie = flow.cookie
@@ -297,7 +305,7 @@ class Tables:
                 self._set(state, action)
             elif isinstance(action, Meter):
                 packets_, bytes_ = self.meters.get(action.id, (0, 0))
-                self.meters[action.id] = (packets_ + 1, bytes_ + len(state.frame))
+                self.meters[action.id] = (packets_ + 1, bytes_ + len(state.frame) - state.uncounted)
                 if not self._passes(action.id, now):
                     return False
             elif isinstance(action, DecTtl):
@@ -351,15 +359,17 @@ class Tables:
         state.fields[name] = value
 
     def _out(self, state: _Packet, port: int) -> Out:
-        if self.tunnel is not None and port != self.tunnel:
+        bare = self.routed is not None and port == self.routed
+        if self.tunnel is not None and port != self.tunnel and not bare:
             return Out(port, frame=state.frame)
+        frame = packets.without_ethernet(state.frame) if bare else state.frame
         fields = state.fields
         # As Open vSwitch does it: where there is an IPv4 tunnel destination, no IPv6 address is looked at.
         family, width = ("tun_ipv4_", 4) if fields.get("tun_ipv4_dst") else ("tun_ipv6_", 16)
         src, dst = (
             fields[family + end].to_bytes(width, "big") if fields.get(family + end) else None for end in ("src", "dst")
         )
-        return Out(port, fields.get("tun_id"), src, dst, state.frame)
+        return Out(port, fields.get("tun_id"), src, dst, frame)
 
 
 def _goes_to(action: Action, port: int) -> bool:

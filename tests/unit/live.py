@@ -11,7 +11,8 @@ from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from world import TUNNEL, Box
+from outside import ROUTED, TUNNEL, ports_of
+from world import Box
 
 from ryu_vmm import events as ev
 from ryu_vmm.effects import Effect, Program, ReadFlows, ReadMeters, SendPacket
@@ -77,9 +78,9 @@ class LiveRuntime(Runtime):
     # --- switches ------------------------------------------------------------------------------------------------
     def connect(self, name: str, *ports: str) -> None:
         """The switch of a registered NVE connects, with a tunnel port and these."""
-        box = self.boxes[name] = Box(self.state.nves[name], ports={"vxlan": TUNNEL}, connected=True)
+        box = self.boxes[name] = Box(self.state.nves[name], ports=ports_of(self.state.nves[name]), connected=True)
         for port in ports:
-            box.ports[port] = 9 + len(box.ports)
+            box.ports[port] = _next(box)
         infos = tuple(ev.PortInfo(number, port, True) for port, number in box.ports.items())
         self.event(ev.NveConnected(box.nve.dpid, infos, meters=262144))
 
@@ -89,7 +90,7 @@ class LiveRuntime(Runtime):
 
     def plug(self, name: str, port: str) -> None:
         box = self.boxes[name]
-        number = box.ports.setdefault(port, 9 + len(box.ports))
+        number = box.ports.setdefault(port, _next(box))
         self.event(ev.PortChanged(box.nve.dpid, ev.PortInfo(number, port, True)))
 
     def unplug(self, name: str, port: str) -> None:
@@ -132,18 +133,18 @@ class LiveRuntime(Runtime):
 
     def _emit(self, box: Box, results: list[object], in_port: int = 0) -> None:
         for result in results:
-            if isinstance(result, Out) and result.port == TUNNEL:
+            if isinstance(result, Out) and result.port in (TUNNEL, ROUTED):
                 at = {address: b for b in self.boxes.values() for address in (b.nve.ipv4, b.nve.ipv6)}
                 peer = at.get(result.tun_dst)
                 if peer is not None:
                     arrived = peer.tables.run(
                         result.frame,
-                        in_port=TUNNEL,
+                        in_port=result.port,
                         tun_id=result.tun_id,
                         tun_src=result.tun_src,
                         now=self.now(),
                     )
-                    self._emit(peer, arrived, TUNNEL)
+                    self._emit(peer, arrived, result.port)
             elif isinstance(result, Handed) and box.connected:
                 source = None
                 for field, width in (("tun_ipv4_src", 4), ("tun_ipv6_src", 16)):
@@ -177,6 +178,11 @@ class _Quiet(WSGIRequestHandler):
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
     request_queue_size = 64
+
+
+def _next(box: Box) -> int:
+    """The number of a port that appears."""
+    return max(9, *box.ports.values()) + 1
 
 
 @contextmanager

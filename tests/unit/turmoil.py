@@ -12,14 +12,15 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
+from outside import ILA, ports_of
+from outside import tables as made_of
 from town import NVES, Town
 from tried import fault
 from watch import Watch
-from world import TUNNEL, Box
+from world import Box
 
 from ryu_vmm import events as ev
 from ryu_vmm.effects import Record
-from ryu_vmm.emulation.tables import Tables
 from ryu_vmm.errors import StoreUnavailable
 from ryu_vmm.flows import Flow, Output, match
 from ryu_vmm.model import Policy
@@ -289,9 +290,9 @@ class Turmoil(Town):
                     box.tables.delete(flow.match, flow.table, flow.priority)
             return
         held = self.boxes[NVES[seed % len(NVES)]].tables.flows if tables == "other" else []
-        box.tables = Tables([*FOREIGN, *(flow for flow in held if flow not in FOREIGN)])
+        box.tables = made_of([*FOREIGN, *(flow for flow in held if flow not in FOREIGN)])
         if tables == "empty" and dice.random() < 0.5:  # its daemon is new: ports have other numbers
-            for port in [p for p in box.ports if box.ports[p] != TUNNEL]:
+            for port in [p for p in box.ports if box.ports[p] > ILA]:
                 del box.ports[port]
                 box.number(port)
 
@@ -325,9 +326,9 @@ class Turmoil(Town):
             self.release(name)
             if not box.connected:
                 self.connect(name)
-            if "vxlan" not in box.ports:
-                box.ports["vxlan"] = TUNNEL
-            self.plug(name, "vxlan")
+            for port, number in ports_of(box.nve).items():
+                box.ports.setdefault(port, number)
+                self.plug(name, port)
         self._pump()
         self.skip(1500)
         self.tainted.clear()

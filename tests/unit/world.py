@@ -6,16 +6,18 @@ ports of which NVEs it comes out, whatever messages made it so.
 
 from __future__ import annotations
 
-import ipaddress
 from collections import deque
 from dataclasses import dataclass, field
 
+from outside import ILA, ROUTED, ROUTER, ROUTER_MAC, TUNNEL, ip, mac, ports_of, tables, with_layer3
 from tried import TRIED
 
 from ryu_vmm import events as ev
 from ryu_vmm.effects import Answer, Effect, Program, ReadFlows, ReadMeters, Report, SendPacket
+from ryu_vmm.emulation.fabric import outer_mac
 from ryu_vmm.emulation.tables import Out, Tables
 from ryu_vmm.emulation.tables import ToNva as Handed
+from ryu_vmm.emulation.underlay import Underlay
 from ryu_vmm.flows import Flow
 from ryu_vmm.model import Interface, Kind, Move, Network, Nve, Place, Policy
 from ryu_vmm.nva import Nva, Settings
@@ -23,23 +25,13 @@ from ryu_vmm.pipeline import COOKIE_MASK, COOKIE_OURS, desired
 from ryu_vmm.store import MemoryStore
 from ryu_vmm.wire import frames
 
-TUNNEL = 1
-
-
-def ip(text: str) -> bytes:
-    return ipaddress.ip_address(text).packed
-
-
-def mac(n: int) -> bytes:
-    return b"\x02\0\0\0\0" + bytes([n])
-
 
 @dataclass
 class Box:
     """One emulated switch."""
 
     nve: Nve
-    tables: Tables = field(default_factory=Tables)
+    tables: Tables = field(default_factory=tables)
     ports: dict[str, int] = field(default_factory=dict)
     connected: bool = False
     held_barriers: list[int] = field(default_factory=list)
@@ -58,12 +50,15 @@ class Box:
 class World:
     """NVEs n1..nN on one underlay, driven by a real Nva.
 
-    ``family``: underlay addresses that they have, 4, 6 or 46 for both; a tuple has one for each.
+    ``family``: underlay addresses that they have, 4, 6 or 46 for both; a tuple has one for each. ``layer3``: they have
+    ports for tunnels without Ethernet headers and, where the underlay is of IPv6, locators and a port for ILA, which
+    lead by way of a router if there is a ``router``.
 
     Attributes:
         out: (NVE, port name, frame) of every frame that left by a port, in order.
         hold_barriers: NVEs whose barrier replies wait until ``release`` is called.
         late: NVEs that what is sent to does not reach yet; ``land`` lets it arrive, in order.
+        underlay: what is outside of the NVEs' ports for ILA, by their names.
     """
 
     def __init__(
@@ -72,8 +67,14 @@ class World:
         family: int | tuple[int, ...] = 4,
         settings: Settings | None = None,
         meters: bool = True,
+        layer3: bool = False,
+        router: bool = False,
     ) -> None:
         self.now = 1000.0
+        self.underlay: Underlay[str] = Underlay()
+        self.underlay.reaches = lambda a, b: (a, b) not in self.cut
+        if router:
+            self.underlay.route("router", ROUTER_MAC, ROUTER)
         self.meters = meters
         self.nva = Nva(settings)
         self.store = MemoryStore()
@@ -97,7 +98,11 @@ class World:
                 ip(f"192.168.100.{n}") if only != 6 else None,
                 ip(f"fd00:100::{n}") if only != 4 else None,
             )
-            self.boxes[nve.name] = Box(nve, ports={"vxlan": TUNNEL})
+            if layer3:
+                nve = with_layer3(nve, router)
+            self.boxes[nve.name] = Box(nve, ports=ports_of(nve))
+            if nve.locator is not None and nve.ipv6 is not None:
+                self.underlay.join(nve.name, outer_mac(n), nve.ipv6, nve.locator)
             self.boxes[nve.name].tables.meter_rate = self.nva.meter_rate
             self.handle(ev.NveSubmitted(nve))
             self.connect(nve.name)
@@ -133,7 +138,7 @@ class World:
     def lose_tables(self, name: str) -> None:
         """A switch restarts: its flows and meters are gone, and its connection with them."""
         self.disconnect(name)
-        self.boxes[name].tables = Tables()
+        self.boxes[name].tables = tables()
 
     def network(self, name: str = "blue", vni: int = 100, policy: Policy | None = None) -> Network:
         network = Network(name, vni, policy or Policy())
@@ -300,7 +305,11 @@ class World:
         """What comes out of a switch goes on; ``crossed``: the tunnels that it came by, as (from, to)."""
         names = {number: port for port, number in box.ports.items()}
         for result in results:
-            if isinstance(result, Out) and result.port != TUNNEL:
+            if isinstance(result, Out) and result.port == ILA:
+                for name, frame in self.underlay.send(box.nve.name, result.frame):
+                    more = ((box.nve.name, name),) if name != box.nve.name else ()  # else an answer to itself
+                    self._come_in(self.boxes[name], ILA, result, frame, crossed + more)
+            elif isinstance(result, Out) and result.port not in (TUNNEL, ROUTED):
                 if result.port in names:  # else it has gone, and the switch's flows do not know yet
                     self.out.append((box.nve.name, names[result.port], result.frame))
             elif isinstance(result, Out):
@@ -310,16 +319,8 @@ class World:
                     assert {result.tun_src, result.tun_dst} & former, f"tunnel from or to nowhere: {result}"
                     continue
                 pair = (box.nve.name, peer.nve.name)
-                if pair in self.cut:
-                    continue
-                self.storm += 1
-                assert self.storm < 1000 and pair not in crossed, f"packets go round: {crossed}, {pair}"
-                self.tunnels = max(self.tunnels, len(crossed) + 1)
-                self.carried = result.frame
-                arrived = peer.tables.run(
-                    result.frame, TUNNEL, result.tun_id, result.tun_src, result.tun_dst, now=self.now
-                )
-                self._emit(peer, arrived, TUNNEL, (*crossed, pair))
+                if pair not in self.cut:
+                    self._come_in(peer, result.port, result, result.frame, (*crossed, pair))
             elif isinstance(result, Handed) and box.connected:
                 source = None
                 for field_name, width in (("tun_ipv4_src", 4), ("tun_ipv6_src", 16)):
@@ -329,6 +330,17 @@ class World:
                     box.nve.dpid, result.in_port or in_port, result.cookie or 0, result.frame, source
                 )
                 self._reply(box, handed)
+
+    def _come_in(self, box: Box, port: int, sent: Out, frame: bytes, crossed: tuple[tuple[str, str], ...]) -> None:
+        """A frame comes out of the underlay by a port of a switch, if it is there."""
+        if port != TUNNEL and port not in box.ports.values():
+            return
+        self.storm += 1
+        assert self.storm < 1000 and len(set(crossed)) == len(crossed), f"packets go round: {crossed}"
+        self.tunnels = max(self.tunnels, len(crossed))
+        self.carried = frame
+        told = (None, None, None) if port == ILA else (sent.tun_id, sent.tun_src, sent.tun_dst)
+        self._emit(box, box.tables.run(frame, port, *told, now=self.now), port, crossed)
 
     # --- asking -------------------------------------------------------------------------------------------------------
     def installed(self, name: str) -> dict[object, Flow]:
@@ -371,4 +383,4 @@ def arp(src: int, dst: int) -> bytes:
     return frames.build_arp_request(mac(src), ip(f"10.0.0.{src}"), ip(f"10.0.0.{dst}"))
 
 
-__all__ = ["COOKIE_MASK", "World", "arp", "broadcast", "ip", "mac", "unicast"]
+__all__ = ["COOKIE_MASK", "ILA", "ROUTED", "TUNNEL", "World", "arp", "broadcast", "ip", "mac", "unicast"]
