@@ -228,9 +228,10 @@ class Domains(EvacuationTables):
             for i in [i for i in self.in_network(vni) if (nve, i) in self.pulled]:
                 self.put("pulled", (nve, i), None)
         moves = self._moves_join(vni, nve)
-        self._touch_everywhere(vni, ("vn", vni), ("peer", vni, nve), *(unit for unit in moves if unit[0] == "probes"))
+        routers = tuple(("router", each) for each in self.domain(vni))  # a subnet's route leads to a member only
+        probes = (unit for unit in moves if unit[0] == "probes")
+        self._touch_everywhere(vni, ("vn", vni), ("peer", vni, nve), *routers, *probes)
         peers = (("peer", vni, peer) for peer in self.members(vni))
-        routers = (("router", each) for each in self.domain(vni))
         self.touch(nve, ("vn", vni), *routers, *peers, *moves, *(("if", i) for i in self.in_network(vni)))
 
     def _index_offers(self, nve: str, old: Offer | None, new: Offer | None) -> None:
