@@ -82,20 +82,18 @@ def parse_server(given: str) -> Server:
     Raises:
         InvalidInput: it is neither; a host's name is not taken, because looking it up would need a name server.
     """
-    host, port = given.strip(), ""
+    host, port = given.strip(), str(PORT)
     if host.startswith("["):
-        host, bracket, port = host[1:].partition("]")
-        if not bracket or (port and not port.startswith(":")):
+        host, bracket, rest = host[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
             raise InvalidInput(f"{given!r} is not [address]:port")
-        port = port.removeprefix(":")
+        port = rest[1:] if rest else port
     elif host.count(":") == 1:
         host, _, port = host.partition(":")
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         raise InvalidInput(f"{given!r} does not begin with an IP address") from None
-    if not port:
-        return Server(str(address))
     if not (port.isascii() and port.isdecimal() and 1 <= int(port) <= 65535):
         raise InvalidInput(f"{given!r} does not end in a port")
     return Server(str(address), int(port))

@@ -66,14 +66,16 @@ def read_key(path: str) -> Key:
     """The key in a file. KeyUnusable says what is wrong with it, and where."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
+        try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise KeyUnusable(f"key file {path} is not a regular file", path=path)
             if status.st_mode & stat.S_IRWXO:
                 mode = stat.S_IMODE(status.st_mode)
                 raise KeyUnusable(f"key file {path} is open to every user (mode {mode:04o}); chmod o= it", path=path)
-            content = file.read(LONGEST + 1)
+            content = os.read(descriptor, LONGEST + 1)
+        finally:
+            os.close(descriptor)
     except OSError as e:
         raise KeyUnusable(f"key file {path} cannot be read: {e.strerror}", path=path) from e
     if len(content) > LONGEST:
