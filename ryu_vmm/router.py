@@ -6,6 +6,7 @@ answered how. Answers go to where the sender is now, by the directory, whichever
 
 from __future__ import annotations
 
+from .admission import link_local
 from .events import PacketSeen
 from .flows import TABLE, Output
 from .model import Gateway, Interface
@@ -45,7 +46,7 @@ class Router:
         state = self._work.state
         gateway = state.gateway(vni)
         packet = parse_ip(event.frame)
-        sender = self._sender(vni, packet.src)
+        sender = self._sender(vni, packet.src, event.frame[6:12])
         if gateway is None or sender is None:
             self._work.count("drop.no-sender")
             return
@@ -72,11 +73,15 @@ class Router:
         if answer is not None:
             self._send(sender, answer)
 
-    def _sender(self, vni: int, address: bytes) -> Interface | None:
+    def _sender(self, vni: int, address: bytes, mac: bytes) -> Interface | None:
+        """Whose address it is, or was; guests ask a link-local gateway from their own link-local address (RFC 6724)."""
         state = self._work.state
         found = state.owner(vni, address)
         if found is None:  # an address that it still speaks for
             found = next((left.interface for left in state.left.values() if left.address == address), None)
+        if found is None and address == link_local(mac):
+            here = (state.by_mac.get((each, mac)) for each in state.domain(vni))
+            found = next((each for each in here if each is not None), None)
         return None if found is None else state.interfaces.get(found)
 
     def _addresses(self, sender: Interface, gateway: Gateway) -> tuple[bytes, ...]:
