@@ -62,6 +62,7 @@ _TOKEN = re.compile(r"vmm-([0-9a-f]{8})-([A-Za-z0-9_-]{43})")
 _ANY_TOKEN = re.compile(r"vmm-[0-9a-f]{8}-[A-Za-z0-9_%-]{8,}")
 _HASH = re.compile(r"scrypt:(\d{1,7}):(\d{1,2}):(\d{1,2}):([A-Za-z0-9+/]{22,}={0,2}):([A-Za-z0-9+/]{43}=)")
 _IDENTITY = re.compile(r"(CN|DNS|URI|IP|EMAIL):[^\x00-\x1f\x7f]{1,255}")
+_NAMES = re.compile(r"[a-z0-9_.*?\[\]-]{1,253}")
 _PATTERN = re.compile(r"[A-Za-z0-9._*?\[\]-]{1,63}/[!-.0-~]{1,63}")
 
 
@@ -81,6 +82,7 @@ class Principal:
         tenant: whose VMs they see, for the role of a tenant.
         nves: those that a hypervisor speaks for.
         ports: where a tenant may attach VMs, as NVE/PORT with ``*``, ``?`` and ``[...]``.
+        dns: names that its interfaces may have in the domain name system, with the same.
         via: what they showed: ``token``, ``certificate`` or ``local``.
         key: id of the token, or the identity in the certificate.
     """
@@ -90,6 +92,7 @@ class Principal:
     tenant: str | None = None
     nves: frozenset[str] = frozenset()
     ports: tuple[str, ...] = ()
+    dns: tuple[str, ...] = ()
     via: str = "local"
     key: str = ""
 
@@ -117,6 +120,12 @@ def _pattern(given: str) -> str:
     return given
 
 
+def _names(given: str) -> str:
+    if not _NAMES.fullmatch(given):
+        raise ValueError("is not a name in lower case, which may have wildcards")
+    return given
+
+
 class KeyEntry(Input):
     """A token, by its id and hash."""
 
@@ -134,6 +143,7 @@ class Entry(Input):
     tenant: Name | None = None
     nves: list[Name] = []
     ports: list[Annotated[str, AfterValidator(_pattern)]] = []
+    dns: list[Annotated[str, AfterValidator(_names)]] = []
     tokens: list[KeyEntry] = []
     certificates: list[Annotated[str, AfterValidator(_identity)]] = []
     expires: AwareDatetime | None = None
@@ -144,8 +154,9 @@ class Entry(Input):
         for what, role in (("tenant", Role.TENANT), ("nves", Role.HYPERVISOR)):
             if bool(getattr(self, what)) != (self.role is role):
                 raise ValueError(f"{what} goes with the role {role} and with no other")
-        if self.ports and self.role is not Role.TENANT:
-            raise ValueError("ports are for tenants")
+        for what in ("ports", "dns"):
+            if getattr(self, what) and self.role is not Role.TENANT:
+                raise ValueError(f"{what} are for tenants")
         return self
 
 
@@ -186,7 +197,8 @@ class Credentials:
         """Index a file."""
         made = cls()
         for entry in file.principals:
-            whose = (entry.name, entry.role, entry.tenant, frozenset(entry.nves), tuple(entry.ports))
+            granted = (frozenset(entry.nves), tuple(entry.ports), tuple(entry.dns))
+            whose = (entry.name, entry.role, entry.tenant, *granted)
             for key in entry.tokens:
                 ends = [end.timestamp() for end in (entry.expires, key.expires) if end is not None]
                 made.by_id[key.id] = Key(Principal(*whose, "token", key.id), key.hash, min(ends, default=None))

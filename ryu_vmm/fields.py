@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from . import addresses
 from .checking import shortened
 from .errors import InvalidInput
+from .hostnames import parse_hostname
 
 _T = TypeVar("_T")
 
@@ -41,6 +42,13 @@ def _address(parse: Callable[[str], bytes], text: Callable[[bytes], str]) -> Aft
 def _dpid(given: str) -> str:
     try:
         return addresses.format_dpid(addresses.parse_dpid(given))
+    except InvalidInput as e:
+        raise ValueError(e.message) from None
+
+
+def _host_name(given: str) -> str:
+    try:
+        return parse_hostname(given)
     except InvalidInput as e:
         raise ValueError(e.message) from None
 
@@ -106,6 +114,11 @@ Ip = Annotated[
     str,
     _address(addresses.parse_ip, addresses.format_ip),
     Field(description="IPv4 or IPv6 address"),
+]
+HostName = Annotated[
+    str,
+    AfterValidator(_host_name),
+    Field(description="host name, at most 253 bytes; kept in lower case", examples=["web.example.org"]),
 ]
 Whole = Annotated[int, BeforeValidator(_whole)]
 Targets = Annotated[list[Name], Field(max_length=1000), AfterValidator(distinct)]

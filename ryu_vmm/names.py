@@ -93,7 +93,7 @@ class Names:
         if not again:
             self._work.count("name.published")
             seconds = round(max(0.0, self._work.now - row.since), 6)
-            self._tell("published", name, row, addresses=row.wanted, seconds=seconds)
+            self._work.report("name.published", name=name, addresses=row.wanted, seconds=seconds, **_owner(row))
 
     def failed(self, event: NameFailed) -> None:
         """No name server has taken what a name is to stand for."""
@@ -110,12 +110,8 @@ class Names:
             # It cannot be removed by us, so it was never there by us.
             state.put("names", name, None)
             state.put("unpublished", name, None)
-        self._tell("failed", name, row, addresses=row.wanted, why=event.why, times=times, retry=event.retry)
-
-    def _tell(self, what: str, name: str, row: Published, **fields: object) -> None:
-        if row.tenant is not None:
-            fields["tenant"] = row.tenant
-        self._work.report(f"name.{what}", name=name, **fields)
+        told = {"addresses": row.wanted, "why": event.why, "times": times, "retry": event.retry}
+        self._work.report("name.failed", name=name, **told, **_owner(row))
 
     # --- start --------------------------------------------------------------------------------------------------------
     def resume(self) -> None:
@@ -123,3 +119,7 @@ class Names:
         for name, row in sorted(self._work.state.names.items()):
             if row.told != row.wanted:
                 self._work.do(Publish(name, row.wanted))
+
+
+def _owner(row: Published) -> dict[str, object]:
+    return {} if row.tenant is None else {"tenant": row.tenant}

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from . import addresses, events, model
 from .checking import error, refuse
-from .fields import Dpid, Half, Input, Ipv4, Ipv6, Mac, Name, PortName, Targets, Token, Whole, Words, distinct
+from .fields import Dpid, Half, HostName, Input, Ipv4, Ipv6, Mac, Name, PortName, Targets, Token, Whole, Words, distinct
 from .routed import GatewayInput, LeaveInput, SubnetInput
 
 __all__ = [
@@ -221,6 +221,10 @@ class InterfaceInput(Input):
         description="what it may do beyond speaking for itself: send what routers send (router), or DHCP servers and "
         "relays (dhcp-server), or IP packets of others (forward)",
     )
+    dns: HostName | None = Field(
+        default=None,
+        description="name whose address records are to be its addresses; interfaces of one tenant may share one",
+    )
 
     @model_validator(mode="after")
     def _one_port_per_nve(self) -> InterfaceInput:
@@ -243,6 +247,7 @@ class InterfaceInput(Input):
             location=model.Place(self.nve, self.port),
             attachments=tuple(dict.fromkeys(place.value() for place in self.attachments)),
             allow=tuple(self.allow),
+            dns=self.dns,
         )
 
 

@@ -53,6 +53,8 @@ REPLIES = (
     documents.EvacueeCounts,
     documents.EvacueeDocument,
     documents.DirectoryEntry,
+    documents.NameDocument,
+    documents.NameFailure,
     documents.EventDocument,
     documents.AuditDocument,
     documents.VerifyDocument,

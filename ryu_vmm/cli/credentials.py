@@ -111,6 +111,11 @@ def credentials() -> None:
     help="Where a tenant may attach VMs, as NVE/PORT with wildcards, e.g. '*/acme-*'; may be repeated.",
 )
 @click.option(
+    "--dns",
+    multiple=True,
+    help="Names that a tenant's interfaces may have, with wildcards, e.g. '*.acme.example.org'; may be repeated.",
+)
+@click.option(
     "--certificate",
     "certificates",
     multiple=True,
@@ -128,6 +133,7 @@ def new(
     tenant: str | None,
     nves: tuple[str, ...],
     ports: tuple[str, ...],
+    dns: tuple[str, ...],
     certificates: tuple[str, ...],
     no_token: bool,
     note: str | None,
@@ -149,6 +155,7 @@ def new(
         tenant=tenant or (name if role == "tenant" else None),
         nves=list(nves),
         ports=list(ports),
+        dns=list(dns),
         certificates=list(certificates),
         tokens=[] if key is None else [key],
         note=note,

@@ -294,6 +294,7 @@ def vm_show(context: Context, name: str) -> None:
     help="Where else it may be attached: its announcements are believed there. May be repeated.",
 )
 @click.option("--allow", type=_among(model.Allowed), multiple=True, help="What it may do. May be repeated.")
+@click.option("--dns", help="Name whose address records are to be its addresses.")
 @click.option("--tenant", help="Whose VM it is. Default: of the tenant that the network belongs to.")
 @routed.leave_option
 @replace_option
@@ -309,6 +310,7 @@ def vm_add(
     interface: str,
     attach: tuple[tuple[str, str], ...],
     allow: tuple[str, ...],
+    dns: str | None,
     tenant: str | None,
     leave: tuple[str, int | None] | None,
     replace: bool,
@@ -330,6 +332,7 @@ def vm_add(
                 "port": port,
                 "attachments": [{"nve": there, "port": that} for there, that in attach],
                 "allow": list(allow),
+                **({} if dns is None else {"dns": dns}),
             }
         ],
     }

@@ -193,6 +193,32 @@ def vms(items: Iterable[Doc]) -> Table:
     )
 
 
+def names(items: Iterable[Doc]) -> Table:
+    """Names in the domain name system."""
+    return table(
+        "",
+        "NAME",
+        "TENANT",
+        "ADDRESSES",
+        "STATE",
+        "SINCE",
+        "INTERFACES",
+        "WHY",
+        rows=(
+            (
+                name["name"],
+                name["tenant"],
+                name["wanted"],
+                "published" if name["published"] else "failing" if name["failure"] else "waiting",
+                name["since"],
+                name["interfaces"],
+                None if name["failure"] is None else name["failure"]["why"],
+            )
+            for name in items
+        ),
+    )
+
+
 def directory(items: Iterable[Doc]) -> Table:
     """Entries of the directory."""
     return table(

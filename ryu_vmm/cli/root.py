@@ -61,6 +61,20 @@ def directory(context: Context, within: str | None, mac: str | None, ip: str | N
 
 
 @vmm.command()
+@click.option("--waiting", is_flag=True, help="Only those that name servers have yet to confirm. Exit code 1 if any.")
+@passing
+def names(context: Context, waiting: bool) -> None:
+    """Show names, the addresses they stand for, and whether name servers have been told.
+
+    Example: vmm names --waiting
+    """
+    items = [item for item in context.client.items("/v1/names") if not (waiting and item["published"])]
+    context.show({"items": items, "next": None}, lambda d: render.names(d["items"]))
+    if waiting and items:
+        raise click.exceptions.Exit(FAILED)
+
+
+@vmm.command()
 @click.argument("name", metavar="VM")
 @passing
 def explain(context: Context, name: str) -> None:

@@ -126,6 +126,7 @@ class InterfaceDocument(Document):
     since: str = TIME
     attachments: list[PlaceInput]
     allow: Allow
+    dns: str | None = Field(description="name whose address records are its addresses")
     frozen: FrozenDocument | None = Field(description="it flaps: announcements move it no more")
 
 
@@ -330,6 +331,28 @@ class DirectoryEntry(Document):
     bound: bool
     epoch: int
     since: str = TIME
+
+
+class NameFailure(Document):
+    """Why a name could not be published. ``times``: in a row; ``retry``: when it is tried again, null: not as it is."""
+
+    why: str = Field(description="what each name server answered")
+    time: str = TIME
+    times: int
+    retry: str | None
+
+
+class NameDocument(Document):
+    """A name and the addresses that it stands for, those of all interfaces with that name."""
+
+    name: str
+    tenant: str | None = Field(description="whose it is, null: the operator's")
+    interfaces: list[str] = Field(description="as VM/INTERFACE; none: the name is to be removed")
+    wanted: list[str] = Field(description="addresses that it is to stand for")
+    told: list[str] | None = Field(description="addresses that a name server has confirmed last; null: nobody knows")
+    published: bool = Field(description="a name server has confirmed what is wanted")
+    since: str = Field(description="when that began to be wanted; RFC 3339, UTC")
+    failure: NameFailure | None
 
 
 class VerifyDocument(Document):

@@ -15,7 +15,7 @@ from .contract import Call, Reply
 from .paging import by_name
 from .registering import VMS, vni_of
 
-__all__ = ["directory", "explain"]
+__all__ = ["directory", "explain", "names"]
 
 #: How long a switch may take to report its flows to ``explain``, in seconds.
 EXPLAIN_TIMEOUT = 2.0
@@ -57,6 +57,15 @@ def _wanted(call: Call) -> Iterable[str]:
         )
 
     return [key for key in found if fits(state.interfaces[key])]
+
+
+def names(call: Call) -> Reply:
+    """What names stand for, and whether name servers have been told."""
+    state, scope = call.state, call.scope
+    seen: Iterable[str] = state.names
+    if not scope.whole:
+        seen = [name for name, row in state.names.items() if scope.name(row)]
+    return by_name(call, seen, lambda name: views.name(state, name))
 
 
 def explain(call: Call) -> Reply:

@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 
 from .. import __version__
 from ..model import EvacueeState, Move, MoveState
+from ..state import State
 from .authentication import OUTCOMES
 from .contract import Call, Reply, Runtime, Shared
 
@@ -108,6 +109,10 @@ class Figures(Collector):
             GaugeMetricFamily("vmm_evacuees", "VMs in evacuations that have not ended, by state", labels=["state"]),
             {str(found): evacuees[str(found)] for found in EvacueeState},
         )
+        yield _labelled(
+            GaugeMetricFamily("vmm_names", "Names, by whether name servers have confirmed them", labels=["state"]),
+            _by_state(state),
+        )
         yield from self._of_moves()
         yield from self._counted()
         yield from self._asked()
@@ -141,9 +146,12 @@ class Figures(Collector):
                 "vmm_packet_ins", "Packets handed over by switches, by reason", labels=["reason"]
             ),
             "drop": CounterMetricFamily("vmm_drops", "Packets dropped by the NVA, by cause", labels=["cause"]),
+            "name": CounterMetricFamily(
+                "vmm_name_updates", "What came of telling name servers of names, by result", labels=["result"]
+            ),
             "": CounterMetricFamily("vmm_occurrences", "What else the NVA counts, by name", labels=["name"]),
         }
-        for name, value in sorted(self._runtime.counters.items()):
+        for name, value in sorted({"name.published": 0, "name.failed": 0, **self._runtime.counters}.items()):
             family, _, label = name.partition(".")
             if label and family in families:
                 families[family].add_metric([label], value)
@@ -209,6 +217,13 @@ _FATES: dict[str, Callable[[Move], int]] = {
     "unaccounted": lambda move: max(0, move.ledger.unaccounted),
     "stale": lambda move: sum(stale.packets for stale in move.ledger.stale.values()),
 }
+
+
+def _by_state(state: State) -> dict[str, int]:
+    """How many names are as name servers have confirmed, wait for that, or could not be published when last tried."""
+    failing = len(state.unpublished)
+    waiting = sum(row.told != row.wanted for row in state.names.values())
+    return {"published": len(state.names) - waiting, "waiting": max(0, waiting - failing), "failing": failing}
 
 
 def _labelled(family: GaugeMetricFamily | CounterMetricFamily, values: dict[str, int]) -> Metric:

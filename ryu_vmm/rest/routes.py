@@ -308,6 +308,16 @@ ROUTES: tuple[Route, ...] = (
         roles=roles.ALL,
     ),
     Route(
+        "GET",
+        "/v1/names",
+        locating.names,
+        "List names: the addresses they stand for, and whether name servers have been told",
+        "names",
+        {200: doc.Page[doc.NameDocument]},
+        query=queries.PageQuery,
+        roles=roles.READERS | roles.TENANTS,
+    ),
+    Route(
         "POST",
         "/v1/inventory",
         registering.post_inventory,

@@ -58,6 +58,10 @@ class Scope:
         """Whether a move is."""
         return True
 
+    def name(self, row: model.Published) -> bool:
+        """Whether a name in the domain name system is."""
+        return True
+
     def entry(self, fields: Mapping[str, object]) -> bool:
         """Whether an entry of the event stream is."""
         return True
@@ -121,6 +125,10 @@ class Nothing(Scope):
         """None."""
         return False
 
+    def name(self, row: model.Published) -> bool:
+        """None."""
+        return False
+
     def entry(self, fields: Mapping[str, object]) -> bool:
         """None."""
         return False
@@ -169,6 +177,7 @@ class TenantScope(Nothing):
         super().__init__(principal, state)
         self.tenant = str(principal.tenant)
         self._ports = principal.ports
+        self._names = principal.dns
 
     def nve(self, name: str) -> bool:
         """Those that hold state of its networks."""
@@ -191,6 +200,10 @@ class TenantScope(Nothing):
     def move(self, move: model.Move) -> bool:
         """Those of VMs that were its own."""
         return move.tenant == self.tenant
+
+    def name(self, row: model.Published) -> bool:
+        """Its own."""
+        return row.tenant == self.tenant
 
     def entry(self, fields: Mapping[str, object]) -> bool:
         """Those that are marked as its own."""
@@ -222,6 +235,9 @@ class TenantScope(Nothing):
                 for field, place in places.items()
                 if place not in granted and not self._granted(place.nve, place.port)
             ]
+            usual = None if known is None or not self.interface(known) else known.dns
+            if interface.dns not in (None, usual) and not self._may_name(interface.dns):
+                faults.append(error(f"{path}.dns", f"name {interface.dns} is not open to tenant {self.tenant}"))
         if faults:
             refuse(faults)
         event = body.value(_OwnNames(self), at)
@@ -244,6 +260,9 @@ class TenantScope(Nothing):
 
     def _granted(self, nve: str, port: str) -> bool:
         return any(fnmatchcase(f"{nve}/{port}", pattern) for pattern in self._ports)
+
+    def _may_name(self, name: str | None) -> bool:
+        return any(fnmatchcase(str(name), pattern) for pattern in self._names)
 
     def request_id(self, given: str | None) -> str | None:
         """Ids are the tenant's own: nobody else's request is found by one."""

@@ -16,6 +16,7 @@ __all__ = [
     "history",
     "interface",
     "move",
+    "name",
     "network",
     "nve",
     "plain",
@@ -157,6 +158,7 @@ def interface(state: State, value: model.Interface) -> Doc:
         "since": timestamp(value.since),
         "attachments": [_place(place) for place in value.attachments],
         "allow": list(value.allow),
+        "dns": value.dns,
         "frozen": _frozen(state.frozen.get(value.id)),
     }
 
@@ -206,6 +208,28 @@ def directory_entry(state: State, value: model.Interface) -> Doc:
         "bound": state.port_at(value.location) is not None,
         "epoch": value.epoch,
         "since": timestamp(value.since),
+    }
+
+
+def name(state: State, key: str) -> Doc:
+    """A name and what became of telling name servers."""
+    value, failure = state.names[key], state.unpublished.get(key)
+    return {
+        "name": key,
+        "tenant": value.tenant,
+        "interfaces": sorted(state.named(key)),
+        "wanted": [addresses.format_ip(ip) for ip in value.wanted],
+        "told": None if value.told is None else [addresses.format_ip(ip) for ip in value.told],
+        "published": value.told == value.wanted,
+        "since": timestamp(value.since),
+        "failure": None
+        if failure is None
+        else {
+            "why": failure.why,
+            "time": timestamp(failure.at),
+            "times": failure.times,
+            "retry": _until(failure.retry),
+        },
     }
 
 

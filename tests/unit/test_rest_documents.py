@@ -42,6 +42,9 @@ def test_every_reply_is_what_its_model_says(lab: httpx.Client, runtime: LiveRunt
     stale = model.Stale(5, 500, 1234.5, 1)
     full = replace(runtime.the(number).ledger, stale={"nve3": stale})
     runtime.state.put("moves", number, replace(runtime.the(number), ledger=full, error="x"))
+    failure = model.Unpublished("192.0.2.1:53: REFUSED", 1234.5, 2, 1236.5)
+    runtime.state.put("names", "web.example.org", model.Published((b"\x0a\0\0\1",), None, 1234.0, "acme"))
+    runtime.state.put("unpublished", "web.example.org", failure)
     names = {"nves": "nve1", "networks": "blue", "vms": "vm1"}
     assert lab.post("/v1/evacuations", json={"nve": "nve2", "to": ["nve1"]}).json()["id"] == number
     checked = 0
@@ -53,7 +56,10 @@ def test_every_reply_is_what_its_model_says(lab: httpx.Client, runtime: LiveRunt
         assert response.status_code == 200, path
         TypeAdapter(route.replies[200]).validate_json(response.content, strict=False)
         checked += 1
-    assert checked == 18
+    assert checked == 19
+    [name] = lab.get("/v1/names").json()["items"]
+    assert (name["wanted"], name["told"], name["published"]) == (["10.0.0.1"], None, False)
+    assert name["failure"]["retry"] == "1970-01-01T00:20:36.500Z"
     assert lab.get(f"/v1/moves/{number}").json()["ledger"]["stale"][0]["nve"] == "nve3"
     documents.VerifyDocument.model_validate(lab.post("/v1/nves/nve1/verify").json())
 

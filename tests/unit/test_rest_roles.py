@@ -47,6 +47,7 @@ EXPECTED = {
     "POST /v1/evacuations/{id}/cancel": "admin",
     "POST /v1/evacuations/{id}/resume": "admin",
     "GET /v1/directory": "admin tenant hypervisor reader",
+    "GET /v1/names": "admin tenant reader",
     "POST /v1/inventory": "admin",
     "GET /v1/events": "admin tenant hypervisor reader",
     "GET /v1/audit": "admin",
