@@ -166,11 +166,7 @@ class Domains(EvacuationTables):
             if after is not None:
                 self._merge(vni, self._routers[after], 1)
                 self._routers[after].add(vni)
-        if self._quiet or old is None or new is None:
-            return
-        if (before, old.gateway, old.subnets, old.sir) != (after, new.gateway, new.subnets, new.sir) or (
-            new.gateway is not None and old.policy.mtu != new.policy.mtu
-        ):
+        if not self._quiet and _what_routes(old) != _what_routes(new):
             others = set() if before is None else self._routers.get(before, set())
             for each in {vni, *others, *self.domain(vni)}:
                 for nve in self.members(each):
@@ -271,6 +267,16 @@ class Domains(EvacuationTables):
         if new is not None:
             self._left_at[new.nve][key] = None
             self._left_by[new.interface][key] = None
+            self._member(new.vni, new.nve, 1)
+        if old is not None:
+            self._member(old.vni, old.nve, -1)
+
+
+def _what_routes(network: Network | None) -> object:
+    """What of a network the routes of its whole domain depend on."""
+    if network is None or network.gateway is None:
+        return None
+    return (_router(network), network.gateway, network.subnets, network.sir, network.policy.mtu)
 
 
 def _router(network: Network | None) -> Router | None:

@@ -43,7 +43,7 @@ class Neighbors:
             session = self._work.session(nve)
             if session is not None and session.ila is not None and self._wanted(nve):
                 self._tries.pop(nve, None)
-                state.put("clock", ("hops", nve), self._work.now)
+                self.solicit(nve)
 
     def _wanted(self, nve: str) -> set[bytes]:
         """The next hops towards all NVEs that an NVE may send to by ILA."""

@@ -310,6 +310,9 @@ class State(NameTables, Domains):
             for place in (interface.location, *interface.attachments):
                 self.touch(place.nve, ("if", key), ("vn", interface.vni))  # those that have just left, too
             self._touch_places(interface)
+            for left in self.left_by(key):
+                for nve in (left.nve, interface.location.nve):
+                    self.touch(nve, ("left", left.key))
             for move, _ in self.moves_of(key):
                 self._touch_everywhere(interface.vni, ("move", move.id))
             for number in self.returning:
