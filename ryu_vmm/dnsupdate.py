@@ -8,6 +8,7 @@ under ryu-manager these are eventlet's, so only the thread that asks waits.
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -165,7 +166,7 @@ class Updater:
                         sock.settimeout(left())
                         part = sock.recv(size - len(content))
                         if not part:
-                            raise ConnectionAbortedError(0, "it closed the connection without an answer")
+                            raise ConnectionAbortedError("it closed the connection without an answer")
                         content += part
                     return content
 
@@ -173,7 +174,7 @@ class Updater:
         except TimeoutError:
             raise Unanswered(f"timeout: no answer within {self._timeout:g} s", sent) from None
         except OSError as e:
-            raise Unanswered((e.strerror or str(e)).lower(), sent) from None
+            raise Unanswered((os.strerror(e.errno) if e.errno else str(e)).lower(), sent) from None
 
     def _check(self, update: dns.update.UpdateMessage, wire: bytes, zone: str, key: Key) -> None:
         """Raise unless this is the server's signed word that it has carried out the update."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from .addresses import format_ip
 from .effects import Publish
 from .errors import Conflict
 from .events import NameFailed, NamePublished
@@ -93,7 +94,7 @@ class Names:
         if not again:
             self._work.count("name.published")
             seconds = round(max(0.0, self._work.now - row.since), 6)
-            self._work.report("name.published", name=name, addresses=row.wanted, seconds=seconds, **_owner(row))
+            self._work.report("name.published", name=name, seconds=seconds, **_facts(row))
 
     def failed(self, event: NameFailed) -> None:
         """No name server has taken what a name is to stand for."""
@@ -110,8 +111,8 @@ class Names:
             # It cannot be removed by us, so it was never there by us.
             state.put("names", name, None)
             state.put("unpublished", name, None)
-        told = {"addresses": row.wanted, "why": event.why, "times": times, "retry": event.retry}
-        self._work.report("name.failed", name=name, **told, **_owner(row))
+        if before is None or before.why != event.why or not times & times - 1:  # 1, 2, 4, 8, ...: it may be so for long
+            self._work.report("name.failed", name=name, why=event.why, times=times, retry=event.retry, **_facts(row))
 
     # --- start --------------------------------------------------------------------------------------------------------
     def resume(self) -> None:
@@ -121,5 +122,7 @@ class Names:
                 self._work.do(Publish(name, row.wanted))
 
 
-def _owner(row: Published) -> dict[str, object]:
-    return {} if row.tenant is None else {"tenant": row.tenant}
+def _facts(row: Published) -> dict[str, object]:
+    """What every entry of the event stream says of a name."""
+    facts: dict[str, object] = {"addresses": [format_ip(ip) for ip in row.wanted]}
+    return facts if row.tenant is None else {**facts, "tenant": row.tenant}

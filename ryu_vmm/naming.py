@@ -36,7 +36,7 @@ LANES = 8
 #: So many names, and so many addresses, travel in one update: it has to fit into 65,535 bytes.
 NAMES, ADDRESSES = 100, 1000
 #: Seconds until the first retry, which double up to the last.
-FIRST, LAST = 0.5, 30.0
+FIRST, LAST = 0.5, 15.0
 #: Seconds for which a server that has not answered is tried after the others.
 SUSPECT = 30.0
 #: Seconds until a value is said again that an older one may overtake; four times as many from one to the next.

@@ -58,7 +58,7 @@ _ZONE = """\
 zone "{zone}" {{
   type primary;
   file "{folder}/{zone}.zone";
-  update-policy {{ grant {key} zonesub A AAAA; }};
+  update-policy {{ {policy} }};
 }};
 """
 _CONTENT = """\
@@ -95,9 +95,11 @@ class NameServer:
         algorithm: of the key, as `tsig-keygen -a` takes it.
         folder: where its files go; default: a folder in /tmp that goes with it.
         key: name of the key.
+        records: further records of the first zone, as lines of its file.
 
     Attributes:
         port: where it listens, TCP and UDP.
+        policy: what the key may do, as named.conf's update-policy has it; "{key}" is its name. Taken at the next start.
         key_file: what `tsig-keygen` printed, for its owner alone to read.
     """
 
@@ -107,11 +109,13 @@ class NameServer:
         algorithm: str = "hmac-sha256",
         folder: str | None = None,
         key: str = "nva",
+        records: str = "",
     ) -> None:
         self.zones, self.key = tuple(zones), key
         self._own = folder is None
         self.folder = folder or tempfile.mkdtemp(prefix="ryu_vmm-named-")
         self.key_file = f"{self.folder}/{key}.key"
+        self.policy = "grant {key} zonesub A AAAA;"
         self.port = 0
         self._process: subprocess.Popen[bytes] | None = None
         statement = subprocess.run(
@@ -121,7 +125,7 @@ class NameServer:
             file.write(statement)
         for zone in self.zones:
             with open(f"{self.folder}/{zone}.zone", "w", encoding="ascii") as text:
-                text.write(_CONTENT.format(zone=zone))
+                text.write(_CONTENT.format(zone=zone) + (f"{records}\n" if zone == self.zones[0] else ""))
 
     # --- life -----------------------------------------------------------------------------------------
     @property
@@ -169,7 +173,8 @@ class NameServer:
             values = {"folder": self.folder, "port": self.port, "host": HOST, "key_file": self.key_file}
             file.write(_CONFIGURATION.format(**values))
             for zone in self.zones:
-                file.write(_ZONE.format(zone=zone, folder=self.folder, key=self.key))
+                policy = self.policy.format(key=self.key)
+                file.write(_ZONE.format(zone=zone, folder=self.folder, policy=policy))
 
     def _serves(self) -> bool:
         assert self._process is not None
@@ -242,6 +247,10 @@ class NameServer:
         if answer.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
             raise NotReady(f"{name}: {dns.rcode.to_text(answer.rcode())}")
         return tuple(sorted(record.to_text() for rrset in answer.answer for record in rrset))
+
+    def ttl(self, name: str, kind: str = "A", timeout: float = 5.0) -> int:
+        """Seconds for which resolvers may keep the records of a kind that a name has. IndexError: there are none."""
+        return int(self._ask(name, dns.rdatatype.from_text(kind), timeout).answer[0].ttl)
 
     def resolve(self, name: str, timeout: float = 5.0) -> tuple[str, ...]:
         """The addresses that a name stands for, IPv4 before IPv6, each sorted as text."""
