@@ -1,0 +1,31 @@
+"""Tasks that move and keep their addresses, by host routes and by ILA: nothing of 2,000 datagrams/s each way is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from proof import layer3, tasks
+from proof.lab import Lab
+
+QUIET = 1.0  # the least that the NVA allows, for short tests
+
+
+@pytest.fixture(scope="module", params=["ipv4", "ipv6"])
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """Without ILA over IPv4; the task is everywhere in turn, also where there are no tunnels without Ethernet."""
+    with layer3.laboratory(request.param, quiet_time=QUIET) as made:
+        yield made
+
+
+@pytest.mark.parametrize("leg", ["nve1 to nve2", "nve2 to nve3", "nve3 to nve1"])
+@pytest.mark.parametrize(("who", "inside"), [(tasks.HOST_ROUTE, 4), (tasks.HOST_ROUTE, 6), (tasks.ILA, 6)],
+                         ids=["host routes, IPv4", "host routes, IPv6", "SIR addresses"])
+def test_nothing_is_lost_or_doubled(lab: Lab, who: tuple[str, tuple[str, ...]], inside: int, leg: str) -> None:
+    move = tasks.one(lab, who, 6 if inside == 6 else 4)
+    assert move.problems() == []
+    assert f"{move.report.source} to {move.report.destination}" == leg
+    vm = lab.vm(who[0])
+    for other in lab.net.vms:
+        if other is not vm and other.vn.reaches(vm.vn):
+            assert lab.net.ping([vm, other]) == 0.0, other.name
