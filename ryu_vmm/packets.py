@@ -386,8 +386,8 @@ class Packets:
             return
         if not move.sampling:
             return  # taken while the one before it was on its way here
-        sender = next((n.name for n in state.nves.values() if event.tun_src in (n.ipv4, n.ipv6)), None)
-        if event.tun_src is None or sender is None:
+        sender = self._sender(event, move)
+        if sender is None:
             self._work.count("drop.unknown-tunnel-source")
             return
         self._accounts.corrected(number, sender)
@@ -395,6 +395,16 @@ class Packets:
         self._work.report("correspondent.stale", move=number, nve=sender, source=nve)
         if self._work.session(sender) is not None:
             self._work.do(ReadFlows(self._work.dpid(sender), "sync", COOKIE_OURS, COOKIE_MASK))
+
+    def _sender(self, event: PacketSeen, move: Move) -> str | None:
+        """The NVE that sent a redirected packet: by the tunnel's address, or by that of its guest if it came by ILA."""
+        state = self._work.state
+        if event.tun_src is not None:
+            return next((n.name for n in state.nves.values() if event.tun_src in (n.ipv4, n.ipv6)), None)
+        if event.frame[12:14] != b"\x86\xdd" or len(event.frame) < 38:
+            return None
+        guests = (state.owner(leg.vni, event.frame[22:38]) for leg in move.legs)
+        return next((state.interfaces[guest].location.nve for guest in guests if guest is not None), None)
 
     def _bring(self, nve: str, interface: Interface, frame: bytes, vni: int) -> None:
         """Bring a packet that an NVE had no flow for to where its receiver is; ``vni``: what it travels under."""

@@ -183,10 +183,10 @@ def _redirect(state: State, nve: str, move: Move, leg: Leg) -> Iterator[Flow]:
                 yield Flow(DELIVER, 120, arrived, actions, cookie=mine)
     ila = state.sessions[nve].ila
     if ila is not None and state.networks[leg.vni].sir is not None:
-        # Who sent it, its outer addresses do not say.
+        # Who sent it, no outer address says; the NVA sees it by the sender's own.
         counted = metered(state, nve, redirect_meter(leg, METER_SLOTS - 1))
         on_ila = match(metadata=_REMOTE, in_port=ila, **to)
-        yield Flow(DELIVER, 121, on_ila, (*counted, *marked), cookie=mine)
+        yield Flow(DELIVER, 121, on_ila, (*counted, *sampled, *marked), cookie=mine)
     if move.redirect is Redirect.NONE:
         return
     # The source's own VMs are redirected too until it is steered like any correspondent. The flow then stays below

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from . import guard
 from .flows import Action, Flow, ToNva, match
-from .limits import question_meter
 from .model import PROBE_VNI
 from .pipeline import (
     _MULTICAST,
@@ -28,7 +27,6 @@ from .pipeline import (
     cookie,
     drop,
     forgeries,
-    metered,
 )
 from .routing import ila_mac
 from .state import State
@@ -103,5 +101,4 @@ def _underlay(state: State, nve: str) -> Iterator[Flow]:
         on = match(in_port=session.ila, eth_type=ETH_IPV6, ipv6_dst=under)
         yield drop(CLASSIFY, 11, on, Drop.UNKNOWN_LOCATOR)
     on = match(in_port=session.ila, eth_dst=ila_mac(own), eth_type=ETH_IPV6, ip_proto=58, icmpv6_type=136)
-    limit = metered(state, nve, question_meter(0)) if state.limits.questions else ()
-    yield Flow(CLASSIFY, 89, on, (*limit, ToNva(HEAD)), cookie=cookie(Why.HOP))
+    yield Flow(CLASSIFY, 89, on, (ToNva(HEAD),), cookie=cookie(Why.HOP))

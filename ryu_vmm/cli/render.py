@@ -117,10 +117,17 @@ def nve(document: Doc) -> list[Table]:
         ("fault", _fault(document["fault"])),
         ("being evacuated", f"evacuation {document['evacuation']}" if document["evacuation"] else None),
         ("tunnel port", document["tunnel"]),
+        ("without Ethernet", document["routed"]),
+        ("locator", _by(document["locator"], "by port", document["ila"])),
+        ("next hop", document["next_hop"]),
         ("networks", document["networks"]),
         ("generation", f"{generation['realised']} of {generation['programmed']} acknowledged"),
     )
     return [facts, ports] if document["ports"] else [facts]
+
+
+def _by(what: object, how: str, port: object) -> str | None:
+    return None if what is None else f"{what} {how} {port if port is not None else '(not there)'}"
 
 
 def networks(items: Iterable[Doc]) -> Table:
@@ -129,6 +136,7 @@ def networks(items: Iterable[Doc]) -> Table:
         "",
         "NETWORK",
         "VNI",
+        "KIND",
         "TENANT",
         "DISTRIBUTION",
         "ANNOUNCEMENTS",
@@ -141,6 +149,7 @@ def networks(items: Iterable[Doc]) -> Table:
             (
                 n["name"],
                 n["vni"],
+                n["kind"],
                 n["tenant"],
                 *(n["policy"][k] for k in ("distribution", "announcements", "unknown", "admit", "mtu")),
                 n["interfaces"],
@@ -152,9 +161,20 @@ def networks(items: Iterable[Doc]) -> Table:
     )
 
 
-def network(document: Doc) -> Table:
-    """One network."""
-    return networks([document])
+def network(document: Doc) -> list[Table]:
+    """One network, and what is routed in it."""
+    gateway = document["gateway"]
+    if gateway is None:
+        return [networks([document])]
+    leave = document["policy"]["leave"]
+    facts = _facts(
+        ("gateway", [gateway[key] for key in ("ipv4", "ipv6", "mac") if gateway[key]]),
+        ("router", document["router"]),
+        ("moved by ILA", document["sir"]),
+        ("addresses that are left", f"{leave['answer']}, for {leave['seconds']} s"),
+    )
+    subnets = table("", "SUBNET", "NVE", rows=((s["prefix"], s["nve"]) for s in document["subnets"]))
+    return [networks([document]), facts, subnets] if document["subnets"] else [networks([document]), facts]
 
 
 def vms(items: Iterable[Doc]) -> Table:
@@ -295,6 +315,10 @@ def move(document: Doc, now: float | None = None) -> list[Table | Text]:
     parts: list[Table | Text] = [title]
     if document["error"]:
         parts.append(Text(document["error"], style="red"))
+    for change in document["addresses"]:
+        parts.append(Text(f"{change['interface']}: {change['old']} becomes {change['new']}"))
+    if document["addresses"] or document["connections"] != "keep":
+        parts.append(Text(f"connections: {document['connections']}"))
     parts.append(_history(document, now))
     parts += _progress(document)
     probes: dict[str, float] = document["ledger"]["probes"]

@@ -110,6 +110,16 @@ class FrozenDocument(Document):
     moves: int
 
 
+class LeftDocument(Document):
+    """An address, or a locator, that a task has left: what that NVE does with packets for it, and until when."""
+
+    nve: str
+    address: str
+    locator: bool = Field(description="whether this is about the address under the NVE's locator")
+    answer: model.Answer
+    until: str = TIME
+
+
 class InterfaceDocument(Document):
     """An interface: ``nve`` and ``port`` are its location; ``bound``: that port is there and up."""
 
@@ -128,6 +138,7 @@ class InterfaceDocument(Document):
     allow: Allow
     dns: str | None = Field(description="name whose address records are its addresses")
     frozen: FrozenDocument | None = Field(description="it flaps: announcements move it no more")
+    left: list[LeftDocument]
 
 
 class VmDocument(Document):

@@ -160,6 +160,17 @@ def interface(state: State, value: model.Interface) -> Doc:
         "allow": list(value.allow),
         "dns": value.dns,
         "frozen": _frozen(state.frozen.get(value.id)),
+        "left": [_left(left) for left in state.left_by(value.id)],
+    }
+
+
+def _left(value: model.Left) -> Doc:
+    return {
+        "nve": value.nve,
+        "address": addresses.format_ip(value.address),
+        "locator": value.ila,
+        "answer": value.answer,
+        "until": timestamp(value.until),
     }
 
 
