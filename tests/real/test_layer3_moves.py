@@ -1,4 +1,4 @@
-"""Tasks that move and keep their addresses, by host routes and by ILA: nothing of 2,000 datagrams/s each way is lost."""
+"""Tasks that move and keep their addresses, by host routes and by ILA, at 2,000 datagrams/s each way."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from array import array
 from pathlib import Path
@@ -14,7 +15,7 @@ for folder in (Path(__file__).parents[2], Path(__file__).parents[2] / "tools"):
     sys.path.insert(0, str(folder))
 
 from benchmarks.report import markdown  # noqa: E402
-from proof import planned, raw, report, unplanned  # noqa: E402
+from proof import layer3, planned, raw, report, tasks, unplanned  # noqa: E402
 from proof.__main__ import main  # noqa: E402
 from proof.isolation import Seen, tag_of  # noqa: E402
 
@@ -110,3 +111,55 @@ def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--only", "planned,miracles"])
     assert caught.value.code == 2
     assert "no such part: miracles" in capsys.readouterr().err
+
+
+def routed(underlay: str, how: str, inside: int, payload: int, overhead: int, **more: Any) -> layer3.Size:
+    packet = payload + (28 if inside == 4 else 48)
+    made: dict[str, Any] = {"sent": layer3.PACKETS, "arrived": layer3.PACKETS, "wrong": (), "refused": 0, **more}
+    return layer3.Size(underlay, inside, how, payload, packet, packet + 14 + overhead, expected=how, **made)  # type: ignore
+
+
+def test_bytes_per_packet_stand_side_by_side() -> None:
+    found = [
+        routed("ipv4", "vxlan", 4, 64, 50), routed("ipv4", "gre", 4, 64, 28), routed("ipv6", "vxlan", 4, 64, 70),
+        routed("ipv4", "vxlan", 6, 64, 50), routed("ipv6", "plain", 6, 64, 0),
+    ]  # fmt: skip
+    table = markdown([report.sizes(found)], {})
+    ways = ("VXLAN over IPv4", "without Ethernet over IPv4", "VXLAN over IPv6", "ILA over IPv6")
+    assert f"| UDP payload | IP packet | {' | '.join(ways)} |" in table
+    assert "| IPv4, 64 bytes | 92 | 156 (+50) | 134 (+28) | 176 (+70) |  |" in table
+    assert "| IPv6, 64 bytes | 112 | 176 (+50) |  |  | 126 (+0) |" in table
+    assert "100 datagrams" in table
+    assert ": 0 faults" in table
+
+
+@pytest.mark.parametrize(("more", "words"), [
+    ({"sent": 19}, "19 were on the underlay"), ({"arrived": 19}, "19 arrived"),
+    ({"wrong": ("inner UDP",)}, "inner UDP"), ({"refused": 1}, "1 refused"),
+])  # fmt: skip
+def test_a_size_that_was_not_as_it_should_be_is_a_fault(more: dict[str, Any], words: str) -> None:
+    [problem] = routed("ipv4", "gre", 4, 64, 28, **more).problems()
+    assert words in problem
+    by_another = dataclasses.replace(routed("ipv4", "vxlan", 4, 64, 50), expected="gre")
+    assert "carried by vxlan" in by_another.problems()[0]
+
+
+def test_a_task_that_moved_by_another_way_than_ila_is_a_fault() -> None:
+    moved = MoveReport("mob1", "nve1", "nve2", True, "hot", "none", move="1")
+    moved.times = {"paused": 1.0, "resumed": 1.05}
+    ledger = {
+        "redirected": {"packets": 9, "bytes": 900}, "arrived": {"packets": 9, "bytes": 774}, "unaccounted": 0,
+        "lost": {"packets": 0}, "held": {"lost": 0}, "exact": True, "barriers": {"nve1": 0.01},
+    }  # fmt: skip
+    good = tasks.TaskMove(
+        "ipv6", "ILA", 6, moved, {"state": "settled", "ledger": ledger},
+        Outcome([flow("a", range(0))], 0, 0, [], 0.0, {}), [], {"plain": 1000, "gre": 9}, [],
+    )  # fmt: skip
+    assert good.problems() == []
+    assert "1 of 1" in markdown([report.tasks([good])], {})
+    for changed, words in (
+        ({"carried": {"vxlan": 2000}}, "not by ILA"), ({"wrong_sums": ["inner UDP"]}, "inner UDP"),
+        ({"traffic": Outcome([flow("a", range(5))], 0, 0, [], 0.0, {})}, "lost, a"),
+    ):
+        [problem] = dataclasses.replace(good, **changed).problems()  # type: ignore[arg-type]
+        assert words in problem

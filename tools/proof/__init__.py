@@ -7,6 +7,9 @@
     streams     TCP connections that must survive
     raw         frames as VMs send and see them, down to the last byte
     isolation   two networks with the same addresses, and a detector for what crosses over
+    layer3      networks whose router every NVE is: bytes per packet on the underlay
+    tasks       tasks that move and keep their addresses, by host routes and by ILA
+    capture     what an underlay carries, every checksum verified; errors: what guests' kernels are told
     report      the figures as tables
 
 Every scenario returns values that say what was found; `problems()` of each says in words what should not be so.

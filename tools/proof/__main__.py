@@ -14,12 +14,13 @@ from benchmarks.report import Part
 from mininet.log import setLogLevel
 
 from topologies import TopologyError, VNSpec
+from topologies.traffic.session import Family
 
-from . import evacuation, forgery, isolation, planned, report, streams, unplanned
+from . import evacuation, forgery, isolation, layer3, planned, report, streams, tasks, unplanned
 from .authority import Unhealthy
 from .lab import Lab
 
-_POINTS = ("planned", "unplanned", "streams", "isolation", "evacuation", "forgery")
+_POINTS = ("planned", "unplanned", "streams", "isolation", "evacuation", "forgery", "layer3")
 _UNDERLAYS = ("ipv4", "ipv6")
 
 
@@ -65,6 +66,7 @@ class Proof:
         isolated = self._isolation() if "isolation" in self._chosen else None
         evacuated = self._evacuations() if "evacuation" in self._chosen else []
         forged = self._forgery() if "forgery" in self._chosen else None
+        routed = self._layer3() if "layer3" in self._chosen else []
         self.parts.append(report.switches(self._compared, self.wrong))
         if isolated is not None:
             self.parts.append(isolated)
@@ -72,6 +74,7 @@ class Proof:
             self.parts.append(report.evacuations(evacuated))
         if forged is not None:
             self.parts.append(forged)
+        self.parts += routed
 
     def _planned(self, lab: Lab) -> list[planned.PlannedMove]:
         found = []
@@ -130,6 +133,26 @@ class Proof:
         for row in found.rows:
             self.say(f"forgeries from {row.name}: {row.tried:,} tried, {row.believed} believed, {row.heard} reported")
         return report.forgery(found)
+
+    def _layer3(self) -> list[Part]:
+        measured: list[layer3.Size] = []
+        moved: list[tasks.TaskMove] = []
+        for underlay in _UNDERLAYS:
+            with layer3.laboratory(underlay) as lab:
+                found = layer3.sizes(lab)
+                self._take([], [problem for one in found for problem in one.problems()], 0)
+                self.say(f"bytes per packet over {underlay}: {len(found)} ways and sizes")
+                measured += found
+                for _ in range(max(3, self._moves // 5)):
+                    moved += [self._task(lab, *way) for way in tasks.ways(underlay)]
+        return [report.sizes(measured), report.tasks(moved)]
+
+    def _task(self, lab: Lab, who: tasks.Who, inside: Family) -> tasks.TaskMove:
+        move = tasks.one(lab, who, inside, capture=True)
+        self._take(move.wrong, move.problems(), len(lab.net.nves))
+        out = move.traffic
+        self.say(f"{move.name}: {out.sent:,} sent, {out.lost} lost, {out.duplicated} doubled, carried {move.carried}")
+        return move
 
     def _evacuations(self) -> list[evacuation.Evacuated]:
         done = []

@@ -17,7 +17,9 @@ RATE = 2000.0  # datagrams per second in each direction
 _BEFORE, _AFTER = 0.4, 0.2  # seconds of traffic before a move and after it has settled
 _SETTLED = 20.0
 #: what moves, and its correspondents: by host routes, and with an address of the SIR prefix by ILA
-HOST_ROUTE, ILA = ("task1", ("cli2", "cli3")), ("mob1", ("far2", "far3"))
+Who = tuple[str, tuple[str, ...]]
+HOST_ROUTE: Who = ("task1", ("cli2", "cli3"))
+ILA: Who = ("mob1", ("far2", "far3"))
 _PORT = 5001
 
 
@@ -84,8 +86,14 @@ class TaskMove:
         return [f"{self.name}: {words}" for words in found]
 
 
+def ways(underlay: str) -> list[tuple[Who, Family]]:
+    """(who, inside) of all kinds of moves that there are over such an underlay."""
+    found: list[tuple[Who, Family]] = [(HOST_ROUTE, 4), (HOST_ROUTE, 6)]
+    return found if underlay == "ipv4" else [*found, (ILA, 6)]
+
+
 def one(
-    lab: Lab, who: tuple[str, tuple[str, ...]], inside: Family, announce: str = "none", capture: bool = False,
+    lab: Lab, who: Who, inside: Family, announce: str = "none", capture: bool = False,
     **options: Any,
 ) -> TaskMove:
     """One move of a task to the next NVE; `options` as for `topologies.move.move`."""
