@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import ipaddress
 import json
 import os
@@ -21,7 +22,7 @@ from rich.text import Text
 from ..errors import VmmError
 from .client import FAILED, INVALID, UNREACHABLE, Client, Refused, Shown, Unreachable
 
-__all__ = ["Command", "Context", "Group", "console", "passing", "table"]
+__all__ = ["Command", "Context", "Group", "among", "console", "passing", "table"]
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 
@@ -238,6 +239,13 @@ class Group(click.Group):
 
 
 #: Passes the :class:`Context` as first argument.
+
+
+def among(words: type[enum.StrEnum]) -> click.Choice[str]:
+    """One of an enumeration's words."""
+    return click.Choice([word.value for word in words])
+
+
 passing = click.make_pass_decorator(Context, ensure=True)
 
 

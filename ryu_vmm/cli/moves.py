@@ -8,7 +8,7 @@ import click
 
 from .. import model
 from . import render
-from .context import Context, Group, passing
+from .context import Context, Group, among, passing
 from .registry import Attachment
 from .watch import watch
 
@@ -36,11 +36,11 @@ def move() -> None:
 )
 @click.option(
     "--address",
-    type=click.Choice(list(model.Addressing)),
+    type=among(model.Addressing),
     help="Keep the addresses, or change to those of the destination's subnet.",
 )
 @click.option(
-    "--connections", type=click.Choice(list(model.Connections)), help="What the task's agents do with its connections."
+    "--connections", type=among(model.Connections), help="What the task's agents do with its connections."
 )
 @click.option("--request-id", help="The same id again is answered with the same move.")
 @click.option("--requested-by", help="Kept in the move's record.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ import click
 from .. import model
 from . import render, routed
 from .client import FAILED, at
-from .context import Context, Group, passing
+from .context import Context, Group, among, passing
 
 __all__ = ["inventory_", "network", "nve", "vm"]
 
@@ -158,10 +157,6 @@ def nve_verify(context: Context, names: tuple[str, ...]) -> None:
         raise click.exceptions.Exit(FAILED)
 
 
-def _among(words: type[enum.StrEnum]) -> click.Choice[str]:
-    return click.Choice([word.value for word in words])
-
-
 # --- network --------------------------------------------------------------------------------------------------
 @click.group(cls=Group)
 def network() -> None:
@@ -196,11 +191,11 @@ def network_show(context: Context, name: str) -> None:
 @network.command("add")
 @click.argument("name")
 @click.option("--vni", type=int, required=True, help="VXLAN network identifier.")
-@click.option("--distribution", type=_among(model.Distribution), help="Push locations, or let NVEs pull.")
-@click.option("--announcements", type=_among(model.Trust), help="Whose announcements are believed.")
-@click.option("--unknown", type=_among(model.Unknown), help="Flood or drop requests for unknown addresses.")
-@click.option("--admit", type=_among(model.Admit), help="What a port's frames are checked against.")
-@click.option("--allow", type=_among(model.Allowed), multiple=True, help="What its VMs may do. May be repeated.")
+@click.option("--distribution", type=among(model.Distribution), help="Push locations, or let NVEs pull.")
+@click.option("--announcements", type=among(model.Trust), help="Whose announcements are believed.")
+@click.option("--unknown", type=among(model.Unknown), help="Flood or drop requests for unknown addresses.")
+@click.option("--admit", type=among(model.Admit), help="What a port's frames are checked against.")
+@click.option("--allow", type=among(model.Allowed), multiple=True, help="What its VMs may do. May be repeated.")
 @click.option("--mtu", type=int, help="Bytes of an IP packet inside the network.")
 @click.option("--idle-timeout", type=int, help="Seconds that a pulled location lasts without traffic.")
 @click.option("--tenant", help="Whose network it is. Default: the operator's.")
@@ -293,7 +288,7 @@ def vm_show(context: Context, name: str) -> None:
     multiple=True,
     help="Where else it may be attached: its announcements are believed there. May be repeated.",
 )
-@click.option("--allow", type=_among(model.Allowed), multiple=True, help="What it may do. May be repeated.")
+@click.option("--allow", type=among(model.Allowed), multiple=True, help="What it may do. May be repeated.")
 @click.option("--dns", help="Name whose address records are to be its addresses.")
 @click.option("--tenant", help="Whose VM it is. Default: of the tenant that the network belongs to.")
 @routed.leave_option

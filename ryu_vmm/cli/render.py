@@ -315,8 +315,7 @@ def move(document: Doc, now: float | None = None) -> list[Table | Text]:
     parts: list[Table | Text] = [title]
     if document["error"]:
         parts.append(Text(document["error"], style="red"))
-    for change in document["addresses"]:
-        parts.append(Text(f"{change['interface']}: {change['old']} becomes {change['new']}"))
+    parts += [Text(f"{c['interface']}: {c['old']} becomes {c['new']}") for c in document["addresses"]]
     if document["addresses"] or document["connections"] != "keep":
         parts.append(Text(f"connections: {document['connections']}"))
     parts.append(_history(document, now))

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from .. import model
+from .context import among
 
 __all__ = ["leave", "leave_option", "network", "network_options", "nve_options"]
 
@@ -47,7 +48,7 @@ leave_option = click.option(
 )
 
 network_options = _options(
-    click.option("--kind", type=click.Choice(list(model.NetworkKind)), help="l2, or l3: IP by way of the NVE."),
+    click.option("--kind", type=among(model.NetworkKind), help="l2, or l3: IP by way of the NVE."),
     click.option("--gateway", "gateways", multiple=True, help="Address of the guests' router; one IPv4, one IPv6."),
     click.option("--gateway-mac", help="The router's MAC."),
     click.option("--subnet", "subnets", multiple=True, metavar="PREFIX=NVE", help="Addresses of an NVE's tasks."),

@@ -8,7 +8,8 @@ from typing import Any
 from .. import addresses, model, ovstext
 from ..errors import VmmError
 from ..flows import IN_PORT, Flow, FlowStats, Output, SetField, ToNva
-from ..pipeline import DELIVER, FROM_TUNNEL, Why, move_of, why_of
+from ..pipeline import CLASSIFY, DELIVER, FROM_TUNNEL, ROUTE, TABLES, Why, move_of, why_of
+from ..routing import tag
 from ..state import State
 from . import views
 from .contract import Call, Reply
@@ -100,7 +101,37 @@ def explain(call: Call) -> Reply:
 
 
 def _carrying(state: State, nve: str, interface: model.Interface, stats: Iterable[FlowStats]) -> list[dict[str, Any]]:
-    """An NVE's flows of the deliver table that packets to an interface may take, highest priority first."""
+    """An NVE's flows that packets to an interface may take: of tables route and deliver, highest priority first."""
+    stats = list(stats)
+    routes = [e for e in stats if e.flow.table in (CLASSIFY, ROUTE) and _routes_to(state, interface, e.flow)]
+    routes.sort(key=lambda entry: (entry.flow.table, -entry.flow.priority))
+    return [_flow(state, nve, e, sorted(_sides(e.flow))) for e in routes] + _delivering(state, nve, interface, stats)
+
+
+def _routes_to(state: State, interface: model.Interface, flow: Flow) -> bool:
+    """Whether a flow routes packets to one of an interface's addresses, or takes a locator off them."""
+    if any(isinstance(a, SetField) and a.field == "ipv6_dst" and a.value in interface.ipv6 for a in flow.actions):
+        return flow.table == CLASSIFY
+    fields = {name: (value, mask) for name, value, mask in flow.match}
+    if "tun_id" in fields:
+        if fields["tun_id"][0] != interface.vni.to_bytes(8, "big"):
+            return False
+    elif int.from_bytes(fields.get("metadata", (b"", None))[0], "big") != tag(state, interface.vni):
+        return False
+    for field, own in (("ipv4_dst", interface.ipv4), ("ipv6_dst", interface.ipv6)):
+        value, mask = fields.get(field, (None, None))
+        if value is not None and any(_under(address, mask) == value for address in own):
+            return True
+    return False
+
+
+def _under(address: bytes, mask: bytes | None) -> bytes:
+    return address if mask is None else bytes(a & m for a, m in zip(address, mask, strict=True))
+
+
+def _delivering(
+    state: State, nve: str, interface: model.Interface, stats: Iterable[FlowStats]
+) -> list[dict[str, Any]]:
     to = {"tun_id": interface.vni.to_bytes(8, "big"), "eth_dst": interface.mac}
     found = []
     for entry in stats:
@@ -161,6 +192,12 @@ def _goal(state: State, nve: str, flow: Flow) -> str:
         peer = next((n.name for n in state.nves.values() if there in (n.ipv4, n.ipv6)), "an unknown NVE")
         how = "redirected to" if outputs[-1] == IN_PORT else "tunnel to"
         return f"{how} {peer} ({addresses.format_ip(there)})"
+    located = next((a.value for a in flow.actions if isinstance(a, SetField) and a.field == "ipv6_dst"), None)
+    if outputs and located is not None:
+        peer = next((n.name for n in state.nves.values() if n.locator == located[:8]), "an unknown NVE")
+        return f"by ILA to {peer} ({addresses.format_ip(located)})"
+    if flow.goto is not None:
+        return f"table {next(t.name for t in TABLES if t.number == flow.goto)}"
     if outputs:
         name = state.by_number.get((nve, outputs[-1]), str(outputs[-1]))
         return f"port {name}"
