@@ -34,6 +34,7 @@ PORT = 53
 _ABOUT_NAMES = frozenset(
     {
         dns.rcode.FORMERR,
+        dns.rcode.SERVFAIL,  # BIND, for more than so many records of a name, 100 unless told otherwise
         dns.rcode.REFUSED,
         dns.rcode.NXDOMAIN,
         dns.rcode.YXDOMAIN,

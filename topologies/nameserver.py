@@ -33,7 +33,7 @@ from topologies.rundir import wait_until
 
 __all__ = ["NameServer"]
 
-HOST = "127.0.0.1"
+HOST, HOST6 = "127.0.0.1", "::1"
 #: Where Debian has its daemons, which a user's PATH may lack.
 _SBIN = "/usr/sbin:/sbin"
 
@@ -45,7 +45,7 @@ options {{
   session-keyfile none;
   managed-keys-directory "{folder}";
   listen-on port {port} {{ {host}; }};
-  listen-on-v6 {{ none; }};
+  listen-on-v6 port {port} {{ {host6}; }};
   recursion no;
   dnssec-validation no;
   notify no;
@@ -134,6 +134,11 @@ class NameServer:
         return f"{HOST}:{self.port}"
 
     @property
+    def address6(self) -> str:
+        """The same over IPv6."""
+        return f"[{HOST6}]:{self.port}"
+
+    @property
     def log(self) -> str:
         """What it has said so far."""
         try:
@@ -170,7 +175,7 @@ class NameServer:
 
     def _configure(self) -> None:
         with open(f"{self.folder}/named.conf", "w", encoding="utf-8") as file:
-            values = {"folder": self.folder, "port": self.port, "host": HOST, "key_file": self.key_file}
+            values = {"folder": self.folder, "port": self.port, "host": HOST, "host6": HOST6, "key_file": self.key_file}
             file.write(_CONFIGURATION.format(**values))
             for zone in self.zones:
                 policy = self.policy.format(key=self.key)
@@ -236,7 +241,8 @@ class NameServer:
 
     # --- asking ---------------------------------------------------------------------------------------
     def _ask(self, name: str, kind: dns.rdatatype.RdataType, timeout: float) -> dns.message.Message:
-        return dns.query.udp(dns.message.make_query(name, kind), HOST, timeout=timeout, port=self.port)
+        question = dns.message.make_query(name, kind)
+        return dns.query.udp_with_fallback(question, HOST, timeout=timeout, port=self.port)[0]
 
     def records(self, name: str, kind: str = "A", timeout: float = 5.0) -> tuple[str, ...]:
         """The records of a kind that a name has, as text, sorted; none if there is no such name.
