@@ -22,7 +22,7 @@ VID_PRESENT = 0x1000
 FRAGMENT, LATER = 1, 2
 # IPv6 extension headers that are stepped over (fragment and AH have their own shape)
 _EXTENSIONS = frozenset((0, 43, 60))
-_FRAGMENT, _AUTH = 44, 51
+_ROUTING, _FRAGMENT, _AUTH = 43, 44, 51
 
 
 def parse(frame: bytes) -> dict[str, int]:
@@ -156,13 +156,15 @@ def without_ethernet(frame: bytes) -> bytes:
 _ARP_AT = {"arp_op": 6, "arp_sha": 8, "arp_spa": 14, "arp_tha": 18, "arp_tpa": 24}
 _IP_AT = {"ipv4_src": 12, "ipv4_dst": 16, "ipv6_src": 8, "ipv6_dst": 24}
 _CHECKSUM_AT = {UDP: 6, TCP: 16, ICMPV6: 2}
-_LEAST = {UDP: 8, TCP: 20, ICMPV6: 8}  # bytes of a header; of one that is cut short no checksum is touched
+_LEAST = {UDP: 8, TCP: 20, ICMPV6: 4}  # bytes of a header; of one that is cut short no checksum is touched
 
 
 def rewrite(frame: bytes, field: str, value: int) -> bytes:
     """The frame with ``field`` set and all checksums kept right; unchanged where it has no such field.
 
-    Fields that are not in the frame (``metadata``, ``tun_*``, ``in_port``) are the caller's business.
+    Fields that are not in the frame (``metadata``, ``tun_*``, ``in_port``) are the caller's business. In one thing this
+    is better than Open vSwitch 3.1, which takes the data of IPv4's later fragments for headers when it sets an address,
+    and changes two bytes of them where a checksum would be: no flow of ours sets addresses of IPv4.
     """
     fields, l3, l4, end = _dissect(frame)
     if field not in fields and not (field == "vlan_vid" and l3 == 14):
@@ -219,6 +221,8 @@ def _place(frame: bytes, fields: dict[str, int], field: str, l3: int, l4: int, e
         if not (proto == UDP and frame[at : at + 2] == b"\0\0"):  # which means that there is none
             checksums.append(at)
     if field in _IP_AT:
+        if field == "ipv6_dst" and _on_its_way(frame, l3, l4):
+            checksums = []  # they are about where its route ends
         if field.startswith("ipv4"):
             checksums.append(l3 + 10)
         return l3 + _IP_AT[field], checksums
@@ -232,6 +236,17 @@ def _place(frame: bytes, fields: dict[str, int], field: str, l3: int, l4: int, e
         wanted = 1 if field == "nd_sll" else 2
         return next((at + 2 for at, kind, _ in _options(frame, l4, end) if kind == wanted), 0), checksums
     return 0, []
+
+
+def _on_its_way(frame: bytes, l3: int, l4: int) -> bool:
+    """Whether a routing header of IPv6 leads a packet on from its destination."""
+    proto, at = frame[l3 + 6], l3 + 40
+    while at < l4:
+        if proto == _ROUTING and frame[at + 3]:
+            return True
+        size = 8 if proto == _FRAGMENT else (frame[at + 1] + 2) * 4 if proto == _AUTH else (frame[at + 1] + 1) * 8
+        proto, at = frame[at], at + size
+    return False
 
 
 def _update(out: bytearray, where: int, old: bytes, new: bytes, at: int, udp: bool) -> None:

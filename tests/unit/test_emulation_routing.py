@@ -158,6 +158,19 @@ def test_a_later_fragment_is_translated_without_touching_its_data() -> None:
     assert out == Out(2, frame=frame[:38] + NEW6 + frame[54:])
 
 
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_packet_on_its_way_has_the_checksum_of_where_its_way_ends(left: int) -> None:
+    """RFC 8200, section 8.1: the final destination's address is in the pseudo-header."""
+    frame = transport("udp", 6, b"data")
+    route = bytes([60, 2, 0, left, 0, 0, 0, 0]) + NEW6 + bytes([17, 0, 1, 4, 0, 0, 0, 0])
+    size = struct.pack("!H", len(frame) - 54 + len(route))
+    frame = frame[:18] + size + bytes([43]) + frame[21:54] + route + frame[54:]
+    (out,) = Tables([flow(V6, SetField("ipv6_dst", NEW6), Output(2))]).run(frame, 1)
+    assert isinstance(out, Out)
+    changed = [n for n in range(54, len(frame)) if frame[n] != out.frame[n]]
+    assert (changed == []) == bool(left)
+
+
 def test_a_header_cut_short_keeps_its_checksum() -> None:
     frame = transport("tcp", 6, b"")
     short = frame[:18] + struct.pack("!H", 19) + frame[20:-1]
