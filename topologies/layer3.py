@@ -23,6 +23,7 @@ import inspect
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 _HERE = inspect.currentframe()
@@ -89,19 +90,22 @@ class Layer3Topo(OverlayTopo):
     """N NVEs, 2 x `tasks` tasks, and clients in four networks; see the module's text.
 
     underlay: ipv4, ipv6 or both (default). routed: "gre" or "none", or a list of the NVEs that have such a port. ila:
-    on unless the underlay is ipv4. routing: the underlay is a router. policies: of networks, by name, in Python. Others
-    as for OverlayTopo.
+    on unless the underlay is ipv4. routing: the underlay is a router. policies: of networks, by name, in Python; leave:
+    of tasks (see VMSpec). Others as for OverlayTopo.
     """
 
     def build(  # type: ignore[override]  # some of the overlay's parameters are this topology's to decide
         self, nves: int = 3, tasks: int = 1, underlay: str = "both", routed: Any = "gre", ila: object = None,
-        policies: Mapping[str, dict[str, Any]] | None = None, **params: Any,
+        policies: Mapping[str, dict[str, Any]] | None = None, leave: Mapping[str, dict[str, Any]] | None = None,
+        **params: Any,
     ) -> None:
         names = [f"nve{i}" for i in range(1, nves + 1)]
         with_ila = underlay != "ipv4" if ila is None else truth(ila)
         vns = networks(names, with_ila, policies)
+        answers = leave or {}
+        vms = [replace(spec, leave=answers.get(spec.name)) for spec in tasks_of(vns, names, tasks)]
         super().build(
-            nves=nves, vns=list(vns.values()), vms=tasks_of(vns, names, tasks), underlay=underlay,
+            nves=nves, vns=list(vns.values()), vms=vms, underlay=underlay,
             routed=None if routed == "none" else routed, ila=with_ila, **params,
         )
 
