@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from decoders_layer3 import ANSWERS, SAMPLES, routing_core, routing_core_seeds
 from town import Town, tap
 from world import TUNNEL, ip, mac
 
@@ -26,8 +27,7 @@ from ryu_vmm.events import PortInfo
 from ryu_vmm.flows import CheckLarger, DecTtl, Flow, FlowChange, FlowStats, Output, SetField, ToNva, match
 from ryu_vmm.pipeline import Why, cookie
 from ryu_vmm.store import _ADAPTERS
-from ryu_vmm.wire import agent, base, frames, icmp, meters, openflow, oxm
-from ryu_vmm.wire import ip as ip_packets
+from ryu_vmm.wire import agent, base, frames, meters, openflow, oxm
 
 Take = Callable[[bytes], object]
 FLOW = Flow(
@@ -144,29 +144,6 @@ def emulated() -> Take:
 def frames_of(data: bytes) -> frozenset[str]:
     """What a guest's frame is, and says."""
     return each(data, frames.classify, frames.parse_arp, frames.parse_rarp, frames.parse_nd, frames.parse_probe)
-
-
-ROUTER = (mac(99), (ip("169.254.1.1"), ip("fe80::1")))
-
-
-def routers_answers(data: bytes) -> frozenset[str]:
-    """What a router makes of a guest's packet, and what it says about it."""
-    return each(
-        data,
-        ip_packets.routed,
-        lambda frame: ip_packets.fragment(frame, 68),
-        lambda frame: icmp.time_exceeded(frame, *ROUTER),
-        lambda frame: icmp.unreachable(frame, *ROUTER, icmp.Unreachable.HOST),
-        lambda frame: icmp.packet_too_big(frame, *ROUTER, 68),
-        lambda frame: icmp.echo_reply(frame, *ROUTER),
-    )
-
-
-def routed_frames() -> tuple[bytes, ...]:
-    """What guests send to their router, and what is in the way of reading it."""
-    from test_wire_ip import SAMPLES
-
-    return SAMPLES
 
 
 def guest_frames() -> tuple[bytes, ...]:
@@ -388,14 +365,15 @@ def targets() -> dict[str, Target]:
     token = {"id": "0a1b2c3d", "hash": f"scrypt:16384:8:1:{'A' * 22}==:{'A' * 43}="}
     principal = {"name": "ops", "role": "admin", "tokens": [token], "certificates": ["CN:ops"]}
     principals = json.dumps({"principals": [principal]}).encode()
-    packets = tuple(bytes([why, 10, 0, 0, 1, why]) + frame for why in range(14) for frame in guest_frames())
+    packets = tuple(bytes([why, 10, 0, 0, 1, why]) + frame for why in range(len(Why)) for frame in guest_frames())
     inventory_files = (json.dumps({"nves": [], "vms": []}).encode(), b"nves:\n- {name: a}\nvms: &x []\nnetworks: *x\n")
     listed += [
         Target("matches and instructions", plain(oxm_of), (instructions, match_, instructions[8:])),
         Target("connection (southbound)", southbound, (*stream, b"".join(stream)), (DecodeError,)),
         Target("connection (emulated switch)", emulated, (*stream, b"".join(stream))),
         Target("guests' frames", plain(frames_of), guest_frames()),
-        Target("routers' answers", plain(routers_answers), routed_frames()),
+        Target("routers' answers", plain(lambda data: each(data, *ANSWERS)), SAMPLES),
+        Target("routed packet-ins in the core", routing_core, routing_core_seeds()),
         Target("packet-ins in the core", core, packets),
         Target("REST requests", rest, rest_requests()),
         Target("inventory files", plain(inventories), inventory_files),
