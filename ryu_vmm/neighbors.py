@@ -8,6 +8,7 @@ travel by tunnel.
 
 from __future__ import annotations
 
+from .addresses import format_ip, format_mac
 from .admission import link_local
 from .domains import Hop, hop_key
 from .flows import Output
@@ -67,7 +68,7 @@ class Neighbors:
             key = hop_key(nve, address)
             if key in state.hops and now - self._heard.setdefault(key, now) > GONE:
                 state.put("hops", key, None)
-                self._work.report("underlay.neighbor", nve=nve, address=address, mac=None)
+                self._work.report("underlay.neighbor", nve=nve, address=format_ip(address), mac=None)
             missing = missing or key not in state.hops
             self._work.send(nve, (Output(session.ila),), frames.build_ns(mac, link_local(mac), address))
         tries = self._tries.get(nve, 0)
@@ -86,4 +87,4 @@ class Neighbors:
         self._heard[hop.key] = self._work.now
         if state.hops.get(hop.key) != hop:
             state.put("hops", hop.key, hop)
-            self._work.report("underlay.neighbor", nve=nve, address=nd.target, mac=nd.lladdr)
+            self._work.report("underlay.neighbor", nve=nve, address=format_ip(nd.target), mac=format_mac(nd.lladdr))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from . import addresses
 from .errors import Conflict, InvalidInput
 from .events import MoveRequested
 from .model import Addressing, Answer, Change, Connections, Interface, Leave, Left, Move, Place, Subnet
@@ -107,8 +108,8 @@ def arrived(work: Work, move: Move, interface: Interface, place: Place) -> Inter
             move=move.id,
             vm=interface.vm,
             interface=interface.id,
-            old=old,
-            new=new,
+            old=addresses.format_ip(old),
+            new=addresses.format_ip(new),
             source=interface.location.nve,
             destination=place.nve,
             answer=leave.answer.value,

@@ -179,7 +179,9 @@ def test_the_address_becomes_one_of_the_destinations(answer: Answer, kind: int) 
     spoof = spoof[:26] + one.ipv4[0] + spoof[30:]
     assert world.send("n2", "tap-t1", spoof) == ([("n3", "tap-t3")] if answer is Answer.FORWARD else [])
     kinds = [fields for kind, fields in world.reports if kind == "task.readdressed"]
-    assert [(f["old"], f["new"], f["answer"]) for f in kinds] == [(o, n, answer) for o, n in changed.items()]
+    assert [(ip(str(f["old"])), ip(str(f["new"])), f["answer"]) for f in kinds] == [
+        (o, n, answer) for o, n in changed.items()
+    ]
     assert not world.differences()
     world.advance(25, step=0.5)
     assert not world.nva.state.left

@@ -16,11 +16,11 @@ from mininet.log import setLogLevel
 from topologies import TopologyError, VNSpec
 from topologies.traffic.session import Family
 
-from . import evacuation, forgery, isolation, layer3, planned, report, streams, tasks, unplanned
+from . import changes, evacuation, forgery, isolation, layer3, planned, report, streams, tasks, unplanned
 from .authority import Unhealthy
 from .lab import Lab
 
-_POINTS = ("planned", "unplanned", "streams", "isolation", "evacuation", "forgery", "layer3")
+_POINTS = ("planned", "unplanned", "streams", "isolation", "evacuation", "forgery", "layer3", "changes")
 _UNDERLAYS = ("ipv4", "ipv6")
 
 
@@ -67,6 +67,7 @@ class Proof:
         evacuated = self._evacuations() if "evacuation" in self._chosen else []
         forged = self._forgery() if "forgery" in self._chosen else None
         routed = self._layer3() if "layer3" in self._chosen else []
+        changed = self._changes() if "changes" in self._chosen else []
         self.parts.append(report.switches(self._compared, self.wrong))
         if isolated is not None:
             self.parts.append(isolated)
@@ -75,6 +76,8 @@ class Proof:
         if forged is not None:
             self.parts.append(forged)
         self.parts += routed
+        if changed:
+            self.parts.append(report.changes(changed))
 
     def _planned(self, lab: Lab) -> list[planned.PlannedMove]:
         found = []
@@ -146,6 +149,18 @@ class Proof:
                 for _ in range(max(3, self._moves // 5)):
                     moved += [self._task(lab, *way) for way in tasks.ways(underlay)]
         return [report.sizes(measured), report.tasks(moved)]
+
+    def _changes(self) -> list[changes.Changed]:
+        found = []
+        for underlay in _UNDERLAYS:
+            with changes.laboratory(underlay) as (lab, server):
+                for answer in changes.ANSWERS * max(1, self._moves // 10):
+                    one = changes.one(lab, server, answer)
+                    found.append(one)
+                    self._take(one.wrong, one.problems(), len(lab.net.nves))
+                    self.say(f"{one.name}: named after {one.named * 1e3:.1f} ms, {one.forwarded} forwarded, "
+                             f"{one.told} told, {one.limited} at once")
+        return found
 
     def _task(self, lab: Lab, who: tasks.Who, inside: Family) -> tasks.TaskMove:
         move = tasks.one(lab, who, inside, capture=True)

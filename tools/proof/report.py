@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.report import Part, milliseconds, number
 
+from .changes import SECONDS, Changed
 from .evacuation import Evacuated
 from .forgery import Found as Forged
 from .isolation import Isolated, Seen
@@ -238,6 +239,32 @@ def sizes(found: Sequence[Size]) -> Part:
     ]
     data = {"sizes": [{**vars(one), "problems": one.problems()} for one in found]}
     return Part("sizes", "8. Layer 3: bytes per packet on the underlay", columns, rows, notes, data)
+
+
+def changes(found: Sequence[Changed]) -> Part:
+    """Tasks whose addresses change."""
+    rows = []
+    for answer in dict.fromkeys(one.answer for one in found):
+        alike = [one for one in found if one.answer == answer]
+        limited = [one.limited for one in alike if one.limited]
+        rows.append([
+            answer, _good(alike), _spread([one.named for one in alike]),
+            number(sum(one.sent * len(one.forwarded) for one in alike)),
+            number(sum(sum(one.forwarded.values()) for one in alike)),
+            number(sum(sum(one.told.values()) for one in alike)),
+            "/".join(number(count) for count in limited),
+        ])
+    columns = [
+        "old address", "without any fault", "name follows, ms after activation", "datagrams to it", "forwarded",
+        "answered 'unreachable'", "answers to 4,000 at once",
+    ]
+    notes = [
+        "Moves of a task to the next NVE and to the addresses of its subnet, IPv4 and IPv6 at once, over IPv4 and over "
+        "IPv6. The name: from the NVA's step to the first answer of BIND with just the new ones; median (largest). "
+        f"The old addresses: for {SECONDS} s as the task's policy says, then unreachable like any that nobody has.",
+    ]
+    data = {"changes": [{**vars(one), "problems": one.problems()} for one in found]}
+    return Part("changes", "10. Layer 3: addresses change, and names with them", columns, rows, notes, data)
 
 
 def tasks(moves: Sequence[TaskMove]) -> Part:
