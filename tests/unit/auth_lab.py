@@ -22,7 +22,9 @@ from ryu_vmm.rest.authentication import CERTIFICATE, Access, Keyring
 CHEAP = (2, 8, 1)
 PEOPLE: dict[str, dict[str, Any]] = {
     "ops": {"role": "admin"},
-    "acme": {"role": "tenant", "tenant": "acme", "ports": ["*/acme-*"]},
+    "acme": {
+        "role": "tenant", "tenant": "acme", "ports": ["*/acme-*"], "dns": ["*.acme.example.org", "www.example.org"],
+    },
     "beta": {"role": "tenant", "tenant": "beta"},
     "host1": {"role": "hypervisor", "nves": ["nve1"], "certificates": ["DNS:host1.example.org"]},
     "host3": {"role": "hypervisor", "nves": ["nve3"]},
