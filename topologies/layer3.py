@@ -35,7 +35,7 @@ if _ROOT not in sys.path:  # `mn --custom` executes this file's text: there is n
 from topologies import runner  # noqa: E402
 from topologies.errors import TopologyError  # noqa: E402
 from topologies.overlay import controllers, hosts, links, switches  # noqa: E402
-from topologies.specs import Gateway, VMSpec, VNSpec, subnets, task  # noqa: E402
+from topologies.specs import Attachment, Gateway, VMSpec, VNSpec, subnets, task  # noqa: E402
 from topologies.topo import OverlayTopo, truth  # noqa: E402
 
 __all__ = ["Layer3Topo", "controllers", "hosts", "links", "networks", "switches", "tasks_of", "topos"]
@@ -62,13 +62,14 @@ def networks(
     return {spec.name: spec for spec in specs}
 
 
-def tasks_of(vns: dict[str, VNSpec], nves: list[str], tasks: int) -> list[VMSpec]:
-    """All guests; see the module's text. Hosts .1 to .99 are tasks, .100 and above clients."""
+def tasks_of(vns: dict[str, VNSpec], nves: list[str], tasks: int, attach: Attachment = "tap") -> list[VMSpec]:
+    """All guests; see the module's text. Hosts .1 to .99 are tasks, .100 and above clients. `attach`: of tasks."""
     if not 0 <= tasks <= 99:
         raise TopologyError(f"tasks: {tasks} is not within 0 to 99")
     found = []
     for i in range(1, tasks + 1):
-        found += [_one(f"task{i}", vns["tasks"], 1, i, nves), _one(f"mob{i}", vns["mobile"], 1, i, nves)]
+        for name, vn in (("task", "tasks"), ("mob", "mobile")):
+            found.append(_one(f"{name}{i}", vns[vn], 1, i, nves, attach))
     for n in range(1, len(nves) + 1):
         found += [_one(f"cli{n}", vns["tasks"], n, 100, nves), _one(f"far{n}", vns["mobile"], n, 100, nves)]
     for number, n in ((1, 1), (2, len(nves))):
@@ -80,10 +81,10 @@ def tasks_of(vns: dict[str, VNSpec], nves: list[str], tasks: int) -> list[VMSpec
     return found
 
 
-def _one(name: str, vn: VNSpec, n: int, host: int, nves: list[str]) -> VMSpec:
+def _one(name: str, vn: VNSpec, n: int, host: int, nves: list[str], attach: Attachment = "tap") -> VMSpec:
     k = 2 if vn.name == "mobile" else 1
     ipv6 = f"{_SIR}{n:x}:{host:x}" if vn.sir else f"2001:db8:{k}:{n:x}::{host:x}"
-    return task(name, vn, nves[n - 1], f"10.{k}.{n}.{host}", ipv6, n << 8 | host)
+    return task(name, vn, nves[n - 1], f"10.{k}.{n}.{host}", ipv6, n << 8 | host, attach=attach)
 
 
 class Layer3Topo(OverlayTopo):
@@ -97,13 +98,13 @@ class Layer3Topo(OverlayTopo):
     def build(  # type: ignore[override]  # some of the overlay's parameters are this topology's to decide
         self, nves: int = 3, tasks: int = 1, underlay: str = "both", routed: Any = "gre", ila: object = None,
         policies: Mapping[str, dict[str, Any]] | None = None, leave: Mapping[str, dict[str, Any]] | None = None,
-        **params: Any,
+        attach: Attachment = "tap", **params: Any,
     ) -> None:
         names = [f"nve{i}" for i in range(1, nves + 1)]
         with_ila = underlay != "ipv4" if ila is None else truth(ila)
         vns = networks(names, with_ila, policies)
         answers = leave or {}
-        vms = [replace(spec, leave=answers.get(spec.name)) for spec in tasks_of(vns, names, tasks)]
+        vms = [replace(spec, leave=answers.get(spec.name)) for spec in tasks_of(vns, names, tasks, attach)]
         super().build(
             nves=nves, vns=list(vns.values()), vms=vms, underlay=underlay,
             routed=None if routed == "none" else routed, ila=with_ila, **params,

@@ -13,12 +13,12 @@ QUIET = 1.0  # the least that the NVA allows, for short tests
 
 @pytest.fixture(scope="module", params=["ipv4", "ipv6"])
 def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    """Without ILA over IPv4; the task is everywhere in turn, also where there are no tunnels without Ethernet."""
+    """Without ILA over IPv4; the task ends where there are no tunnels without Ethernet."""
     with layer3.laboratory(request.param, quiet_time=QUIET) as made:
         yield made
 
 
-@pytest.mark.parametrize("leg", ["nve1 to nve2", "nve2 to nve3", "nve3 to nve1"])
+@pytest.mark.parametrize("leg", ["nve1 to nve2", "nve2 to nve3"])
 @pytest.mark.parametrize(("who", "inside"), [(tasks.HOST_ROUTE, 4), (tasks.HOST_ROUTE, 6), (tasks.ILA, 6)],
                          ids=["host routes, IPv4", "host routes, IPv6", "SIR addresses"])
 def test_nothing_is_lost_or_doubled(lab: Lab, who: tuple[str, tuple[str, ...]], inside: int, leg: str) -> None:

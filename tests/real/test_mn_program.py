@@ -15,22 +15,25 @@ import pytest
 from topologies.netns import NETNS_DIR
 from topologies.rundir import BASE, wait_until
 
-OVERLAY = Path(__file__).parents[2] / "topologies" / "overlay.py"
+TOPOLOGIES = Path(__file__).parents[2] / "topologies"
+OVERLAY, LAYER3 = TOPOLOGIES / "overlay.py", TOPOLOGIES / "layer3.py"
 MN = Path(sys.executable).parent / "mn"
 
 
-def mn(*arguments: str, cwd: Path | str = "/", script: str | None = None) -> tuple[subprocess.Popen[str], str]:
+def mn(
+    *arguments: str, cwd: Path | str = "/", script: str | None = None, custom: Path = OVERLAY
+) -> tuple[subprocess.Popen[str], str]:
     """Run `mn` to its end, fed with CLI commands; the process and what it printed."""
-    child = start(*arguments, cwd=cwd)
+    child = start(*arguments, cwd=cwd, custom=custom)
     out, _ = child.communicate(script, timeout=60)
     return child, out.replace("mininet> ", "")
 
 
-def start(*arguments: str, cwd: Path | str = "/") -> subprocess.Popen[str]:
+def start(*arguments: str, cwd: Path | str = "/", custom: Path = OVERLAY) -> subprocess.Popen[str]:
     program = str(MN) if MN.exists() else "/usr/bin/mn"
-    custom = str(OVERLAY) if cwd == "/" else os.path.relpath(OVERLAY, cwd)
+    path = str(custom) if cwd == "/" else os.path.relpath(custom, cwd)
     return subprocess.Popen(
-        [sys.executable, program, "--custom", custom, *arguments], stdin=subprocess.PIPE,
+        [sys.executable, program, "--custom", path, *arguments], stdin=subprocess.PIPE,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )
 
@@ -65,6 +68,18 @@ def _where(out: str) -> tuple[list[str], list[str]]:
     lines = re.findall(r"^vm\d +vn\d .*$", out, re.MULTILINE)
     assert len(lines) == 12, out
     return lines[:6], lines[6:]
+
+
+def test_a_topology_of_layer_3_has_what_its_file_says() -> None:
+    script = "\n".join(["where", "cli2 ip route", "cli2 ip -6 route", "move mob1 nve3 none", ""])
+    child, out = mn("--topo", "layer3,underlay=ipv6,routing=1,rest=none", "--controller", "none", script=script,
+                    custom=LAYER3)
+    assert child.returncode == 0, out
+    assert re.search(r"^mob1 +mobile +nve1 +\S+ 10.2.1.1/32 2001:db8:5:2::1:1/128$", out, re.MULTILINE), out
+    assert "default via 169.254.1.1 dev eth0 onlink" in out
+    assert "default via fe80::1 dev eth0" in out
+    assert "mob1: nve1 -> nve3, down for" in out
+    assert left_by(child.pid) == []
 
 
 def test_an_unreachable_nva_is_said_and_not_fatal() -> None:

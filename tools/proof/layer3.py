@@ -33,7 +33,8 @@ GRE, VXLAN, ILA = ("cli1", "cli2"), ("cli1", "cli3"), ("far1", "far2")
 def laboratory(underlay: str, tasks: int = 1, **more: Any) -> Lab:
     """An overlay of the four networks. `more`: of Layer3Topo, or of the Lab."""
     given: dict[str, Any] = {"routed": ["nve1", "nve2"]}
-    given.update({name: more.pop(name) for name in ("routing", "policies", "leave", "routed", "nves") if name in more})
+    known = ("routing", "policies", "leave", "attach", "routed", "nves")
+    given.update({name: more.pop(name) for name in known if name in more})
     return Lab(topo=Layer3Topo(underlay=underlay, tasks=tasks, **given), **more)
 
 
