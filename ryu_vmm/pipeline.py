@@ -204,12 +204,16 @@ def exit_to(state: State, here: str, there: str, vni: int) -> int | None:
 
     Those of a layer 3 network need no Ethernet header, where both NVEs have a port for tunnels without.
     """
-    session, offer = state.sessions.get(here), state.offers.get(there)
+    session = state.sessions.get(here)
     if session is None:
         return None
-    if session.routed is not None and offer is not None and offer.routed and state.is_l3(vni):
-        return session.routed
-    return session.tunnel
+    return session.routed if state.is_l3(vni) and is_routed(state, here, there) else session.tunnel
+
+
+def is_routed(state: State, here: str, there: str) -> bool:
+    """Whether an NVE sends what needs no Ethernet header to another one without: both have a port for that."""
+    session, offer = state.sessions.get(here), state.offers.get(there)
+    return session is not None and session.routed is not None and offer is not None and offer.routed
 
 
 def entries(state: State, nve: str, vni: int) -> tuple[int, ...]:

@@ -14,11 +14,10 @@ from dataclasses import dataclass, replace
 
 from .model import PROBE_VNI, Move
 from .pipeline import path, tunnel_to
-from .redirects import probe_pairs
+from .redirects import Crossing, crossings
 from .wire import frames
 from .work import Work
 
-Pair = tuple[str, str]
 #: NVEs with more peers than that are left to resolve their underlay neighbors by themselves.
 WARM_PEERS = 128
 #: Seconds allowed for each probe to be sent, to cross and to be taken in, before any is repeated.
@@ -27,11 +26,11 @@ PER_PROBE = 0.002
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """How far the proof of a move's paths has come: pairs (from, to) -> seconds from first sending to arrival."""
+    """How far the proof of a move's paths has come: path -> seconds from first sending to arrival."""
 
     started: float
-    missing: frozenset[Pair]
-    proven: dict[Pair, float]
+    missing: frozenset[Crossing]
+    proven: dict[Crossing, float]
     rounds: int = 0
 
 
@@ -41,7 +40,7 @@ class Prober:
     def __init__(self, work: Work) -> None:
         self._work = work
         self._secret = secrets.token_bytes(16)
-        self._nonces: dict[bytes, tuple[int, Pair]] = {}
+        self._nonces: dict[bytes, tuple[int, Crossing]] = {}
         self._nonces_of: dict[int, set[bytes]] = {}
         self._warmed: dict[str, set[str]] = {}
 
@@ -59,7 +58,7 @@ class Prober:
         proof: Proof | None = state.probes.get(move.id)
         if proof is None:
             return False
-        pairs = {p for p in probe_pairs(state, move) if all(self._work.session(n) for n in p)}
+        pairs = {c for c in crossings(state, move) if self._work.session(c.here) and self._work.session(c.there)}
         missing = frozenset(pairs - proof.proven.keys())
         proof = replace(proof, missing=missing, rounds=proof.rounds + 1)
         state.put("probes", move.id, proof)
@@ -68,14 +67,15 @@ class Prober:
             return True
         mtu = min(state.networks[leg.vni].policy.mtu for leg in move.legs)
         for pair in sorted(proof.missing):
-            here, there = pair
-            way, session = path(state, here, there), self._work.session(here)
-            if way is None or session is None or session.tunnel is None:
+            here = pair.here
+            way, session = path(state, here, pair.there), self._work.session(here)
+            port = None if session is None else session.routed if pair.routed else session.tunnel
+            if way is None or port is None:
                 continue
             nonce = self._nonce(move.id, pair)
             self._nonces[nonce] = (move.id, pair)
             self._nonces_of.setdefault(move.id, set()).add(nonce)
-            self._work.send(here, tunnel_to(way, PROBE_VNI, session.tunnel), frames.build_probe(nonce, mtu))
+            self._work.send(here, tunnel_to(way, PROBE_VNI, port), frames.build_probe(nonce, mtu))
         # Ever later, and not before the answers to so many can have come: repeated probes must not drown the first.
         pause = max(settings.probe_interval, PER_PROBE * len(proof.missing)) * 2 ** min(proof.rounds - 1, 4)
         state.put("clock", ("probe", move.id), self._work.now + pause)
@@ -121,10 +121,10 @@ class Prober:
     def returned(self, nve: str, nonce: bytes) -> int | None:
         """A probe arrived at ``nve``. The move whose last missing path that was, or None."""
         state = self._work.state
-        number, pair = self._nonces.get(nonce, (0, ("", "")))
+        number, pair = self._nonces.get(nonce, (0, Crossing("", "")))
         proof: Proof | None = state.probes.get(number)
-        if proof is None or pair[1] != nve or pair not in proof.missing:
-            self._work.count("probe.late" if pair[1] else "probe.unknown")
+        if proof is None or pair.there != nve or pair not in proof.missing:
+            self._work.count("probe.late" if pair.there else "probe.unknown")
             return None
         missing = proof.missing - {pair}
         proven = {**proof.proven, pair: self._work.now - proof.started}
@@ -136,13 +136,13 @@ class Prober:
         return number
 
     def _note(self, move: Move, proof: Proof) -> None:
-        times = {f"{a}->{b}": seconds for (a, b), seconds in proof.proven.items()}
+        times = {str(crossing): seconds for crossing, seconds in proof.proven.items()}
         self._work.state.put("moves", move.id, replace(move, ledger=replace(move.ledger, probes=times)))
 
     def missing(self, number: int) -> str:
         """The unproven paths of a move, in words; empty if there are none."""
         proof: Proof | None = self._work.state.probes.get(number)
-        return "" if proof is None else ", ".join(f"{a} to {b}" for a, b in sorted(proof.missing))
+        return "" if proof is None else ", ".join(str(c).replace("->", " to ") for c in sorted(proof.missing))
 
     def forget(self, number: int) -> None:
         """The paths of a move are proven, or need not be any more."""
@@ -151,6 +151,6 @@ class Prober:
         for nonce in self._nonces_of.pop(number, ()):
             del self._nonces[nonce]
 
-    def _nonce(self, number: int, pair: Pair) -> bytes:
-        text = f"{number} {pair[0]} {pair[1]}".encode()
+    def _nonce(self, number: int, pair: Crossing) -> bytes:
+        text = f"{number} {pair}".encode()
         return hashlib.blake2b(text, digest_size=16, key=self._secret).digest()

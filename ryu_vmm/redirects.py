@@ -10,6 +10,7 @@ same NVE pair: redirects point straight at the newest location and do not chain.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from .flows import IN_PORT, Action, Flow, Match, Output, ToNva, match, set_field
 from .model import METER_SLOTS, PROBE_VNI, Kind, Leg, Move, Redirect
@@ -28,6 +29,7 @@ from .pipeline import (
     cookie,
     entries,
     exit_to,
+    is_routed,
     metered,
     path,
     redirect_meter,
@@ -57,18 +59,34 @@ def flows(state: State, nve: str, tunnel: int | None, number: int) -> Iterator[F
             yield from _redirect(state, nve, move, leg)
 
 
-def probe_pairs(state: State, move: Move) -> list[tuple[str, str]]:
-    """(from, to) NVEs whose path must be proven: every correspondent to the destination and back.
+class Crossing(NamedTuple):
+    """A path to be proven: from one NVE to another, with or without Ethernet header."""
+
+    here: str
+    there: str
+    routed: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.here}->{self.there}{' without Ethernet' if self.routed else ''}"
+
+
+def crossings(state: State, move: Move) -> list[Crossing]:
+    """The paths that must be proven: from every correspondent to the destination and back, by every tunnel in use.
 
     Back as well, because the VM's own packets take that way, and the underlay's first packet to an unresolved
     neighbor is lost in either direction.
     """
     others = state.correspondents(move) - {move.destination}
-    pairs = []
+    found = []
+    l3 = any(state.is_l3(leg.vni) for leg in move.legs)
     for other in sorted(others):
-        if path(state, other, move.destination) is not None:
-            pairs += [(other, move.destination), (move.destination, other)]
-    return pairs
+        if path(state, other, move.destination) is None:
+            continue
+        for here, there in ((other, move.destination), (move.destination, other)):
+            found.append(Crossing(here, there))  # the redirect's way out, if no other
+            if l3 and is_routed(state, here, there):
+                found.append(Crossing(here, there, True))
+    return found
 
 
 def probes(state: State, nve: str, tunnel: int | None) -> Iterator[Flow]:
@@ -83,9 +101,10 @@ def probes(state: State, nve: str, tunnel: int | None) -> Iterator[Flow]:
         return
     for sender in senders - {nve}:
         way = path(state, nve, sender)
-        if way is not None:
-            on = match(in_port=tunnel, tun_id=PROBE_VNI, eth_type=ETH_PROBE, **_from_peer(way))
-            yield Flow(CLASSIFY, 90, on, (ToNva(64),), cookie=cookie(Why.PROBE))
+        for port in (tunnel, state.sessions[nve].routed) if way is not None else ():
+            if port is not None and way is not None:
+                on = match(in_port=port, tun_id=PROBE_VNI, eth_type=ETH_PROBE, **_from_peer(way))
+                yield Flow(CLASSIFY, 90, on, (ToNva(64),), cookie=cookie(Why.PROBE))
 
 
 def _returning(state: State, nve: str, move: Move) -> Iterator[Flow]:

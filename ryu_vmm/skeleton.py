@@ -57,8 +57,9 @@ def flows(state: State, nve: str, tunnel: int | None) -> Iterator[Flow]:
     yield from _underlay(state, nve)
     if tunnel is not None:
         # Frames that only resolve the underlay's neighbors end here, and are no drops.
-        on = match(in_port=tunnel, eth_type=ETH_PROBE, tun_id=PROBE_VNI)
-        yield Flow(CLASSIFY, 15, on, cookie=cookie(Why.BASE))
+        for port in {tunnel, state.sessions[nve].routed} - {None}:
+            on = match(in_port=port, eth_type=ETH_PROBE, tun_id=PROBE_VNI)
+            yield Flow(CLASSIFY, 15, on, cookie=cookie(Why.BASE))
     tagged = forgeries(state, nve, 0)
     if tagged:
         announced = cookie(Why.DROP, Drop.VLAN_TAGGED)

@@ -330,7 +330,7 @@ def build_probe(nonce: bytes, mtu: int) -> bytes:
 
 
 def parse_probe(frame: bytes) -> bytes:
-    """The nonce of a probe that has arrived whole.
+    """The nonce of a probe that has arrived whole; a tunnel without Ethernet headers has taken its MACs off.
 
     Raises:
         DecodeError: cause ``probe-truncated`` or ``probe-format`` (not ours, or changed on the way).
@@ -339,7 +339,7 @@ def parse_probe(frame: bytes) -> bytes:
         head, magic, length, size = _PROBE.unpack_from(frame)
     except struct.error:
         raise DecodeError("probe is cut short", "probe-truncated", length=len(frame)) from None
-    if head != _PROBE_HEAD or magic != _PROBE_MAGIC:
+    if head not in (_PROBE_HEAD, bytes(12) + _PROBE_HEAD[12:]) or magic != _PROBE_MAGIC:
         raise DecodeError("not a probe of ours", "probe-format")
     if length != len(frame):
         raise DecodeError("probe is cut short", "probe-truncated", length=len(frame))

@@ -308,3 +308,14 @@ def test_gateway_is_the_same_before_and_after(world: Layer3) -> None:
     world.send("n2", "tap-t1", frames.build_arp_request(one.mac, one.ipv4[0], GATEWAY.ipv4 or b""))
     assert frames.parse_arp(world.last()).sha == GATEWAY.mac
     assert SIR and VNI
+
+
+def test_both_kinds_of_tunnels_are_proven_before_a_task_moves(world: Layer3) -> None:
+    world.task(1, "n1")
+    world.task(3, "n3")
+    bare = replace(world.boxes["n3"].nve, routed_port=None)
+    world.handle(ev.NveSubmitted(bare))
+    move = world.move("t1", "n2")
+    world.advance(0.5)
+    ways = {"n1->n2", "n2->n1", "n3->n2", "n2->n3", "n1->n2 without Ethernet", "n2->n1 without Ethernet"}
+    assert world.current(move).ledger.probes.keys() == ways
