@@ -46,9 +46,9 @@ class Country(Turmoil):
         lost: such frames.
     """
 
-    def __init__(self, policy: Policy, settings: Settings) -> None:
+    def __init__(self, policy: Policy, settings: Settings, **more: object) -> None:
         self.lost: list[bytes] = []
-        super().__init__(policy, settings=settings)
+        super().__init__(policy, settings=settings, **more)
 
     def _emit(
         self, box: Box, results: list[object], in_port: int = 0, crossed: tuple[tuple[str, str], ...] = ()
@@ -87,9 +87,9 @@ class Story:
         heard: broadcast -> guests that got it, or will when they run at their destination.
     """
 
-    def __init__(self, policy: Policy, settings: Settings = PATIENT) -> None:
+    def __init__(self, policy: Policy, settings: Settings = PATIENT, country: type[Country] = Country) -> None:
         TRIED["examples"] += 1
-        self.w = Country(policy, settings)
+        self.w = country(policy, settings)
         self.at = dict(HOME)
         self.paused: set[int] = set()
         self.queued: dict[tuple[str, int], list[int]] = {}
@@ -272,5 +272,3 @@ class Story:
                 self.excused.add(words[3])
         assert [n for n in self.sent if not self.got[n] and n not in self.excused] == []
         assert [n for n in self.got if self.got[n] > 1] == []
-
-

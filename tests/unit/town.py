@@ -42,8 +42,8 @@ def key(guest: int) -> str:
 
 def said(sent: bytes) -> tuple[int, int, int, int] | None:
     """VNI, sender, receiver and number of a frame; None: it says nothing."""
-    text = sent[42:62]
-    if sent[12:14] != b"\x08\0" or not text.isdigit():
+    text = sent[42:62] if sent[12:14] == b"\x08\0" else sent[62:82]
+    if not text.isdigit():
         return None
     return int(text[:3]), int(text[3:4]), int(text[4:5]), int(text[5:])
 

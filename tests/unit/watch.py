@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: What of State says how something came to be rather than what it is.
 ASIDE = {"version", "touched", "joined", "floods", "_journal", "_quiet", "_free_slots", "_slots_used", "_slots", "meta"}
+#: Tables of what somebody has asked for; all others are what came of it, or was heard.
+PROMISES = ("nves", "networks", "vms", "interfaces", "moves", "evacuations")
 TABLES = (*PERSISTENT, "ports", "sessions", "pulled", "generations", "waits", "clock", "probes", "returning", "gone")
 
 
@@ -48,7 +50,8 @@ class Watch:
         for name in state.sessions:
             self._told[name] = dict(desired(state, name))
         for table, key, value in world.store.load():
-            self._promised[table, key] = value
+            if table in PROMISES:
+                self._promised[table, key] = value
         for interface in state.interfaces.values():
             self._note(interface)
 
