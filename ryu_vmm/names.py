@@ -20,6 +20,9 @@ from .work import Work
 
 __all__ = ["Names"]
 
+#: How often in a row the same has failed, when that is told: a name server may be away for long, and with it all names.
+_TOLD = frozenset(8**n for n in range(12))
+
 
 class Names:
     """What follows for names from every step, and handlers of what their publisher says."""
@@ -57,6 +60,8 @@ class Names:
         else:
             return
         wanted = tuple(sorted({ip for i in holders for ip in (*i.ipv4, *i.ipv6)}, key=lambda ip: (len(ip), ip)))
+        if row is None and not wanted:
+            return  # nothing of it was ever told
         if row is not None and row.wanted == wanted:
             state.put("names", name, replace(row, tenant=tenant))
             return
@@ -111,7 +116,7 @@ class Names:
             # It cannot be removed by us, so it was never there by us.
             state.put("names", name, None)
             state.put("unpublished", name, None)
-        if before is None or before.why != event.why or not times & times - 1:  # 1, 2, 4, 8, ...: it may be so for long
+        if before is None or before.why != event.why or times in _TOLD:
             self._work.report("name.failed", name=name, why=event.why, times=times, retry=event.retry, **_facts(row))
 
     # --- start --------------------------------------------------------------------------------------------------------

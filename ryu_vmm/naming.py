@@ -12,18 +12,19 @@ value than the one that was confirmed after it, the newer one is therefore said 
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import logging
 import math
 import random
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from .dnsupdate import FUDGE, Rejected, Server, Unanswered, zone_of
-from .errors import VmmError
 from .events import NameFailed, NamePublished
 
 __all__ = ["Publisher", "Sender"]
@@ -53,23 +54,26 @@ class Sender(Protocol):
 class _Name:
     """A name and what is under way for it. Times are of the monotonic clock; ``due`` is inf where nothing is to do.
 
-    ``limbo``: values in requests without an answer, and until when these may be carried out; None: an unknown value.
+    ``queued``: it waits for an update to travel in; ``busy``: that is on its way, or what came of it is yet to be told.
+    ``silent``: it failed because no server answered. ``limbo``: values in requests without an answer, and until when
+    these may be carried out; None: an unknown value.
     """
 
     name: str
     zone: str | None
     wanted: Addresses
-    due: float
+    due: float = math.inf
+    queued: bool = False
     busy: bool = False
     fails: int = 0
-    silent: bool = False  # it failed because no server answered
+    silent: bool = False
     repeats: int = 0
     limbo: dict[Addresses | None, float] = field(default_factory=dict)
 
-    def doubtful(self, value: Addresses | None, now: float) -> float:
-        """Until when another value than this (None: any) may still be carried out, 0 if none may."""
+    def doubtful(self, value: Addresses, now: float) -> float:
+        """Until when another value than this may still be carried out, 0 if none may."""
         self.limbo = {other: until for other, until in self.limbo.items() if until > now}
-        return max((until for other, until in self.limbo.items() if value is None or other != value), default=0.0)
+        return max((until for other, until in self.limbo.items() if other != value), default=0.0)
 
 
 class Publisher:
@@ -84,7 +88,11 @@ class Publisher:
     def __init__(self, sender: Sender | None, servers: Sequence[Server], zones: Sequence[str]) -> None:
         self._sender, self._servers, self._zones = sender, tuple(servers), tuple(zones)
         self._names: dict[str, _Name] = {}
+        self._agenda: list[tuple[float, int, _Name]] = []  # a heap; may hold times that are no longer an entry's
+        self._numbers = itertools.count()
+        self._queues: dict[str, deque[_Name]] = defaultdict(deque)  # by zone
         self._running: Counter[str] = Counter()
+        self._silent: dict[str, set[str]] = defaultdict(set)  # names by zone
         self._suspects: dict[Server, float] = {}
         self._lock = threading.Lock()
         self._news = threading.Condition(self._lock)
@@ -99,10 +107,17 @@ class Publisher:
             now = time.monotonic()
             entry = self._names.get(name)
             if entry is None:
-                entry = self._names[name] = _Name(name, zone_of(name, self._zones), addresses, now)
+                entry = self._names[name] = _Name(name, zone_of(name, self._zones), addresses)
                 if not self._started:  # what a process before this one may have sent, nobody knows
                     entry.limbo[None] = now + FUDGE
-            entry.wanted, entry.due, entry.fails, entry.repeats = addresses, now, 0, 0
+            entry.wanted, entry.fails, entry.repeats = addresses, 0, 0
+            if not (entry.busy or entry.queued):
+                self._schedule(entry, now)
+
+    def stop(self) -> None:
+        """End :meth:`run`; what has not been confirmed is published again after the next start."""
+        with self._lock:
+            self._stopping = True
             self._news.notify()
 
     # --- choosing -----------------------------------------------------------------------------------------------------
@@ -111,8 +126,9 @@ class Publisher:
         self._started = True
         while True:
             with self._lock:
-                refused, batches, due = self._choose(time.monotonic())
+                refused, batches = self._choose(time.monotonic())
                 if not (refused or batches or self._stopping):
+                    due = self._agenda[0][0] if self._agenda else math.inf
                     self._news.wait(None if due == math.inf else max(0.0, due - time.monotonic()))
                 if self._stopping:
                     return
@@ -122,45 +138,41 @@ class Publisher:
             for zone, entries in batches:
                 threading.Thread(target=self._work, args=(zone, entries), daemon=True).start()
 
-    def stop(self) -> None:
-        """End :meth:`run`; what has not been confirmed is published again after the next start."""
-        with self._lock:
-            self._stopping = True
-            self._news.notify()
+    def _schedule(self, entry: _Name, due: float) -> None:
+        """Have a name's value sent at some time. Under the lock."""
+        entry.due = due
+        heapq.heappush(self._agenda, (due, next(self._numbers), entry))
+        self._news.notify()
 
-    def _choose(self, now: float) -> tuple[list[_Name], list[tuple[str, list[_Name]]], float]:
-        """Names that no zone has, updates to begin with, and when the next one is due. Under the lock."""
-        refused, ready, due = [], list[_Name](), math.inf
-        done = []
-        for entry in self._names.values():
-            if entry.busy:
+    def _choose(self, now: float) -> tuple[list[_Name], list[tuple[str, list[_Name]]]]:
+        """Names that no zone has, and updates to begin with. Under the lock."""
+        refused = []
+        while self._agenda and self._agenda[0][0] <= now:
+            entry = heapq.heappop(self._agenda)[2]
+            if entry.due > now or entry.busy or entry.queued or self._names.get(entry.name) is not entry:
                 continue
-            if entry.due == math.inf:
-                if not entry.doubtful(None, now):
-                    done.append(entry.name)
-            elif entry.due > now:
-                due = min(due, entry.due)
-            elif entry.zone is None or not self._servers:
+            if entry.zone is None or not self._servers:
+                del self._names[entry.name]
                 refused.append(entry)
             else:
-                ready.append(entry)
-        for name in [*done, *(entry.name for entry in refused)]:
-            del self._names[name]
-        batches: list[tuple[str, list[_Name]]] = []
-        open_: dict[str, tuple[list[_Name], int]] = {}
-        for entry in ready:
-            zone = str(entry.zone)
-            batch, size = open_.get(zone, ([], ADDRESSES))
-            if not batch or len(batch) >= NAMES or size + len(entry.wanted) > ADDRESSES:
-                if self._running[zone] >= LANES:
-                    continue  # the end of one of them wakes us
+                entry.queued = True
+                self._queues[entry.zone].append(entry)
+        batches = []
+        for zone, queue in self._queues.items():
+            while queue and self._running[zone] < LANES:  # the end of one of them wakes us
+                batches.append((zone, self._batch(queue)))
                 self._running[zone] += 1
-                batch, size = [], 0
-                batches.append((zone, batch))
+        return refused, batches
+
+    def _batch(self, queue: deque[_Name]) -> list[_Name]:
+        batch: list[_Name] = []
+        size = 0
+        while queue and len(batch) < NAMES and (not batch or size + len(queue[0].wanted) <= ADDRESSES):
+            entry = queue.popleft()
+            entry.queued, entry.busy = False, True
+            size += len(entry.wanted)
             batch.append(entry)
-            entry.busy = True
-            open_[zone] = batch, size + len(entry.wanted)
-        return refused, batches, due
+        return batch
 
     # --- sending ------------------------------------------------------------------------------------------------------
     def _work(self, zone: str, entries: list[_Name]) -> None:
@@ -168,7 +180,8 @@ class Publisher:
             self._attempt(zone, entries, self._order())
         except Exception:
             LOG.exception("names could not be published")
-            self._failed(entries, {e.name: e.wanted for e in entries}, "an error of ours; the log has it", False)
+            rest = [entry for entry in entries if entry.busy]
+            self._failed(zone, rest, {e.name: e.wanted for e in rest}, "an error of ours; the log has it", False)
         finally:
             with self._lock:
                 self._running[zone] -= 1
@@ -197,8 +210,6 @@ class Publisher:
                 answers.append(f"{server}: {e.message}")
                 heard.append(server)
                 apart = apart or e.by_name
-            except VmmError as e:
-                answers.append(e.message)
             else:
                 self._suspects.pop(server, None)
                 self._confirmed(zone, entries, values)
@@ -208,7 +219,7 @@ class Publisher:
             for part in (entries[:half], entries[half:]):
                 self._attempt(zone, part, heard)
             return
-        self._failed(entries, values, "; ".join(answers), not heard)
+        self._failed(zone, entries, values, "; ".join(answers), not heard)
 
     def _unanswered(self, server: Server, entries: list[_Name], values: dict[str, Addresses], sent: bool) -> None:
         with self._lock:
@@ -219,46 +230,56 @@ class Publisher:
                     entry.limbo[values[entry.name]] = now + FUDGE
 
     # --- what came of it ----------------------------------------------------------------------------------------------
+    # A name is busy until that has been told: nothing about a newer value can be told before.
     def _confirmed(self, zone: str, entries: list[_Name], values: dict[str, Addresses]) -> None:
-        with self._lock:
-            now = time.monotonic()
-            for entry in entries:
-                value = values[entry.name]
-                entry.busy, entry.fails = False, 0
+        for entry in entries:
+            value = values[entry.name]
+            self._say(NamePublished(entry.name, value))
+            with self._lock:
+                now = time.monotonic()
+                entry.busy, entry.fails, entry.due = False, 0, math.inf
                 doubt = entry.doubtful(value, now)
                 if entry.wanted != value:
-                    entry.due = now
+                    self._schedule(entry, now)
                 elif doubt:
-                    entry.due = min(now + AGAIN * 4**entry.repeats, doubt + AGAIN)
+                    self._schedule(entry, min(now + AGAIN * 4**entry.repeats, doubt + AGAIN))
                     entry.repeats += 1
+                elif entry.limbo:  # the same value may be carried out late, and then another one be wanted
+                    self._schedule(entry, max(entry.limbo.values()))
                 else:
-                    entry.due = math.inf
-            for entry in self._names.values():
-                if entry.silent and entry.fails and entry.zone == zone:  # the servers are there again
-                    entry.due = min(entry.due, now)
-            self._news.notify()
-        for name, value in values.items():
-            self._say(NamePublished(name, value))
-
-    def _failed(self, entries: list[_Name], values: dict[str, Addresses], why: str, silent: bool) -> None:
-        told = []
+                    del self._names[entry.name]
         with self._lock:
             now = time.monotonic()
-            blur = random.uniform(0.9, 1.1)
-            for entry in entries:
-                entry.busy = False
-                if entry.wanted == values[entry.name]:
-                    pause = min(LAST, FIRST * 2 ** min(entry.fails, 16)) * blur
-                    entry.fails, entry.due, entry.silent = entry.fails + 1, now + pause, silent
-                    told.append(NameFailed(entry.name, entry.wanted, why, round(pause, 3)))
+            for name in self._silent.pop(zone, ()):  # the servers are there again
+                waiting = self._names.get(name)
+                if waiting is not None and waiting.silent and not (waiting.busy or waiting.queued):
+                    waiting.silent = False
+                    self._schedule(waiting, now)
+
+    def _failed(
+        self, zone: str, entries: list[_Name], values: dict[str, Addresses], why: str, silent: bool
+    ) -> None:
+        blur = random.uniform(0.9, 1.1)
+        for entry in entries:
+            value = values[entry.name]
+            pause = min(LAST, FIRST * 2 ** min(entry.fails, 16)) * blur
+            if entry.wanted == value:
+                self._say(NameFailed(entry.name, value, why, round(pause, 3)))
+            with self._lock:
+                now = time.monotonic()
+                entry.busy, entry.silent = False, silent
+                if entry.wanted != value:
+                    pause = 0.0
                 else:
-                    entry.due = now
-            self._news.notify()
-        for event in told:
-            self._say(event)
+                    entry.fails += 1
+                    if silent:
+                        self._silent[zone].add(entry.name)
+                self._schedule(entry, now + pause)
 
     def _say(self, event: NamePublished | NameFailed) -> None:
         try:
-            self.tell(event)
+            if not self._stopping:
+                self.tell(event)
         except Exception:
             LOG.exception("%s of %s could not be told", type(event).__name__, event.name)
+        time.sleep(0)  # an update of many names is many steps of the core: others have their turn in between

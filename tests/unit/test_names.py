@@ -114,6 +114,19 @@ def test_nothing_is_said_twice(world: NameWorld) -> None:
     assert len(world.told("name.published")) == 1
 
 
+def test_a_name_without_addresses_is_none(world: NameWorld) -> None:
+    one = replace(world.task(1, "n1"), ipv4=(), ipv6=(), dns=WEB)
+    world.handle(ev.VmSubmitted("t1", (one,)))
+    assert not world.asked and not world.nva.state.names
+    world.handle(ev.VmSubmitted("t1", (replace(one, ipv4=(ip("10.1.1.7"),)),)))
+    world.settle()
+    world.handle(ev.VmSubmitted("t1", (one,)))
+    world.settle()
+    world.rename(1, None)
+    assert [publish.addresses for publish in world.asked] == [(ip("10.1.1.7"),), ()]
+    assert not world.nva.state.names
+
+
 def test_two_interfaces_share_a_name(world: NameWorld) -> None:
     one, two = world.named(1, "n1"), world.named(2, "n2")
     assert set(world.row().wanted) == {*one.ipv4, *one.ipv6, *two.ipv4, *two.ipv6}
@@ -204,7 +217,7 @@ def test_failures_are_kept_until_they_are_over_and_not_all_told(world: NameWorld
         world.fail(WEB)
     kept = world.nva.state.unpublished[WEB]
     assert (kept.times, kept.why, kept.retry) == (9, "192.0.2.1:53: timeout", world.now + 1.0)
-    assert [entry["times"] for entry in world.told("name.failed")] == [1, 2, 4, 8]
+    assert [entry["times"] for entry in world.told("name.failed")] == [1, 8]
     world.fail(WEB, "192.0.2.1:53: REFUSED")
     assert world.told("name.failed")[-1]["why"] == "192.0.2.1:53: REFUSED"
     assert world.nva.counters["name.failed"] == 10

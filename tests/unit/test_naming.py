@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import random
 import threading
 import time
@@ -74,7 +73,7 @@ class Bench:
 
     def quiet(self) -> bool:
         """Whether nothing is under way, and nothing will be."""
-        return not any(entry.busy or entry.due < math.inf for entry in list(self.publisher._names.values()))
+        return not self.publisher._names
 
     def failures(self, name: str) -> list[NameFailed]:
         return [e for e in self.events if isinstance(e, NameFailed) and e.name == name]
@@ -276,6 +275,38 @@ def test_the_newest_value_is_what_is_sent_after_a_failure(bench: Bench) -> None:
     values = [names["web.example.org"] for _, _, names in bench.servers.sent]
     assert values[:2] == [ip(1), ip(3)]  # the second server is already sent the newest
     assert NamePublished("web.example.org", ip(2)) not in bench.events
+
+
+def test_nothing_of_a_newer_value_is_told_before_all_of_an_older_one(bench: Bench) -> None:
+    gate, telling = threading.Event(), threading.Event()
+
+    def tell(event: NamePublished | NameFailed) -> None:
+        if event == NamePublished("web.example.org", ip(1)):
+            telling.set()
+            gate.wait(DEADLINE)
+        bench.events.append(event)
+
+    bench.publisher.tell = tell
+    bench.publisher.publish("web.example.org", ip(1))
+    bench.until(telling.is_set, "the first value on its way to be told")
+    bench.publisher.publish("web.example.org", ip(2))
+    bench.publisher.publish("mail.example.org", ip(3))
+    bench.published("mail.example.org", ip(3))
+    gate.set()
+    bench.published("web.example.org", ip(2))
+    ours = [event for event in bench.events if event.name == "web.example.org"]
+    assert ours == [NamePublished("web.example.org", ip(1)), NamePublished("web.example.org", ip(2))]
+
+
+def test_after_the_end_nothing_is_told(bench: Bench) -> None:
+    gate = threading.Event()
+    bench.servers.answer = waits(gate)
+    bench.publisher.publish("web.example.org", ip(1))
+    bench.until(lambda: bench.servers.sent, "on its way")
+    bench.publisher.stop()
+    gate.set()
+    bench.until(lambda: not bench.publisher._running.total(), "the update's end")
+    assert not bench.events
 
 
 def test_a_value_that_an_unanswered_older_one_may_overtake_is_said_again(
