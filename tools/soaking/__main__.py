@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import hypothesis.strategies as st
+import test_layer3_stories as tasks
 import test_packet_paths as paths
 from benchmarks.report import Part, markdown, number, text
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -50,6 +51,7 @@ PROPERTIES: dict[str, tuple[str, Callable[[settings, int], None]]] = {
     "storms": ("stateful: anything in any order", _storms),
     "stories": ("packets: planned moves under faults", _property(paths.told, paths.FAULTS)),
     "paths": ("packets: planned moves", _property(paths.told, paths.STORY)),
+    "tasks": ("packets of tasks: planned moves under faults", _property(lambda a, _: tasks.told(a), paths.FAULTS)),
     "histories": ("packets: any history", _property(paths.lived, paths.HISTORY)),
 }
 
