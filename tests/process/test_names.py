@@ -229,7 +229,7 @@ def test_what_an_nva_could_not_say_the_next_one_says(
 def test_rest_answers_while_a_name_server_does_not(
     name_server: NameServer, hole: Hole, publishing: Start
 ) -> None:
-    here = publishing(hole.address, key_file=name_server.key_file, dns_timeout=2.0)
+    here = publishing(hole.address, key_file=name_server.key_file, dns_timeout=4.0)
     usual = here.milliseconds()
     for n in range(20):
         here.put(f"vm{n}", f"10.0.0.{n + 1}", n=n + 1)
@@ -237,23 +237,23 @@ def test_rest_answers_while_a_name_server_does_not(
     assert here.name("vm0.example.org")["failure"] is None, "the time-out is over already"  # type: ignore[index]
     print(f"REST answers in {usual:.1f} ms, {during:.1f} ms while 20 names wait for a silent server (nine of ten)")
     assert during < max(50.0, 5 * usual)
-    here.failure("vm0.example.org", "timeout: no answer within 2 s")
+    here.failure("vm0.example.org", "timeout: no answer within 4 s")
 
 
 def test_a_silent_server_costs_one_time_out_and_is_then_tried_last(
     name_server: NameServer, hole: Hole, publishing: Start
 ) -> None:
-    here = publishing(hole.address, name_server.address, key_file=name_server.key_file, dns_timeout=0.5)
+    here = publishing(hole.address, name_server.address, key_file=name_server.key_file, dns_timeout=1.5)
     here.put("web", "10.0.0.1")
     first = here.nva.event("name.published", name=NAME)["fields"]["seconds"]
     here.put("mail", "10.0.0.2", n=2)
     second = here.nva.event("name.published", name="mail.example.org")["fields"]["seconds"]
-    assert first > 0.5 > second
+    assert first > 1.5 > second
     assert not here.nva.events("name.failed")
 
 
 def test_many_names_travel_together(name_server: NameServer, publishing: Start) -> None:
-    here = publishing(name_server.address, key_file=name_server.key_file)
+    here = publishing(name_server.address6, key_file=name_server.key_file)
     bodies = [here.body(f"vm{n}", f"10.1.{n >> 8}.{n & 255}", f"2001:db8::{n:x}", n=n) for n in range(1, 501)]
     begun = time.monotonic()
     here.nva.post("/vms", bodies)
