@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ALL = [
-    "openvswitch-switch", "mininet", "ethtool", "iproute2", "iputils-ping", "tcpdump", "procps", "openssl",
+    "openvswitch-switch", "mininet", "ethtool", "iproute2", "nftables", "iputils-ping", "tcpdump", "procps", "openssl",
     "python3-venv", "bind9",
 ]  # fmt: skip
 

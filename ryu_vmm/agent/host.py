@@ -1,0 +1,176 @@
+"""What an agent does to its host: commands, network namespaces, processes. Nothing here knows of moves."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from .faults import HostError
+
+__all__ = ["Process", "boot", "entered", "ip", "nft", "path_of", "processes_in", "run", "start_time", "wait_until"]
+
+NAMESPACES = Path("/run/netns")
+_CLONE_NEWNET = 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
+_T = TypeVar("_T")
+
+
+def run(*argv: str, stdin: str | None = None, seconds: float = 30.0) -> str:
+    """Run a command to its end, in the calling thread's namespace; what it printed. Raises HostError in its words."""
+    try:
+        done = subprocess.run(
+            argv, input=stdin, stdin=None if stdin is not None else subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=seconds, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise HostError(f"{' '.join(argv)}: no end within {seconds:g} s") from None
+    except OSError as e:
+        raise HostError(f"{argv[0]}: {e.strerror}") from None
+    if done.returncode:
+        words = (done.stderr or done.stdout).strip() or f"exit status {done.returncode}"
+        raise HostError(f"{' '.join(argv)}: {words}")
+    return done.stdout
+
+
+def ip(*lines: str) -> None:
+    """Several ``ip`` commands in one process, in the calling thread's namespace. Raises HostError."""
+    run("ip", "-batch", "-", stdin="\n".join(lines) + "\n")
+
+
+def nft(text: str) -> None:
+    """Commands for nftables, all of them or none, in the calling thread's namespace. Raises HostError."""
+    run("nft", "-f", "-", stdin=text)
+
+
+def path_of(namespace: str) -> Path:
+    """The handle of a named namespace."""
+    return NAMESPACES / namespace
+
+
+def _setns(fd: int) -> None:
+    if _libc.setns(fd, _CLONE_NEWNET) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), "setns")
+
+
+@contextmanager
+def entered(namespace: str) -> Iterator[None]:
+    """Put the calling thread, and commands it runs, into a named network namespace. Raises HostError."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            there = os.open(path_of(namespace), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as e:
+            raise HostError(f"namespace {namespace}: {e.strerror}") from None
+        try:
+            _setns(there)
+        finally:
+            os.close(there)
+        try:
+            yield
+        finally:
+            _setns(home)
+    finally:
+        os.close(home)
+
+
+def boot() -> str:
+    """An identifier of this boot of the machine."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _stat(pid: int) -> list[str]:
+    """State, parent, ... of /proc/PID/stat from its third field on; empty where there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def start_time(pid: int) -> int | None:
+    """When a process started, in ticks since boot; None if it has ended. With the pid it names a process for good."""
+    words = _stat(pid)
+    return int(words[19]) if len(words) > 19 and words[0] not in "ZX" else None
+
+
+def processes_in(namespace: str) -> list[int]:
+    """The processes whose network namespace is the one of that name."""
+    try:
+        wanted = path_of(namespace).stat()
+    except OSError:
+        return []
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError):
+                there = os.stat(f"/proc/{entry}/ns/net")
+                if (there.st_dev, there.st_ino) == (wanted.st_dev, wanted.st_ino):
+                    found.append(int(entry))
+    return found
+
+
+class Process:
+    """A process, by pid and start time: never another one that has got its pid."""
+
+    def __init__(self, pid: int, started: int) -> None:
+        self.pid, self.started = pid, started
+
+    @classmethod
+    def of(cls, pid: int) -> Process | None:
+        """The process that has this pid now."""
+        started = start_time(pid)
+        return None if started is None else cls(pid, started)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs. One that has ended and is our child is reaped."""
+        if start_time(self.pid) == self.started:
+            return True
+        with contextlib.suppress(OSError):
+            os.waitpid(self.pid, os.WNOHANG)
+        return False
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """Send it a signal, if it is still there."""
+        try:
+            handle = os.pidfd_open(self.pid)
+        except OSError:
+            return
+        try:
+            if start_time(self.pid) == self.started:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(handle, number)
+        finally:
+            os.close(handle)
+
+    def end(self, grace: float) -> None:
+        """SIGTERM, after ``grace`` seconds SIGKILL (0: at once); returns when it has ended. Raises HostError."""
+        if grace > 0 and self.alive:
+            self.kill(signal.SIGTERM)
+            with contextlib.suppress(HostError):
+                wait_until(lambda: not self.alive, grace, "")
+                return
+        self.kill()
+        wait_until(lambda: not self.alive, 10.0, f"the end of process {self.pid}")
+
+
+def wait_until(condition: Callable[[], _T], seconds: float, what: str, every: float = 0.005) -> _T:
+    """Call until it returns something true, and return that. Raises HostError, naming ``what``, after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        if time.monotonic() >= deadline:
+            raise HostError(f"{what}: not within {seconds:g} s")
+        time.sleep(every)
+
+

@@ -1,0 +1,190 @@
+"""The NVA, as an agent needs it: who runs a task, which moves are open, and the three hooks of a move."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..cli.client import Client, Refused, Shown, Unreachable, at
+from ..errors import VmmError
+from .definition import Configuration
+from .faults import AgentError
+
+__all__ = ["STEERED", "Authority", "Gone", "Overruled"]
+
+LOG = logging.getLogger(__name__)
+_T = TypeVar("_T")
+#: States in which the destination has the task.
+STEERED = ("steering", "draining", "settled")
+#: Of a move that is over without the destination having got the task; ``failed`` may be either, see ``Authority.ran``.
+_NOT_NOW = (503, 504)
+
+
+class Overruled(AgentError):
+    """The NVA refuses, for good: the move is not in a state for that."""
+
+    code = "overruled"
+
+
+class Gone(AgentError):
+    """The agent ends, and waits no longer."""
+
+    code = "ending"
+
+
+class Authority:
+    """The NVA's REST interface, patiently: while it is away everything waits, nothing is guessed.
+
+    Args:
+        configuration: of the agent.
+        ending: set when the agent ends; whoever waits gets Gone.
+    """
+
+    def __init__(self, configuration: Configuration, ending: threading.Event) -> None:
+        self._configuration = configuration
+        self._ending = ending
+        self._clients = threading.local()
+
+    @property
+    def _client(self) -> Client:
+        client: Client | None = getattr(self._clients, "client", None)
+        if client is None:
+            c = self._configuration
+            token = None if c.token_file is None else Path(c.token_file).read_text(encoding="ascii").strip()
+            shown = Shown(token, c.nva_cert, c.nva_key, c.nva_cacert)
+            client = self._clients.client = Client(c.nva, 10.0, shown)
+        return client
+
+    def patiently(self, ask: Callable[[Client], _T], seconds: float | None = None) -> _T:
+        """Ask until the NVA answers, however long it is away. Raises Refused, Gone, Unreachable after ``seconds``."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        pause, told = 0.05, False
+        while True:
+            try:
+                return ask(self._client)
+            except Refused as e:
+                if e.document.get("status") not in _NOT_NOW:
+                    raise
+                error: Exception = e
+            except Unreachable as e:
+                error = e
+            if deadline is not None and time.monotonic() >= deadline:
+                raise Unreachable(f"the NVA does not answer: {error}")
+            if not told:
+                LOG.warning("the NVA does not answer, waiting: %s", error)
+                told = True
+            if self._ending.wait(pause):
+                raise Gone("the agent ends")
+            pause = min(2 * pause, 1.0)
+
+    def _found(self, path: str, seconds: float | None) -> dict[str, Any] | None:
+        try:
+            found: dict[str, Any] = self.patiently(lambda client: client.get(path), seconds)
+        except Refused as e:
+            if e.document.get("status") == 404:
+                return None
+            raise AgentError(f"the NVA refuses {path}: {e}") from None
+        return found
+
+    def vm(self, name: str, seconds: float | None = None) -> dict[str, Any] | None:
+        """What the NVA knows of a task; None: nothing."""
+        return self._found(at("vms", name), seconds)
+
+    def nve(self, name: str) -> dict[str, Any] | None:
+        """What the NVA knows of an NVE."""
+        return self._found(at("nves", name), 10.0)
+
+    def move(self, number: int, seconds: float | None = None) -> dict[str, Any] | None:
+        """A move; None: there is no such one."""
+        return self._found(at("moves", str(number)), seconds)
+
+    def open_moves(self) -> list[dict[str, Any]]:
+        """Open moves from and to this NVE. Raises Unreachable, Refused."""
+        return list(self._client.items("/v1/moves", state="open", nve=self._configuration.nve))
+
+    def register(self, body: dict[str, Any]) -> None:
+        """Register a task where it is. Raises AgentError in the NVA's words, Unreachable."""
+        try:
+            self.patiently(lambda client: client.call("POST", "/v1/vms", body), 10.0)
+        except Refused as e:
+            raise AgentError(f"the NVA refuses to register {body['name']}: {e}") from None
+
+    def withdraw(self, name: str) -> None:
+        """Have the NVA forget a task. Raises AgentError in the NVA's words, Unreachable."""
+        try:
+            self.patiently(lambda client: client.call("DELETE", at("vms", name)), 10.0)
+        except Refused as e:
+            if e.document.get("status") != 404:
+                raise AgentError(f"the NVA refuses to forget {name}: {e}") from None
+
+    def ask_for_move(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Ask for a move. Raises AgentError in the NVA's words, Unreachable."""
+        try:
+            found: dict[str, Any] = self.patiently(lambda client: client.call("POST", "/v1/moves", body), 10.0)
+        except Refused as e:
+            raise AgentError(f"the NVA refuses the move: {e}") from None
+        return found
+
+    def hook(self, move: int, name: str, body: Any = None, seconds: float | None = None) -> dict[str, Any]:
+        """Call a hook of a move. Raises Overruled if the move's state forbids it, Unreachable, Gone."""
+        try:
+            found: dict[str, Any] = self.patiently(
+                lambda client: client.call("POST", at("moves", str(move), name), body), seconds
+            )
+        except Refused as e:
+            if e.document.get("status") in (404, 409):
+                raise Overruled(f"move {move}: {e}") from None
+            raise AgentError(f"the NVA refuses {name} of move {move}: {e}") from None
+        return found
+
+    def await_bound(self, name: str, seconds: float) -> bool:
+        """Wait until the NVE takes what a task sends from its ports, at most so long; whether it does."""
+        deadline = time.monotonic() + seconds
+        bound = False
+        while time.monotonic() < deadline:
+            try:
+                if not bound:
+                    vm = self.vm(name, seconds) or {"interfaces": []}
+                    bound = bool(vm["interfaces"]) and all(one["bound"] for one in vm["interfaces"])
+                if bound:
+                    generation = (self.nve(self._configuration.nve) or {}).get("generation", {})
+                    if generation.get("realised", 0) >= generation.get("programmed", 1):
+                        return True
+            except Unreachable:
+                return False
+            if self._ending.wait(0.002):
+                raise Gone("the agent ends")
+        return False
+
+    def home(self, name: str) -> str | None:
+        """The NVE where the NVA has a task; None: nowhere. Waits for the NVA."""
+        found = self.vm(name)
+        return None if found is None else str(found["interfaces"][0]["nve"])
+
+    def await_move(
+        self, number: int, done: Callable[[dict[str, Any]], bool], seconds: float, what: str
+    ) -> dict[str, Any]:
+        """Look at a move until ``done``. Raises Overruled if it ends before, AgentError after ``seconds``."""
+        deadline = time.monotonic() + seconds
+        while True:
+            found = self.move(number, seconds)
+            if found is None:
+                raise Overruled(f"move {number} is not known any more")
+            if done(found):
+                return found
+            if not found["open"]:
+                raise Overruled(f"move {number} has {found['state']}: {found.get('error') or 'called off'}")
+            if time.monotonic() >= deadline:
+                raise AgentError(f"move {number}: not {what} within {seconds:g} s")
+            if self._ending.wait(0.005):
+                raise Gone("the agent ends")
+
+
+def told(error: BaseException) -> str:
+    """An error in one line, for the other side and for the history of a move."""
+    text = error.message if isinstance(error, VmmError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())[:200] or type(error).__name__

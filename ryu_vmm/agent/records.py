@@ -1,0 +1,155 @@
+"""What an agent knows of its tasks, on the disk: a file for each, replaced as a whole, before it is acted on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from .definition import TaskDefinition
+from .faults import AgentError
+from .host import Process
+
+__all__ = ["Journal", "Leg", "Record", "Role", "Started", "Step", "replace_file"]
+
+
+class Role(StrEnum):
+    """What an agent is to a task."""
+
+    HOME = "home"  # it runs here
+    LEAVING = "leaving"  # it moves away; until the NVA has said otherwise it is ours
+    ARRIVING = "arriving"  # it moves here; until the NVA has said so it is not ours
+    LEFT = "left"  # it runs elsewhere; its connections are remembered for a while
+    STOPPED = "stopped"  # it was stopped on request
+
+
+class Step(StrEnum):
+    """How far a move has come here. The five steps of the draft are stop, package, send, instantiate, start."""
+
+    # at the source
+    OPENED = "opened"  # the move is ours to carry out; the task runs
+    STOP = "stop"  # it is being frozen
+    PACKAGE = "package"
+    SEND = "send"  # it is being sent; from here on the other agent may have it
+    # at the destination
+    OFFERED = "offered"
+    RECEIVED = "received"  # the image is on the disk
+    INSTANTIATE = "instantiate"  # it has been made again, and does not run
+    ACTIVATED = "activated"  # the NVA says it is ours; its image may be used once
+    START = "start"  # it is being started: from here on its image is never used again
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Started(_Model):
+    """A process of a task; ``boot``: of which run of this machine."""
+
+    pid: int
+    started: int
+    boot: str
+
+    def process(self, boot: str) -> Process | None:
+        """The process, if it is of this boot and alive."""
+        found = Process(self.pid, self.started)
+        return found if self.boot == boot and found.alive else None
+
+
+class Leg(_Model):
+    """A move, as one of its two agents sees it. ``changes``: old addresses to new ones."""
+
+    move: int
+    peer: str
+    step: Step
+    policy: Literal["keep", "migrate", "drop"] = "keep"
+    changes: dict[str, str] = {}
+    reset: bool = False  # its connections have been closed
+
+
+class Record(_Model):
+    """All that an agent knows of a task.
+
+    Attributes:
+        process: None while it has none that is known.
+        leg: of the open move, or of the one it left with.
+        ended: Unix time when it left, or was stopped.
+        why: how the last move ended, for people.
+    """
+
+    definition: TaskDefinition
+    role: Role
+    process: Started | None = None
+    leg: Leg | None = None
+    ended: float | None = None
+    why: str = ""
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return self.definition.name
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Replace a file as a whole: after a crash there is the old content or the new. On the disk when it returns."""
+    new = path.with_name(f".{path.name}.new")
+    with new.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Journal:
+    """The records of an agent, in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "tasks"
+        self._images = folder / "images"
+        for one in (self._folder, self._images):
+            one.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def load(self) -> dict[str, Record]:
+        """All records. Raises AgentError for one that cannot be read: nothing is guessed."""
+        found = {}
+        for path in sorted(self._folder.glob("*.json")):
+            try:
+                record = Record.model_validate_json(path.read_bytes())
+            except (OSError, ValidationError) as e:
+                raise AgentError(f"{path} cannot be read: {e}") from None
+            found[record.name] = record
+        return found
+
+    def put(self, record: Record) -> None:
+        """Have a record on the disk. Raises OSError."""
+        replace_file(self._folder / f"{record.name}.json", record.model_dump_json(indent=1).encode())
+
+    def drop(self, name: str) -> None:
+        """Forget a task, its image included."""
+        self.drop_image(name)
+        with contextlib.suppress(FileNotFoundError):
+            (self._folder / f"{name}.json").unlink()
+            sync_folder(self._folder)
+
+    def image(self, name: str) -> Path:
+        """Where the image of a task is."""
+        return self._images / f"{name}.image"
+
+    def drop_image(self, name: str) -> None:
+        """Remove a task's image, if there is one."""
+        with contextlib.suppress(FileNotFoundError):
+            self.image(name).unlink()

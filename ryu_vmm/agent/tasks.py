@@ -1,0 +1,196 @@
+"""What an agent holds while it runs: configuration, journal, drivers, the NVA, and its tasks' records in memory."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from . import host
+from .cell import Cell
+from .cooperating import Cooperating
+from .criu import Criu
+from .definition import Configuration, TaskDefinition
+from .drivers import Driver
+from .faults import AgentError
+from .nva import STEERED, Authority
+from .records import Journal, Leg, Record, Role, Started, Step
+
+__all__ = ["Tasks"]
+
+LOG = logging.getLogger(__name__)
+
+
+class Tasks:
+    """An agent's tasks, and what both sides of a move need.
+
+    Args:
+        configuration: of the agent.
+    """
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+        self.times = configuration.times
+        self.ending = threading.Event()
+        self.boot = host.boot()
+        self.journal = Journal(Path(configuration.state))
+        self.nva = Authority(configuration, self.ending)
+        self.drivers: dict[str, Driver] = {
+            "cooperating": Cooperating(configuration.times.task),
+            "criu": Criu(configuration.criu),
+        }
+        self._lock = threading.RLock()
+        self._records: dict[str, Record] = self.journal.load()
+        self._busy: dict[str, threading.Lock] = {}
+        #: Steps at which moves wait for `proceed`: how tests find an agent in the middle of one.
+        self.halts: set[str] = set()
+        self.halted: str | None = None
+        self._released = threading.Event()
+        #: What the last moves took, by task: for people, and for measurements.
+        self.reports: dict[str, list[dict[str, Any]]] = {}
+
+    # --- records ------------------------------------------------------------------------------------------------------
+    def records(self) -> list[Record]:
+        """All of them, by name."""
+        with self._lock:
+            return [self._records[name] for name in sorted(self._records)]
+
+    def get(self, name: str) -> Record | None:
+        """A task's record."""
+        with self._lock:
+            return self._records.get(name)
+
+    def need(self, name: str) -> Record:
+        """A task's record. Raises AgentError if there is none."""
+        record = self.get(name)
+        if record is None:
+            raise AgentError(f"there is no task {name} here", task=name)
+        return record
+
+    def put(self, record: Record, **changes: Any) -> Record:
+        """Change a record; on the disk when this returns."""
+        record = record.model_copy(update=changes)
+        with self._lock:
+            self.journal.put(record)
+            self._records[record.name] = record
+        return record
+
+    def drop(self, name: str) -> None:
+        """Forget a task."""
+        with self._lock:
+            self.journal.drop(name)
+            self._records.pop(name, None)
+
+    @contextmanager
+    def alone(self, name: str, wait: bool = True) -> Iterator[bool]:
+        """Be the only one who works on a task; with ``wait`` False perhaps not, then the value is False."""
+        with self._lock:
+            lock = self._busy.setdefault(name, threading.Lock())
+        taken = lock.acquire(blocking=wait)
+        try:
+            yield taken
+        finally:
+            if taken:
+                lock.release()
+
+    def cell(self, name: str) -> Cell:
+        """A task's place here."""
+        return Cell(self.configuration, name)
+
+    def driver(self, record: Record) -> Driver:
+        """What takes and restores its state."""
+        return self.drivers[record.definition.driver]
+
+    def process(self, record: Record) -> host.Process | None:
+        """Its process, if that is alive."""
+        return None if record.process is None else record.process.process(self.boot)
+
+    def started(self, process: host.Process) -> Started:
+        """A process, for the record."""
+        return Started(pid=process.pid, started=process.started, boot=self.boot)
+
+    # --- whose it is --------------------------------------------------------------------------------------------------
+    def verdict(self, record: Record) -> str:
+        """Where the NVA has a task that moves: ``here``, ``there``, or ``open`` while undecided. Waits for it."""
+        assert record.leg is not None
+        move = self.nva.move(record.leg.move)
+        me = self.configuration.nve
+        if move is not None and move["open"]:
+            if move["state"] in STEERED:
+                return "here" if move["destination"] == me else "there"
+            return "open"
+        # It has ended, well or not: a move may also have failed after the task ran at its destination.
+        return "here" if self.nva.home(record.name) == me else "there"
+
+    # --- life of a task that stays ------------------------------------------------------------------------------------
+    def begin(self, definition: TaskDefinition) -> Record:
+        """Start a task from its definition, in a place made anew. Raises AgentError, OSError."""
+        old = self.get(definition.name)
+        record = self.put(Record(definition=definition, role=Role.HOME, why="" if old is None else old.why))
+        cell = self.cell(definition.name)
+        cell.make(definition, closed=False)
+        cell.plug(definition)
+        process = self.driver(record).start(cell, definition)
+        LOG.info("task %s runs, process %d", record.name, process.pid)
+        return self.put(record, process=self.started(process))
+
+    def resume(self, record: Record, why: str = "") -> Record:
+        """A task is to run here: go on where it stopped if its process is there, else begin anew."""
+        process = self.process(record)
+        cell = self.cell(record.name)
+        if process is None or not cell.exists:
+            if record.process is not None:
+                LOG.warning("task %s begins anew: its process has ended", record.name)
+            return self.put(self.begin(record.definition), why=why)
+        if not cell.plugged(record.definition):
+            cell.plug(record.definition)
+        cell.open(record.definition)
+        self.driver(record).thaw(cell, process, dropped=record.leg is not None and record.leg.reset)
+        return self.put(record, role=Role.HOME, leg=None, why=why)
+
+    def leave(self, record: Record) -> Record:
+        """A task runs elsewhere: end what is left of it here; its connections are remembered and not answered."""
+        cell, process = self.cell(record.name), self.process(record)
+        if cell.exists:
+            cell.close(record.definition)
+        if process is not None:
+            process.end(0)  # its sockets are in repair mode, or cannot send: nobody hears of it
+        LOG.info("task %s has left for %s", record.name, record.leg.peer if record.leg else "?")
+        return self.put(record, role=Role.LEFT, process=None, ended=time.time())
+
+    def forget(self, record: Record) -> None:
+        """Remove a task that has left, or was stopped, with its place."""
+        self.cell(record.name).remove(record.definition)
+        self.drop(record.name)
+
+    # --- for tests ----------------------------------------------------------------------------------------------------
+    def checkpoint(self, record: Record, step: Step) -> Record:
+        """Note in memory how far a move has come; wait here if tests want that."""
+        assert record.leg is not None
+        record = record.model_copy(update={"leg": record.leg.model_copy(update={"step": step})})
+        with self._lock:
+            self._records[record.name] = record
+        LOG.info("task %s, move %d: %s", record.name, record.leg.move if record.leg else 0, step.value)
+        if step.value in self.halts:
+            self.halts.discard(step.value)
+            self._released.clear()
+            self.halted = step.value
+            self._released.wait()
+            self.halted = None
+        return record
+
+    def proceed(self) -> None:
+        """Let go whatever waits at a checkpoint."""
+        self._released.set()
+
+
+def leg_of(move: dict[str, Any], me: str, step: Step) -> Leg:
+    """A move's document as a record has it."""
+    changes = {row["old"]: row["new"] for row in move.get("addresses") or []}
+    policy: Any = move.get("connections") or ("drop" if changes else "keep")
+    peer = move["destination"] if move["source"] == me else move["source"]
+    return Leg(move=move["id"], peer=peer, step=step, policy=policy, changes=changes)
