@@ -132,6 +132,29 @@ class Service:
         results = switch.inject(bytes.fromhex(frame), switch.port_named(port).number, clock())
         return {"results": [_describe(result) for result in results]}
 
+    def do_send(
+        self, dpid: int, port: str, frames: list[str], expected: int = 1, timeout: float = 10.0
+    ) -> dict[str, Any]:
+        """Frames (hexadecimal) come in on a port; those that leave any port, by whatever way they got there.
+
+        Waits until ``expected`` have left, which are ``delivered`` as [dpid, port name, frame] in order, or until time
+        is up.
+        """
+        fabric, delivered = self.farm.fabric, list[tuple[int, str, str]]()
+
+        def left(switch: Switch, number: int, frame: bytes, now: float) -> None:
+            delivered.append((switch.dpid, switch.ports[number].name, frame.hex()))
+
+        fabric.on_frame, before = left, fabric.on_frame
+        try:
+            switch = self._switch(dpid)
+            for frame in frames:
+                switch.inject(bytes.fromhex(frame), switch.port_named(port).number, clock())
+            self.farm.run(lambda: len(delivered) >= expected, timeout)
+        finally:
+            fabric.on_frame = before
+        return {"delivered": delivered}
+
     def do_move(self, dpid: int, port: str, frame: str, watch: list[int], timeout: float = 30.0) -> dict[str, Any]:
         """A VM announces itself on a port: seconds until each watched switch has taken the change over.
 
