@@ -122,9 +122,9 @@ class Names:
     # --- start --------------------------------------------------------------------------------------------------------
     def resume(self) -> None:
         """After a restart: whatever has not been confirmed is handed over again."""
-        for name, row in sorted(self._work.state.names.items()):
-            if row.told != row.wanted:
-                self._work.do(Publish(name, row.wanted))
+        state = self._work.state
+        for name in sorted(state.unconfirmed()):
+            self._work.do(Publish(name, state.names[name].wanted))
 
 
 def _facts(row: Published) -> dict[str, object]:

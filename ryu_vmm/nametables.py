@@ -23,10 +23,30 @@ class NameTables(Journal):
         self.names: dict[str, Published] = {}
         self.unpublished: dict[str, Unpublished] = {}
         self._named: dict[str, dict[str, None]] = defaultdict(dict)
+        self._unconfirmed: dict[str, None] = {}
 
     def named(self, name: str) -> Iterable[str]:
         """The ids of the interfaces whose addresses a name stands for."""
         return self._named.get(name, ())
+
+    def unconfirmed(self) -> Iterable[str]:
+        """The names that name servers may still give out other addresses for than they should."""
+        return self._unconfirmed.keys()
+
+    def still_given_out(self, but: str | None) -> set[bytes]:
+        """Addresses that name servers give out, as far as is known, for names that they are no longer of.
+
+        Args:
+            but: a name that is left aside.
+        """
+        rows = (self.names[name] for name in self._unconfirmed if name != but)
+        return {address for row in rows for address in row.told or () if address not in row.wanted}
+
+    def _index_names(self, key: str, old: Published | None, new: Published | None) -> None:
+        if new is not None and new.told != new.wanted:
+            self._unconfirmed[key] = None
+        else:
+            self._unconfirmed.pop(key, None)
 
     def _index_dns(self, key: str, old: Interface | None, new: Interface | None) -> None:
         before = None if old is None else old.dns

@@ -65,11 +65,13 @@ def _allot(work: Work, interface: Interface, old: bytes, home: Subnet, nve: str,
     state = work.state
     pending = {c.new for move in state.open_moves() for c in move.changes} | taken
     left = {(gone.vni, gone.address) for gone in state.left.values() if gone.interface != interface.id}
+    # Whoever asks for the name of another task would come to this one.
+    named = state.still_given_out(interface.dns)
     gateways = {a for v in state.domain(interface.vni) if (g := state.gateway(v)) for a in (g.ipv4, g.ipv6)}
     subnets = [s for s in state.networks[interface.vni].subnets if s.nve == nve and len(s.prefix) == len(old)]
     for subnet in subnets:
         for address in _candidates(subnet, old):
-            if address in pending or address in gateways or (interface.vni, address) in left:
+            if address in pending or address in gateways or address in named or (interface.vni, address) in left:
                 continue
             if state.owner(interface.vni, address) is None:
                 return address

@@ -222,7 +222,7 @@ _FATES: dict[str, Callable[[Move], int]] = {
 def _by_state(state: State) -> dict[str, int]:
     """How many names are as name servers have confirmed, wait for that, or could not be published when last tried."""
     failing = len(state.unpublished)
-    waiting = sum(row.told != row.wanted for row in state.names.values())
+    waiting = len(list(state.unconfirmed()))
     return {"published": len(state.names) - waiting, "waiting": max(0, waiting - failing), "failing": failing}
 
 

@@ -169,6 +169,34 @@ def test_a_move_with_its_addresses_says_nothing(world: NameWorld) -> None:
     assert len(world.asked) == 1
 
 
+def test_an_address_that_a_name_still_leads_to_is_nobody_elses(world: NameWorld) -> None:
+    """The time for which the old address is dealt with is over, but the name server is away."""
+    world.named(1, "n2")
+    world.settle()
+    world.handle(ev.VmWithdrawn("t1"))
+    world.named(2, "n1", MAIL)
+    interface = replace(world.task(101, "n1"), ipv4=(ip("10.1.1.1"),))  # whose like at n2 was t1's
+    world.handle(ev.VmSubmitted("t101", (interface,)))
+    move, _ = world.handle(ev.MoveRequested("t101", "n2", address=Addressing.CHANGE))  # type: ignore[misc]
+    new = {change.new for change in world.current(move).changes}
+    assert ip("10.1.2.1") not in new and ip("10.1.2.2") in new
+    world.handle(ev.AbortRequested(move.id))
+    world.settle()
+    move, _ = world.handle(ev.MoveRequested("t101", "n2", address=Addressing.CHANGE))  # type: ignore[misc]
+    assert ip("10.1.2.1") in {change.new for change in world.current(move).changes}
+
+
+def test_a_task_may_have_its_own_address_back_whatever_its_name_says(world: NameWorld) -> None:
+    world.named(1, "n1")
+    world.settle()
+    move, _ = world.handle(ev.MoveRequested("t1", "n2", address=Addressing.CHANGE))  # type: ignore[misc]
+    world.advance(0.5)
+    world.through(move, "tap-t1")
+    assert world.row().told != world.row().wanted
+    back, _ = world.handle(ev.MoveRequested("t1", "n1", address=Addressing.CHANGE))  # type: ignore[misc]
+    assert ip("10.1.1.1") in {change.new for change in world.current(back).changes}
+
+
 def test_an_older_value_that_is_confirmed_is_not_taken_for_the_newest(world: NameWorld) -> None:
     one = world.named(1, "n1")
     first = world.row().wanted
