@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterator
@@ -129,6 +130,20 @@ def test_what_nobody_has_is_unreachable(lab: Lab, address: str) -> None:
     assert answer is not None
     assert (answer.family, answer.type) in UNREACHABLE
     assert answer.router == gateway(vm)[":" in address]
+
+
+def test_errors_are_limited(lab: Lab) -> None:
+    """1,000 a second for an edge (question_rate), with as many at once: a scan is not answered packet by packet."""
+    vm, sent = lab.vm("cli3"), 6000
+    with Card(vm) as card, Sender(vm, "10.1.1.77") as sender:
+        started = time.monotonic()
+        for _ in range(sent):
+            with contextlib.suppress(OSError):  # an error of before
+                sender.send()
+        answers = sum(raw.kind_of(frame) == raw.IPV4 and frame[23] == 1 for frame in card.during(1.0))
+        seconds = time.monotonic() - started
+    assert 0 < answers <= 1000 * (seconds + 1.5)
+    assert answers < sent
 
 
 def test_nothing_crosses_between_routers(lab: Lab) -> None:
