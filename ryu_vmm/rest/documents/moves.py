@@ -1,0 +1,117 @@
+"""Moves and their ledgers."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from ... import model
+from ...schema import PlaceInput
+from .common import TIME, Document
+from .registry import NveGeneration
+
+
+class LegDocument(Document):
+    """One interface's part of a move."""
+
+    interface: str
+    network: str | None
+    vni: int
+    source: PlaceInput
+    destination: PlaceInput
+    mark: int = Field(description="VNI that redirected packets travel under")
+
+
+class StepDocument(Document):
+    """A state of a move's history; ``seconds`` it lasted, null while it lasts."""
+
+    state: str
+    time: str = TIME
+    at: float
+    seconds: float | None
+    why: str
+
+
+class Amount(Document):
+    """Packets and bytes."""
+
+    packets: int
+    bytes: int
+
+
+class Held(Document):
+    """Packets that waited in the NVA for the destination's port, and what found the waiting room full."""
+
+    packets: int
+    lost: int
+
+
+class StaleDocument(Document):
+    """What a correspondent NVE still sent to the source. ``until``: Unix time of the last such packet."""
+
+    nve: str
+    packets: int
+    bytes: int
+    until: float
+    corrected: int = Field(description="how often the NVE was corrected")
+
+
+class LedgerDocument(Document):
+    """The account of a move."""
+
+    closed: bool
+    redirected: Amount
+    arrived: Amount
+    unaccounted: int = Field(description="packets redirected that the destination never counted")
+    lost: Amount = Field(description="reached the source while the VM was gone and no destination was known")
+    held: Held
+    late_packets: int
+    exact: bool = Field(description="counted by meters (flow counters, the fallback, are blurred around a change), "
+                        "and no switch that counts has lost its counters")
+    stale: list[StaleDocument]
+    barriers: dict[str, float] = Field(description="seconds from the trigger to each NVE's barrier reply")
+    probes: dict[str, float] = Field(description="seconds that each path's probe took")
+
+
+class MoveGeneration(Document):
+    """``realised`` has reached ``desired`` once every NVE concerned has acknowledged what the move asked for."""
+
+    desired: int
+    realised: int
+    nves: dict[str, NveGeneration]
+
+
+class ChangeDocument(Document):
+    """An address that is another one once the move has steered."""
+
+    interface: str
+    old: str
+    new: str
+
+
+class MoveDocument(Document):
+    """A move."""
+
+    id: int
+    vm: str
+    tenant: str | None = Field(description="whose VM it was when the move began")
+    kind: model.Kind
+    trigger: str
+    source: str
+    destination: str
+    state: model.MoveState
+    open: bool
+    created: str = TIME
+    triggered: str | None = Field(description="when the VM's location changed; RFC 3339, UTC")
+    request_id: str | None
+    requested_by: str | None
+    activated_by: str | None
+    error: str | None
+    redirect: model.Redirect
+    redirect_in_force: bool
+    unconfirmed: list[str] = Field(description="correspondent NVEs that have not acknowledged the new location")
+    generation: MoveGeneration
+    connections: model.Connections
+    addresses: list[ChangeDocument]
+    legs: list[LegDocument]
+    history: list[StepDocument]
+    ledger: LedgerDocument

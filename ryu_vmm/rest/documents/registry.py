@@ -1,0 +1,151 @@
+"""NVEs, networks, VMs, and what became of several at once."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from ... import model
+from ...routed import GatewayInput, LeaveInput, SubnetInput
+from ...schema import Allow, PlaceInput, PolicyInput
+from .common import TIME, Document
+
+
+class PortDocument(Document):
+    """A port as its switch reports it."""
+
+    name: str
+    number: int
+    up: bool
+    silenced: str | None = Field(
+        description="it forges: until when that is only counted (RFC 3339, UTC)", examples=["2026-01-31T12:00:00.000Z"]
+    )
+
+
+class NveGeneration(Document):
+    """Which generation of its flows was sent to an NVE last, and which it has acknowledged."""
+
+    programmed: int
+    realised: int
+
+
+class FaultDocument(Document):
+    """What an NVE refused last: OpenFlow error type and code, and how often in a row."""
+
+    type: int
+    code: int
+    time: str = TIME
+    times: int
+
+
+class NveDocument(Document):
+    """An NVE. ``in_sync``: its flows were read back and corrected. ``ports`` only where one NVE is asked for."""
+
+    name: str
+    dpid: str
+    ipv4: str | None
+    ipv6: str | None
+    tunnel_port: str | None
+    certificate: str | None
+    routed_port: str | None
+    locator: str | None
+    ila_port: str | None
+    next_hop: str | None
+    connected: bool
+    tls: bool = Field(description="connected over TLS, with its own certificate")
+    in_sync: bool
+    tunnel: int | None = Field(description="port number of the tunnel port in use")
+    routed: int | None = Field(description="port number of the tunnel port without Ethernet headers in use")
+    ila: int | None = Field(description="port number of the port to the underlay in use")
+    generation: NveGeneration
+    fault: FaultDocument | None = Field(description="what it refused, until it has been brought in sync again")
+    evacuation: int | None = Field(description="the evacuation that runs: it takes no VMs meanwhile")
+    networks: list[str]
+    ports: list[PortDocument] | None = None
+
+
+class NetworkDocument(Document):
+    """A virtual network. ``members``: the NVEs that hold its state."""
+
+    name: str
+    vni: int
+    tenant: str | None = Field(description="whose it is, null: the operator's")
+    policy: PolicyInput
+    kind: model.NetworkKind
+    gateway: GatewayInput | None
+    subnets: list[SubnetInput]
+    sir: str | None
+    router: str | None
+    members: list[str]
+    interfaces: int
+
+
+class FrozenDocument(Document):
+    """An interface that flapped. ``until``: null until somebody thaws it; ``moves``: unrequested ones before."""
+
+    since: str = TIME
+    until: str | None
+    moves: int
+
+
+class LeftDocument(Document):
+    """An address, or a locator, that a task has left: what that NVE does with packets for it, and until when."""
+
+    nve: str
+    address: str
+    locator: bool = Field(description="whether this is about the address under the NVE's locator")
+    answer: model.Answer
+    until: str = TIME
+
+
+class InterfaceDocument(Document):
+    """An interface: ``nve`` and ``port`` are its location; ``bound``: that port is there and up."""
+
+    name: str
+    network: str | None
+    vni: int
+    mac: str
+    ipv4: list[str]
+    ipv6: list[str]
+    nve: str
+    port: str
+    bound: bool
+    epoch: int
+    since: str = TIME
+    attachments: list[PlaceInput]
+    allow: Allow
+    dns: str | None = Field(description="name whose address records are its addresses")
+    frozen: FrozenDocument | None = Field(description="it flaps: announcements move it no more")
+    left: list[LeftDocument]
+
+
+class VmDocument(Document):
+    """A VM. ``move``: its newest open move."""
+
+    name: str
+    tenant: str | None = Field(description="whose it is, null: the operator's")
+    interfaces: list[InterfaceDocument]
+    leave: LeaveInput | None
+    move: int | None
+
+
+class BulkItem(Document):
+    """What became of one item of several."""
+
+    name: str
+    result: Literal["created", "unchanged"]
+
+
+class BulkDocument(Document):
+    """What became of VMs that were posted together: all were taken (else the reply is a problem)."""
+
+    items: list[BulkItem]
+
+
+class InventoryDocument(Document):
+    """What an inventory came to."""
+
+    created: int
+    updated: int
+    unchanged: int

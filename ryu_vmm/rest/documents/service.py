@@ -1,0 +1,106 @@
+"""Events, the record of changes, health, problems."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from ...audit import Result
+from .common import TIME, Document
+
+
+class EventDocument(Document):
+    """Something that happened. ``id`` orders events and can be resumed from."""
+
+    id: str
+    time: str = TIME
+    at: float
+    kind: str
+    fields: dict[str, Any]
+
+
+class AuditDocument(Document):
+    """An attempt to change something, or one that was refused because of who asked."""
+
+    id: int
+    time: str = TIME
+    at: float
+    principal: str | None = Field(description="who, by the name in the credentials; null: nobody knows")
+    role: str | None
+    via: str | None = Field(description="what they showed: token and its id, certificate and its name, or local")
+    address: str
+    method: str
+    path: str
+    body: str | None = Field(description="what came with it, as JSON text, shortened")
+    status: int = Field(description="HTTP status of the answer")
+    code: str | None = Field(description="code of the problem that was the answer")
+    result: Result = Field(
+        description="denied: because of who asked; refused: because of what was asked; failed: the NVA's fault"
+    )
+    more: int = Field(description="refused attempts before it that were too many to record")
+
+
+class Tally(Document):
+    """NVEs by how well they are connected."""
+
+    registered: int
+    connected: int
+    in_sync: int
+    refusing: int = Field(description="refused a flow and have not been brought in sync since")
+
+
+class HealthDocument(Document):
+    """How the NVA is. ``degraded``: it serves, but not every NVE is in sync, or one refuses flows.
+
+    Who does not see the whole gets the status and null for the rest.
+    """
+
+    status: Literal["ok", "degraded", "failing"]
+    version: str | None
+    started: str | None = TIME
+    uptime: float | None = Field(description="seconds")
+    store: str | None = Field(description="'ok' or what is wrong")
+    credentials: str | None = Field(description="'ok', 'none' if nobody is asked, or what is wrong with their file")
+    nves: Tally | None
+    networks: int | None
+    vms: int | None
+    moves_open: int | None
+    generation: int | None
+
+
+class ReadyDocument(Document):
+    """Whether requests are taken."""
+
+    ready: bool
+    why: list[str]
+
+
+class IndexDocument(Document):
+    """The API's entry."""
+
+    name: str
+    version: str
+    links: dict[str, str]
+
+
+class FieldError(Document):
+    """A wrong field and what is wrong with it."""
+
+    field: str
+    why: str
+
+
+class ProblemDocument(Document):
+    """RFC 9457."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(description="urn:ryu-vmm:problem:CODE")
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str = Field(description="stable identifier of the kind of problem")
+    errors: list[FieldError] | None = None
+    details: dict[str, Any] | None = None
