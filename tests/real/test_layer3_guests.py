@@ -14,7 +14,7 @@ from proof.errors import TIME_EXCEEDED, TOO_BIG, UNREACHABLE, Sender, told
 from proof.lab import Lab
 from proof.raw import Card
 
-from topologies import VM
+from topologies import VM, netns
 from topologies.netns import inside, run
 from topologies.specs import GATEWAY_MAC
 
@@ -85,6 +85,26 @@ def test_the_gateway_answers_pings(lab: Lab, name: str) -> None:
         scope = "%eth0" if address.startswith("fe80") else ""
         _, _, code = vm.pexec(["ping", "-c", "1", "-W", "2", address + scope])
         assert code == 0, address
+
+
+def test_a_guest_that_holds_others_to_be_on_its_link_reaches_them_too(lab: Lab) -> None:
+    """The gateway answers its questions for them, wherever they are; for its own address nobody answers."""
+    vm = lab.vm("cli1")
+    routes = ["route {} 10.1.0.0/16 dev eth0", "route {} 2001:db8:1::/48 dev eth0"]
+    netns.ip_batch(vm.namespace, *(route.format("add") for route in routes))
+    try:
+        for other in (lab.vm("task1"), lab.vm("cli2"), lab.vm("cli3")):
+            assert lab.net.ping([vm, other]) == 0.0
+            assert {neighbors(vm)[pair(other, family)] for family in (4, 6)} == {GATEWAY_MAC}
+        own = raw.mac(vm.spec.mac)
+        with Card(vm) as card:  # as a probe of RFC 5227 asks whether the address is in use
+            card.send(raw.arp(1, own, bytes(4), bytes(6), raw.ip(pair(vm, 4))))
+            card.send(raw.arp(1, own, raw.ip(pair(vm, 4)), bytes(6), raw.ip(gateway(vm)[0])))
+            frame = card.await_frame(lambda frame: raw.kind_of(frame) == raw.ARP)
+        assert frame is not None
+        assert raw.ArpFields(frame).spa == raw.ip(gateway(vm)[0])  # the first answer is to the second question
+    finally:
+        netns.ip_batch(vm.namespace, *(route.format("del") for route in routes), "neigh flush dev eth0")
 
 
 @pytest.mark.parametrize("family", [4, 6])
