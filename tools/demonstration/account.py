@@ -105,7 +105,8 @@ def tables(account: Account, console: Console) -> RenderableType:
     return both
 
 
-def _table(title: str, *columns: str) -> Table:
+def table(title: str, *columns: str) -> Table:
+    """A table as all of them look: names to the left, figures to the right."""
     made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False,
                  show_edge=False, padding=(0, 1, 0, 0))
     made.add_column(columns[0])
@@ -114,7 +115,7 @@ def _table(title: str, *columns: str) -> Table:
     return made
 
 
-def _zero(count: int) -> Text:
+def zero(count: int) -> Text:
     """A count that ought to be 0."""
     return Text(f"{count:,}", style="red" if count else "green")
 
@@ -124,7 +125,7 @@ def _ms(seconds: float) -> str:
 
 
 def _ledger(moves: Sequence[Moved]) -> Table:
-    made = _table("What the switches counted (ledger)", "", *(move.name for move in moves))
+    made = table("What the switches counted (ledger)", "", *(move.name for move in moves))
 
     def row(name: str, value: Callable[[Moved], str | Text]) -> None:
         made.add_row(name, *(value(move) for move in moves))
@@ -135,9 +136,9 @@ def _ledger(moves: Sequence[Moved]) -> Table:
 
     row("redirected by source", lambda m: f"{ledger(m)['redirected']['packets']:,}")
     row("arrived at destination", lambda m: f"{ledger(m)['arrived']['packets']:,}")
-    row("not accounted for", lambda m: _zero(ledger(m)["unaccounted"]))
-    row("lost at source", lambda m: _zero(ledger(m)["lost"]["packets"]))
-    row("lost while held in NVA", lambda m: _zero(ledger(m)["held"]["lost"]))
+    row("not accounted for", lambda m: zero(ledger(m)["unaccounted"]))
+    row("lost at source", lambda m: zero(ledger(m)["lost"]["packets"]))
+    row("lost while held in NVA", lambda m: zero(ledger(m)["held"]["lost"]))
     row("VM paused", lambda m: _ms(m.report.downtime))
     row("last NVE confirmed", lambda m: _ms(max(ledger(m)["barriers"].values(), default=0.0)))
     row("redirect existed", lambda m: f"{sum(map(m.lasted, _WITH_REDIRECT)):.1f} s")
@@ -145,14 +146,14 @@ def _ledger(moves: Sequence[Moved]) -> Table:
 
 
 def _receivers(flows: Sequence[FlowResult]) -> Table:
-    made = _table("What the receivers counted", "flow", "sent", "arrived", "lost", "twice", "gap")
+    made = table("What the receivers counted", "flow", "sent", "arrived", "lost", "twice", "gap")
     for flow in flows:
         count = flow.count
-        made.add_row(flow.name, f"{count.sent:,}", f"{count.received:,}", _zero(count.lost), _zero(count.duplicated),
+        made.add_row(flow.name, f"{count.sent:,}", f"{count.received:,}", zero(count.lost), zero(count.duplicated),
                      _ms(count.stall))
     counts = [flow.count for flow in flows]
     made.add_section()
     made.add_row("all", f"{sum(c.sent for c in counts):,}", f"{sum(c.received for c in counts):,}",
-                 _zero(sum(c.lost for c in counts)), _zero(sum(c.duplicated for c in counts)),
+                 zero(sum(c.lost for c in counts)), zero(sum(c.duplicated for c in counts)),
                  _ms(max(c.stall for c in counts)))
     return made

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+from collections.abc import Mapping
 
 #: What the topology runs, and the Debian package that has it.
 _TOOLS = {
@@ -13,18 +14,20 @@ _TOOLS = {
     "ovs-ofctl": "openvswitch-common", "ovs-appctl": "openvswitch-common", "ovsdb-tool": "openvswitch-common",
     "mnexec": "mininet", "ip": "iproute2", "nsenter": "util-linux", "ethtool": "ethtool", "ping": "iputils-ping",
 }
+#: And what the story of layer 3 runs besides.
+LAYER3 = {"named": "bind9", "tsig-keygen": "bind9", "nft": "nftables", "setpriv": "util-linux"}
 
 
 class Unfit(Exception):
     """The machine lacks something; the text says what, and what to do."""
 
 
-def check() -> None:
-    """Raise Unfit unless this is root with everything at hand."""
+def check(more: Mapping[str, str] | None = None) -> None:
+    """Raise Unfit unless this is root with everything at hand; `more`: further commands, and their packages."""
     if os.geteuid() != 0:
         raise Unfit("not root: network namespaces and Open vSwitch need it")
     os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"  # a user's may lack them
-    lacking = {tool: package for tool, package in _TOOLS.items() if shutil.which(tool) is None}
+    lacking = {tool: package for tool, package in {**_TOOLS, **(more or {})}.items() if shutil.which(tool) is None}
     if lacking:
         packages = " ".join(sorted(set(lacking.values())))
         raise Unfit(f"missing commands: {', '.join(lacking)} (tools/setup installs them; Debian packages: {packages})")

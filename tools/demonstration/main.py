@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
             one = control.stop_elsewhere(options.pid)
             Narrator().show(f"The demonstration of process {one.pid} has ended and removed everything.")
             return 0
-        return _demonstrate(options)
+        return _layer3(options) if options.layer3 else _demonstrate(options)
     except (machine.Unfit, control.NoSuch, TopologyError, OSError) as exc:
         complain(str(exc))
         return 1
@@ -43,6 +43,16 @@ def _move(options: Options) -> int:
     if options.json:
         print(json.dumps({"hypervisor": moved.report.as_dict(), "nva": moved.document}, indent=2))
     return 0
+
+
+def _layer3(options: Options) -> int:
+    from .layer3.story import AgentError, demonstrate  # what it needs is not for the other one to load
+
+    machine.check(machine.LAYER3)
+    try:
+        return demonstrate(options)
+    except AgentError as exc:
+        raise TopologyError(f"an agent: {exc}") from exc
 
 
 def _demonstrate(options: Options) -> int:

@@ -21,6 +21,7 @@ TRIP = (("nve2", "garp-request"), ("nve1", "na"))
 _SAID = {
     "garp-request": "gratuitous ARP", "garp-reply": "gratuitous ARP (a reply)", "rarp": "RARP",
     "na": "unsolicited neighbor advertisement", "both": "gratuitous ARP and neighbor advertisement",
+    "none": "its host's word over REST",
 }
 _STEADY = 1.0  # seconds of undisturbed traffic before, between and after the moves, for the picture
 _SETTLE = 70.0  # seconds: longer than the NVA's own cap on draining

@@ -11,10 +11,14 @@ _TEXT = """\
 Shows a virtual machine moving between Open vSwitch edges (NVEs) under traffic without losing a packet: three NVEs with
 Open vSwitch daemons of their own in network namespaces, VXLAN between them, three VMs, and the Network Virtualization
 Authority as a user starts it, `ryu-manager ryu_vmm`. vm1 moves from nve1 to nve2 and back; the receivers' counts, the
-switches' ledger and a picture of all arrivals say what happened. Then everything is ended and removed."""
+switches' ledger and a picture of all arrivals say what happened. Then everything is ended and removed.
+
+With --layer3 another story, in four chapters: a packet by VXLAN, without Ethernet and by ILA, byte for byte; a task
+that keeps its addresses; one that keeps its TCP connections; two that get other addresses, and what clients notice."""
 _EXITS = """\
-exit code: 0 if nothing was lost or doubled and every switch is in sync without a tunnel-to-tunnel flow,
-1 if not or if something went wrong, 2 wrong usage, 128 + N ended by signal N."""
+exit code: 0 if nothing was lost or doubled and every switch is in sync without a tunnel-to-tunnel flow, and with
+--layer3 only if all that was claimed held; 1 if not or if something went wrong, 2 wrong usage,
+128 + N ended by signal N."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class Options:
     keep: bool = False
     move: tuple[str, str] | None = None
     stop: bool = False
+    layer3: bool = False
     pid: int | None = None
 
 
@@ -51,11 +56,13 @@ def parse(arguments: Sequence[str]) -> Options:
         prog="tools/demo", description=_TEXT, epilog=_EXITS, formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--underlay", choices=("ipv4", "ipv6"), default="ipv4", help="what carries VXLAN (ipv4)")
+    add("--layer3", action="store_true", help="another story: routed networks, and what becomes of addresses and names")
+    add("--underlay", choices=("ipv4", "ipv6", "both"), help="what carries packets between NVEs (ipv4); with "
+        "--layer3 ipv6, or both: IPv4 for tunnels, IPv6 for ILA (both)")
     add("--pause", type=_number(0, 10_000, "milliseconds"), default=50.0, metavar="MS",  # type: ignore[arg-type]
         help="how long the VM is paused, at least (50)")
     add("--rate", type=_number(2, 20_000, "datagrams per second"), default=2000.0, metavar="N",  # type: ignore[arg-type]
-        help="datagrams per second in each direction between vm1 and each of vm2 and vm3, half IPv4, half IPv6 (2000)")
+        help="datagrams per second in each direction with each of the two others, half IPv4, half IPv6 (2000)")
     add("--output", type=Path, default=Path("demo-output"), metavar="DIR", help="where files go (./demo-output)")
     add("--json", action="store_true", help="print one JSON document instead of words")
     add("--keep", action="store_true", help="leave it all running, and say how to drive it and how to end it")
@@ -69,7 +76,14 @@ def parse(arguments: Sequence[str]) -> Options:
         parser.error("--pid goes with --move or --stop")
     if got.keep and (got.move or got.stop):
         parser.error("--keep starts a demonstration; --move and --stop are for one that runs")
+    if got.layer3 and (got.keep or got.move or got.stop):
+        parser.error("--layer3 is a story that ends by itself: it does not go with --keep, --move or --stop")
+    if got.layer3 and got.underlay == "ipv4":
+        parser.error("--layer3 needs IPv6 in the underlay, for ILA: --underlay ipv6 or both")
+    if got.underlay == "both" and not got.layer3:
+        parser.error("--underlay both goes with --layer3")
+    underlay = got.underlay or ("both" if got.layer3 else "ipv4")
     return Options(
-        got.underlay, got.pause / 1e3, got.rate, got.output, got.json, got.keep, tuple(got.move) if got.move else None,
-        got.stop, got.pid,
+        underlay, got.pause / 1e3, got.rate, got.output, got.json, got.keep, tuple(got.move) if got.move else None,
+        got.stop, got.layer3, got.pid,
     )

@@ -20,12 +20,14 @@ from .options import Options
 OPENFLOW, REST = 6653, 8080
 
 
-def _nva(openflow: Port, rest: Port) -> type[NVA]:
+def nva_at(openflow: Port, rest: Port, options: dict[str, object] | None = None) -> type[NVA]:
+    """The NVA's controller class on these ports. `options` of its configuration, read when it starts."""
+
     class OwnPortsNVA(NVA):
         """The NVA on ports of its own."""
 
         def __init__(self, name: str, **params: Any) -> None:
-            super().__init__(name, port=openflow.number, rest_port=rest.number, **params)
+            super().__init__(name, port=openflow.number, rest_port=rest.number, options=options, **params)
 
     return OwnPortsNVA
 
@@ -41,7 +43,7 @@ def overlay(options: Options, narrator: Narrator) -> Iterator[OverlayNet]:
     try:
         family = "IPv4" if options.underlay == "ipv4" else "IPv6"
         narrator.say(f"Building an overlay: 3 edges (NVEs), VXLAN over {family} between them, one VM at each")
-        net = OverlayNet(nves=3, vms=3, underlay=options.underlay, controller=_nva(openflow, rest))
+        net = OverlayNet(nves=3, vms=3, underlay=options.underlay, controller=nva_at(openflow, rest))
         net.start()
         kind = "userspace" if net.nves[0].datapath == "netdev" else "kernel"
         narrator.say(f"It is up: real Open vSwitch {ovs_version()} ({kind} datapath), a network namespace for each NVE "
@@ -52,8 +54,8 @@ def overlay(options: Options, narrator: Narrator) -> Iterator[OverlayNet]:
         net.wait_for_nva()
         net.register()
         narrator.say("NVA up (ryu-manager ryu_vmm): all NVEs connected; NVEs, network and VMs registered over REST")
-        narrator.detail("OpenFlow", f"127.0.0.1:{openflow.number}{_taken(openflow, OPENFLOW)}")
-        narrator.detail("REST", f"{net.need_rest().base}/v1{_taken(rest, REST)}")
+        narrator.detail("OpenFlow", f"127.0.0.1:{openflow.number}{taken(openflow, OPENFLOW)}")
+        narrator.detail("REST", f"{net.need_rest().base}/v1{taken(rest, REST)}")
         yield net
     finally:
         if net is not None:
@@ -62,7 +64,8 @@ def overlay(options: Options, narrator: Narrator) -> Iterator[OverlayNet]:
         rest.release()
 
 
-def _taken(port: Port, wish: int) -> str:
+def taken(port: Port, wish: int) -> str:
+    """A remark where the port is not the one that was wished for."""
     return "" if port.number == wish else f"  ({wish} is taken)"
 
 

@@ -70,7 +70,7 @@ class Carried:
     `length`: of the whole frame, from the destination MAC on and without a frame check sequence. `vni`: of tunnels.
     `outer`: the packet of the underlay. `inner`: in a tunnel the packet inside (None: it is not IP), else `outer`.
     `macs`: the frame's destination and source. `wrong`: all checksums that are not right, outside and
-    inside. `sent`: it leaves the NVE. `at`: when, in monotonic seconds.
+    inside. `sent`: it leaves the NVE. `at`: when, in monotonic seconds. `data`: the whole frame.
     """
 
     how: str
@@ -82,6 +82,7 @@ class Carried:
     sent: bool = False
     wrong: tuple[str, ...] = ()
     at: float = field(default=0.0, compare=False)
+    data: bytes = field(default=b"", compare=False, repr=False)
 
 
 def packet(data: bytes, kind: int) -> Packet | None:
@@ -138,7 +139,7 @@ def carried(frame: bytes) -> Carried | None:
     outer = packet(frame[ETHERNET:], int.from_bytes(frame[12:14], "big"))
     if outer is None:
         return None
-    found = Carried("plain", len(frame), outer, outer, macs=frame[:12], wrong=outer.wrong)
+    found = Carried("plain", len(frame), outer, outer, macs=frame[:12], wrong=outer.wrong, data=frame)
     if outer.fragment:
         return found
     if outer.protocol == GRE and len(outer.body) >= 8 and outer.body[:2] == b"\x20\0":
