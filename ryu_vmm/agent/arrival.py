@@ -142,7 +142,6 @@ class Arrival:
         assert leg is not None
         driver, cell = self._tasks.driver(record), self._tasks.cell(record.name)
         drop = leg.policy == "drop"
-        cell.learn(record.definition, parts.get("neighbors", b"[]"))
         process = driver.restore(cell, record.definition, parts, waiting, drop, leg.changes)
         return record.model_copy(update={"process": self._tasks.started(process)})
 
@@ -174,9 +173,11 @@ class Arrival:
         if process is None:
             return tasks.put(tasks.begin(record.definition), leg=None)
         cell.plug(record.definition)
-        # What it says before the NVE takes it is lost, and a restored connection takes seconds to say it again.
+        # What it says before the NVE takes it is lost, and TCP takes seconds to say it again. What its kernel answers to
+        # packets that the NVA has held waits in the queues of neighbors that it does not know yet (see Cell.make).
         if not tasks.nva.await_bound(record.name, tasks.times.bound):
             LOG.warning("task %s: its NVE has not confirmed its ports; it runs all the same", record.name)
+        cell.learn(record.definition, parts.get("neighbors", b"[]"))
         tasks.driver(record).run(cell, process, parts)
         record = tasks.put(record, role=Role.HOME, leg=None)
         tasks.journal.drop_image(record.name)
@@ -184,9 +185,12 @@ class Arrival:
         return record
 
     def discard(self, record: Record) -> None:
-        """It is not ours, and will not be: nothing of it stays."""
+        """It is not ours, and will not be: nothing of it stays, and the NVA is told, lest somebody waits for it."""
         LOG.info("task %s does not come here", record.name)
         self._tasks.forget(record)
+        if record.leg is not None:
+            with contextlib.suppress(*_FAILURES):
+                self._tasks.nva.hook(record.leg.move, "abort", {"why": "its destination has not got it"}, 1.0)
 
     # --- after a restart ----------------------------------------------------------------------------------------------
     def recover(self, record: Record) -> None:

@@ -34,6 +34,9 @@ _SYSCTLS = {
     "net/ipv6/conf/all/keep_addr_on_down": 1,
     "net/ipv6/conf/default/keep_addr_on_down": 1,
 }
+#: Of each interface's neighbors: asked for so often and so soon again, and so much waits for their answer. A task that
+#: has just arrived asks before its NVE takes what it sends; what is queued then must neither be lost nor wait a second.
+_NEIGHBORS = {"retrans_time_ms": 50, "mcast_solicit": 20, "unres_qlen_bytes": 4 << 20}
 _RECORD = (
     "gone4 { type ipv4_addr . inet_service . ipv4_addr . inet_service",
     "gone6 { type ipv6_addr . inet_service . ipv6_addr . inet_service",
@@ -116,6 +119,9 @@ class Cell:
         for interface in definition.interfaces:
             # The userspace datapath forwards what it reads: half-made checksums would go on the wire.
             host.run("ethtool", "-K", interface.name, "tx", "off")
+            for family in ("ipv4", "ipv6"):
+                for key, value in _NEIGHBORS.items():
+                    Path("/proc/sys/net", family, "neigh", interface.name, key).write_text(str(value))
             lines.append(f"link set {interface.name} up")
             for text in interface.addresses:
                 nodad = " nodad" if ip_interface(text).version == 6 else ""

@@ -152,6 +152,9 @@ class Departure:
     def decide(self, record: Record, why: str) -> None:
         """Something went wrong, or this agent was started anew: the NVA says who has the task. Waits for it; Gone."""
         tasks = self._tasks
+        if tasks.process(record) is None:
+            # What it was is lost here. If the other agent has it whole, it is the one to go on.
+            tasks.nva.await_decision(self._number, tasks.times.activated)
         try:
             tasks.nva.hook(self._number, "abort", {"why": why[:200] or "agent started anew"})
             mine = True

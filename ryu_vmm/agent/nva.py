@@ -141,6 +141,16 @@ class Authority:
             raise AgentError(f"the NVA refuses {name} of move {move}: {e}") from None
         return found
 
+    def await_decision(self, number: int, seconds: float) -> None:
+        """Wait until a move has ended, or its task runs at the destination; at most so long. Raises Gone."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            found = self.move(number)
+            if found is None or not found["open"] or found["state"] in STEERED:
+                return
+            if self._ending.wait(0.05):
+                raise Gone("the agent ends")
+
     def await_bound(self, name: str, seconds: float) -> bool:
         """Wait until the NVE takes what a task sends from its ports, at most so long; whether it does."""
         deadline = time.monotonic() + seconds

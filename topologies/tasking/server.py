@@ -55,6 +55,7 @@ class Server:
     def begin(self, begun: cooperate.Resumed) -> None:
         """Begin anew, or where it stopped elsewhere."""
         if begun.state is None:
+            self.beats.write(f"{time.monotonic():.6f} anew\n")
             for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
                 listener = socket.socket(family, socket.SOCK_STREAM)
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

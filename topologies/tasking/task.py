@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ryu_vmm.agent import host
 from topologies.helper import ROOT
 from topologies.rundir import wait_until
 from topologies.tasking.agents import Agents
@@ -23,6 +24,12 @@ class Ran:
     pid: int
     since: float
     until: float
+    frozen: bool = False  # it ended because the task was frozen
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs now."""
+        return not self.frozen and host.start_time(self.pid) is not None
 
 
 class StreamTask:
@@ -79,15 +86,19 @@ class StreamTask:
             current: Ran | None = None
             for line in path.read_text().splitlines():
                 at, _, what = line.partition(" ")
-                if not what:
-                    continue  # cut off by a kill
+                if what not in ("run", "beat", "stop"):
+                    continue  # or cut off by a kill
                 if what == "run" or current is None:
                     current = Ran(int(path.name), float(at), float(at))
                     found.append(current)
                 current.until = float(at)
                 if what == "stop":
-                    current = None
+                    current.frozen, current = True, None
         return sorted(found, key=lambda one: one.since)
+
+    def births(self) -> int:
+        """How many of its processes began anew, from its definition."""
+        return sum("anew" in path.read_text() for path in self.beats.iterdir())
 
     def overlaps(self) -> list[tuple[Ran, Ran]]:
         """Times in which two of its processes ran at once: there must be none."""
