@@ -16,8 +16,7 @@ from topologies.layer3 import Layer3Topo
 from topologies.netns import run
 
 
-@pytest.fixture(scope="module", params=[("ipv4", False), ("ipv6", False), ("ipv6", True)],
-                ids=["ipv4", "ipv6", "ipv6 with a router"])
+@pytest.fixture(scope="module", params=[("ipv4", False), ("ipv6", True)], ids=["ipv4", "ipv6 with a router"])
 def net(request: pytest.FixtureRequest) -> Iterator[OverlayNet]:
     underlay, routing = request.param
     topo = Layer3Topo(underlay=underlay, routing=routing, routed=["nve1", "nve2"])

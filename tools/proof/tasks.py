@@ -93,19 +93,20 @@ def ways(underlay: str) -> list[tuple[Who, Family]]:
 
 
 def one(
-    lab: Lab, who: Who, inside: Family, announce: str = "none", capture: bool = False,
+    lab: Lab, who: Who, inside: Family, announce: str = "none", capture: bool = False, to: str | None = None,
     **options: Any,
 ) -> TaskMove:
-    """One move of a task to the next NVE; `options` as for `topologies.move.move`."""
+    """One move of a task to an NVE, by default the next; `options` as for `topologies.move.move`."""
     vm, others = lab.vm(who[0]), [lab.vm(name) for name in who[1]]
+    to = to or lab.next_nve(vm)
     how = "ILA" if inside == 6 and vm.vn.sir else "host route"
     session = UdpSession([pair for other in others for pair in both_ways(vm, other, inside, RATE)], quiet=0.3)
-    seen = Capture(lab.net.nve(lab.next_nve(vm))) if capture else None
+    seen = Capture(lab.net.nve(to)) if capture else None
     with session:
         if seen is not None:
             seen.__enter__()
         time.sleep(_BEFORE)  # the load itself is what is waited for
-        report = vm.move(lab.next_nve(vm), announce=announce, settle=_SETTLED, **options)
+        report = vm.move(to, announce=announce, settle=_SETTLED, **options)
         document = lab.await_closed(report.move)
         time.sleep(_AFTER)
         outcome = session.stop()
