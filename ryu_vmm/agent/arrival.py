@@ -185,7 +185,7 @@ class Arrival:
         return record
 
     def discard(self, record: Record) -> None:
-        """It is not ours, and will not be: nothing of it stays, and the NVA is told, lest somebody waits for it."""
+        """It is not ours, and will not be: nothing of it stays, and the NVA is told, lest somebody wait."""
         LOG.info("task %s does not come here", record.name)
         self._tasks.forget(record)
         if record.leg is not None:

@@ -76,7 +76,7 @@ class TaskDefinition(Input):
     directory: AbsolutePath = "/"
     user: int | str | None = Field(default=None, description="who it runs as; default: as the agent")
     interfaces: Annotated[list[Interface], Field(min_length=1, max_length=8)]
-    sysctls: dict[Annotated[str, Field(pattern=r"^net/[a-z0-9_/.-]+$")], int | str] = {}
+    sysctls: dict[Annotated[str, Field(pattern=r"^net(/[a-z0-9_][a-z0-9_.-]*)+$")], int | str] = {}
     restart: bool = Field(default=True, description="begin anew when its process has ended")
     register_vm: bool = Field(default=True, description="register it with the NVA when it is run first")
 
@@ -90,7 +90,7 @@ class TaskDefinition(Input):
         """The name of an interface's port: the same at every NVE, 15 characters at most."""
         if interface.port is not None:
             return interface.port
-        plain = f"tk-{self.name}" if interface is self.interfaces[0] else f"tk-{self.name}.{interface.name}"
+        plain = f"tk-{self.name}" if interface.name == self.interfaces[0].name else f"tk-{self.name}.{interface.name}"
         if len(plain) <= 15:
             return plain
         return "tk-" + hashlib.sha256(plain.encode()).hexdigest()[:12]

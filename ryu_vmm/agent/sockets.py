@@ -268,9 +268,13 @@ def decode(document: bytes, blob: bytes) -> list[Carried]:
     """The inverse of ``encode``. Raises BadImage."""
     try:
         found, at = [], 0
-        for row in json.loads(document):
+        rows = json.loads(document)
+        if not isinstance(rows, list):
+            raise BadImage("the sockets of an image are a list")
+        for row in rows:
             one = Carried(**row)
             one.local = tuple(one.local)
+            one.options = [(int(level), int(name), int(value)) for level, name, value in one.options]
             one.remote = None if one.remote is None else tuple(one.remote)
             waiting = []
             for address, port, size in row["waiting"]:
@@ -284,7 +288,8 @@ def decode(document: bytes, blob: bytes) -> list[Carried]:
                     values[queue] = _part(blob, at, size)
                     at += size
                 one.connection = tcp.Connection(**values)
-                one.connection.local, one.connection.remote = tuple(values["local"]), tuple(values["remote"])
+                for name in ("local", "remote", "window", "buffers"):
+                    setattr(one.connection, name, tuple(values[name]))
             if one.kind not in _MAKERS or (one.kind == "tcp") != (one.connection is not None):
                 raise BadImage(f"socket {one.key!r} is of kind {one.kind!r}")
             found.append(one)

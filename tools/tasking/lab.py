@@ -13,6 +13,7 @@ from topologies import VMSpec, VNSpec
 from topologies.tasking import Agents, Clients, StreamTask
 
 ADDRESSES = {4: "10.0.0.100/24", 6: "2001:db8::100/64"}
+MAC = "02:00:00:00:01:00"  # of every task, one after the other: clients remember whose address that is
 NVES = ("nve1", "nve2", "nve3")
 
 
@@ -63,9 +64,7 @@ class TaskLab:
         self._tasks += 1
         return StreamTask(
             self.agents, f"task{self._tasks}",
-            [{"network": "vn1", "mac": f"02:00:00:00:01:{self._tasks:02x}",
-              "addresses": [ADDRESSES[one] for one in families]}],
-            rate, size,
+            [{"network": "vn1", "mac": MAC, "addresses": [ADDRESSES[one] for one in families]}], rate, size,
         )  # fmt: skip
 
     def clients(self, task: StreamTask, count: int, reconnect: bool = False, vms: tuple[str, ...] = ("vm2", "vm3"),
