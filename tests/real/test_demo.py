@@ -91,7 +91,8 @@ def _lives(entry: dict[str, Any]) -> bool:
     pid, started = entry["pid"], entry["started"]
     if started is None:
         return entry["command"] in command_of(pid)
-    return start_time(pid) == started
+    # one that has ended, and that init has not asked after yet, has no command line any more
+    return start_time(pid) == started and command_of(pid) != ""
 
 
 @contextmanager

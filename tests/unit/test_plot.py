@@ -96,3 +96,14 @@ def test_a_close_up_begins_before_the_redirect_and_ends_after_steering() -> None
 def test_nothing_to_draw_is_refused(flows: list[PlotFlow], moves: list[PlotMove]) -> None:
     with pytest.raises(ValueError, match="nothing to draw"):
         plot.draw("t", flows, moves)
+
+
+def test_long_names_have_the_room_that_they_need() -> None:
+    def edge(name: str) -> float:
+        root = ElementTree.fromstring(plot.draw("t", [flow(name)], [move()]))
+        [at, *_] = [float(node.get("x", "0")) for node in root.iter(f"{SVG}text") if node.text == name]
+        return at
+
+    assert edge("vm1 to vm2, IPv4") == 128
+    long = "camera to somewhere, IPv4"
+    assert edge(long) > 6.6 * len(long)

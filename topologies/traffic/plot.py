@@ -24,6 +24,7 @@ _STATES = {
 }
 _LOST, _GRID = "#e0131a", "#c9c9c9"
 _WIDTH, _LEFT, _RIGHT, _GAP = 1200.0, 136.0, 24.0, 44.0
+_LETTER = 7.0  # width of a letter of a flow's name
 _BIN = 0.02  # seconds of one step of the upper panel
 _CLIP = 2.5  # a lane of the upper panel is as high as so many times the usual rate
 _BROAD, _NARROW = 19.0, 15.0  # lanes of the upper panel and of a close-up
@@ -104,9 +105,10 @@ def draw(title: str, flows: Sequence[PlotFlow], moves: Sequence[PlotMove], capti
     _legend(canvas, moves, 84)
     _overview(canvas, flows, moves, upper)
     longest = max(_longest(flows, move) for move in moves)
-    width = (_WIDTH - _LEFT - _RIGHT - _GAP) / 2 if len(moves) > 1 else _WIDTH - _LEFT - _RIGHT
+    margin = _margin(flows)
+    width = (_WIDTH - margin - _RIGHT - _GAP) / 2 if len(moves) > 1 else _WIDTH - margin - _RIGHT
     for n, move in enumerate(moves):
-        left = _LEFT + (n % 2) * (width + _GAP)
+        left = margin + (n % 2) * (width + _GAP)
         _closeup(canvas, flows, move, lower + (n // 2) * height, (left, left + width), longest, first=n % 2 == 0)
     return canvas.document()
 
@@ -162,9 +164,14 @@ def _axis(canvas: Canvas, panel: _Panel, zero: float, unit: float, label: str, a
     canvas.text((panel.left + panel.right) / 2, panel.bottom + 34, label, 11.5, FAINT, "middle")
 
 
-def _names(canvas: Canvas, flows: Sequence[PlotFlow], top: float, lane: float) -> None:
+def _margin(flows: Sequence[PlotFlow]) -> float:
+    """What the names of the flows need to the left of the panels."""
+    return max(_LEFT, _LETTER * max(len(flow.name) for flow in flows) + 16)
+
+
+def _names(canvas: Canvas, flows: Sequence[PlotFlow], top: float, lane: float, left: float) -> None:
     for i, flow in enumerate(flows):
-        canvas.text(_LEFT - 8, top + lane * (i + 0.5) + 4, flow.name, 11, _colour(i), "end", "bold")
+        canvas.text(left - 8, top + lane * (i + 0.5) + 4, flow.name, 11, _colour(i), "end", "bold")
 
 
 # --- the whole time ------------------------------------------------------------------------------------------
@@ -174,7 +181,7 @@ def _overview(canvas: Canvas, flows: Sequence[PlotFlow], moves: Sequence[PlotMov
     low = min((f.arrivals.arrived_ns[0] for f in flows if len(f.arrivals)), default=0) / 1e9
     high = max((f.arrivals.arrived_ns[-1] for f in flows if len(f.arrivals)), default=10**9) / 1e9
     low, high = min(low, moves[0].bands[0].start), max(high, moves[-1].bands[-1].end)
-    panel = _Panel(Scale(low, high, _LEFT, _WIDTH - _RIGHT), top, top + _BROAD * len(flows))
+    panel = _Panel(Scale(low, high, _margin(flows), _WIDTH - _RIGHT), top, top + _BROAD * len(flows))
     canvas.text(24, top - 26, "The whole time: arrivals per second", 13, weight="bold")
     _shade(canvas, panel, moves)
     for move in moves:
@@ -184,7 +191,7 @@ def _overview(canvas: Canvas, flows: Sequence[PlotFlow], moves: Sequence[PlotMov
         if move.paused:
             x1, x2 = (panel.x(t) for t in move.paused)
             canvas.rect(x1, top - 4, max(1.5, x2 - x1), 5, INK)
-    _names(canvas, flows, top, _BROAD)
+    _names(canvas, flows, top, _BROAD, panel.left)
     rates = [_rates(flow, low, high) for flow in flows]
     usual = max(sorted(rate)[len(rate) // 2] for rate in rates)
     highest = _CLIP * usual if usual else max(max(rate) for rate in rates) or 1.0
@@ -238,8 +245,8 @@ def _closeup(
     _shade(canvas, panel, [move])
     _state_names(canvas, panel, move)
     if first:
-        _names(canvas, flows, lanes, _NARROW)
-        canvas.text(_LEFT - 8, strip + 13, "the VM", 11, INK, "end", "bold")
+        _names(canvas, flows, lanes, _NARROW, panel.left)
+        canvas.text(panel.left - 8, strip + 13, "the VM", 11, INK, "end", "bold")
         canvas.text(24, (dots + panel.bottom) / 2 + 12, "milliseconds under way,", 11.5, FAINT, "middle", turn=-90)
         canvas.text(39, (dots + panel.bottom) / 2 + 12, "by time of sending", 11.5, FAINT, "middle", turn=-90)
     _delays(canvas, flows, panel, window, dots, longest)
