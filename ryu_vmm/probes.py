@@ -12,9 +12,11 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from .flows import Output
 from .model import PROBE_VNI, Move
 from .pipeline import path, tunnel_to
-from .redirects import Crossing, crossings
+from .redirects import By, Crossing, crossings
+from .routing import ila_mac
 from .wire import frames
 from .work import Work
 
@@ -22,6 +24,8 @@ from .work import Work
 WARM_PEERS = 128
 #: Seconds allowed for each probe to be sent, to cross and to be taken in, before any is repeated.
 PER_PROBE = 0.002
+#: Rounds of probes in which an NVE that is new to ILA may resolve its next hops.
+PATIENCE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,8 @@ class Prober:
         if proof is None:
             return False
         pairs = {c for c in crossings(state, move) if self._work.session(c.here) and self._work.session(c.there)}
+        if proof.rounds >= PATIENCE:  # what is not resolved by now takes the tunnels
+            pairs = {c for c in pairs if c.by is not By.ILA or state.hop(c.here, c.there) is not None}
         missing = frozenset(pairs - proof.proven.keys())
         proof = replace(proof, missing=missing, rounds=proof.rounds + 1)
         state.put("probes", move.id, proof)
@@ -67,19 +73,30 @@ class Prober:
             return True
         mtu = min(state.networks[leg.vni].policy.mtu for leg in move.legs)
         for pair in sorted(proof.missing):
-            here = pair.here
-            way, session = path(state, here, pair.there), self._work.session(here)
-            port = None if session is None else session.routed if pair.routed else session.tunnel
-            if way is None or port is None:
-                continue
             nonce = self._nonce(move.id, pair)
             self._nonces[nonce] = (move.id, pair)
             self._nonces_of.setdefault(move.id, set()).add(nonce)
-            self._work.send(here, tunnel_to(way, PROBE_VNI, port), frames.build_probe(nonce, mtu))
+            self._send(pair, nonce, mtu)
         # Ever later, and not before the answers to so many can have come: repeated probes must not drown the first.
         pause = max(settings.probe_interval, PER_PROBE * len(proof.missing)) * 2 ** min(proof.rounds - 1, 4)
         state.put("clock", ("probe", move.id), self._work.now + pause)
         return False
+
+    def _send(self, crossing: Crossing, nonce: bytes, mtu: int) -> None:
+        state, here, there = self._work.state, crossing.here, crossing.there
+        way, session = path(state, here, there), self._work.session(here)
+        if way is None or session is None:
+            return
+        if crossing.by is By.ILA:
+            own, other, hop = state.nves[here].locator, state.nves[there].locator, state.hop(here, there)
+            if own is not None and other is not None and hop is not None and session.ila is not None:
+                macs = (hop.mac, ila_mac(state.nves[here]))
+                probe = frames.build_located_probe(nonce, mtu, macs, (other, own))
+                self._work.send(here, (Output(session.ila),), probe)
+            return
+        port = session.routed if crossing.by is By.ROUTED else session.tunnel
+        if port is not None:
+            self._work.send(here, tunnel_to(way, PROBE_VNI, port), frames.build_probe(nonce, mtu))
 
     def _ends_here(self, move: Move) -> bool:
         """Whether the NVEs are in sync without which nothing is proven."""

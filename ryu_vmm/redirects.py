@@ -9,16 +9,18 @@ same NVE pair: redirects point straight at the newest location and do not chain.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from .flows import IN_PORT, Action, Flow, Match, Output, ToNva, match, set_field
-from .model import METER_SLOTS, PROBE_VNI, Kind, Leg, Move, Redirect
+from .model import METER_SLOTS, PROBE_IDENTIFIER, PROBE_PROTOCOL, PROBE_VNI, Kind, Leg, Move, Redirect
 from .pipeline import (
     _LOCAL,
     _REMOTE,
     CLASSIFY,
     DELIVER,
+    ETH_IPV6,
     ETH_PROBE,
     FROM_TUNNEL,
     REDIRECTED,
@@ -37,7 +39,7 @@ from .pipeline import (
     target,
     tunnel_to,
 )
-from .routing import addressed
+from .routing import addressed, has_ila
 from .state import State
 
 #: What a packet still says of the IPv4 tunnel it came by: Open vSwitch looks at that before any IPv6 fields.
@@ -59,19 +61,27 @@ def flows(state: State, nve: str, tunnel: int | None, number: int) -> Iterator[F
             yield from _redirect(state, nve, move, leg)
 
 
+class By(enum.StrEnum):
+    """What a path is taken by."""
+
+    VXLAN = ""
+    ROUTED = " without Ethernet"
+    ILA = " by ILA"
+
+
 class Crossing(NamedTuple):
-    """A path to be proven: from one NVE to another, with or without Ethernet header."""
+    """A path to be proven: from one NVE to another."""
 
     here: str
     there: str
-    routed: bool = False
+    by: By = By.VXLAN
 
     def __str__(self) -> str:
-        return f"{self.here}->{self.there}{' without Ethernet' if self.routed else ''}"
+        return f"{self.here}->{self.there}{self.by}"
 
 
 def crossings(state: State, move: Move) -> list[Crossing]:
-    """The paths that must be proven: from every correspondent to the destination and back, by every tunnel in use.
+    """The paths that must be proven: from every correspondent to the destination and back, by all that is in use.
 
     Back as well, because the VM's own packets take that way, and the underlay's first packet to an unresolved
     neighbor is lost in either direction.
@@ -79,13 +89,16 @@ def crossings(state: State, move: Move) -> list[Crossing]:
     others = state.correspondents(move) - {move.destination}
     found = []
     l3 = any(state.is_l3(leg.vni) for leg in move.legs)
+    sir = any(state.networks[leg.vni].sir is not None for leg in move.legs)
     for other in sorted(others):
         if path(state, other, move.destination) is None:
             continue
         for here, there in ((other, move.destination), (move.destination, other)):
             found.append(Crossing(here, there))  # the redirect's way out, if no other
             if l3 and is_routed(state, here, there):
-                found.append(Crossing(here, there, True))
+                found.append(Crossing(here, there, By.ROUTED))
+            if sir and has_ila(state, here) and has_ila(state, there):
+                found.append(Crossing(here, there, By.ILA))
     return found
 
 
@@ -97,11 +110,17 @@ def probes(state: State, nve: str, tunnel: int | None) -> Iterator[Flow]:
             senders.update(state.members(vni))
         elif nve in state.members(vni):
             senders.add(destination)
-    if tunnel is None:
+    if tunnel is None or not senders:
         return
+    session, own = state.sessions[nve], state.nves[nve]
+    if session.ila is not None and own.locator is not None:
+        on = match(
+            in_port=session.ila, eth_type=ETH_IPV6, ip_proto=PROBE_PROTOCOL, ipv6_dst=own.locator + PROBE_IDENTIFIER
+        )
+        yield Flow(CLASSIFY, 90, on, (ToNva(64),), cookie=cookie(Why.PROBE))
     for sender in senders - {nve}:
         way = path(state, nve, sender)
-        for port in (tunnel, state.sessions[nve].routed) if way is not None else ():
+        for port in (tunnel, session.routed) if way is not None else ():
             if port is not None and way is not None:
                 on = match(in_port=port, tun_id=PROBE_VNI, eth_type=ETH_PROBE, **_from_peer(way))
                 yield Flow(CLASSIFY, 90, on, (ToNva(64),), cookie=cookie(Why.PROBE))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import addresses
 from .errors import Conflict, InvalidInput, NotFound
-from .model import Interface, Network
+from .model import PROBE_IDENTIFIER, Interface, Network
 from .state import State
 
 
@@ -69,6 +69,8 @@ def check_interface(state: State, interface: Interface, where: str) -> None:
     for ip in interface.ipv6 if sir is not None else ():
         if ip[:8] != sir:
             continue
+        if ip[8:] == PROBE_IDENTIFIER:
+            raise InvalidInput(f"{addresses.format_ip(ip)} is reserved for probes", field=f"{where}.address")
         for other in state.networks.values():
             if other.sir is None or other.vni == interface.vni:
                 continue

@@ -183,6 +183,12 @@ def addressed(gateway: Gateway, found: Interface) -> tuple[Action, ...]:
 
 
 # --- ILA --------------------------------------------------------------------------------------------------------------
+def has_ila(state: State, nve: str) -> bool:
+    """Whether an NVE has a locator, and its switch a port for that."""
+    own, offer = state.nves.get(nve), state.offers.get(nve)
+    return own is not None and own.locator is not None and offer is not None and offer.ila
+
+
 def ila_way(state: State, here: str, there: str, address: bytes) -> tuple[Action, ...] | None:
     """Actions that send a packet to the locator of an address's NVE; None: that NVE, or the way to it, is not known."""
     session, own, other = state.sessions.get(here), state.nves.get(here), state.nves.get(there)

@@ -37,13 +37,15 @@ from .networks import (
     Trust,
     Unknown,
 )
-from .numbers import MARK_BASE, MARKS, METER_SLOTS, PROBE_VNI, VNI_RESERVED
+from .numbers import MARK_BASE, MARKS, METER_SLOTS, PROBE_IDENTIFIER, PROBE_PROTOCOL, PROBE_VNI, VNI_RESERVED
 from .places import Fault, Frozen, Interface, Nve, Place, Port, Session, Vm
 
 __all__ = [
     "MARKS",
     "MARK_BASE",
     "METER_SLOTS",
+    "PROBE_IDENTIFIER",
+    "PROBE_PROTOCOL",
     "PROBE_VNI",
     "VNI_RESERVED",
     "Addressing",

@@ -15,6 +15,7 @@ import struct
 from typing import NamedTuple
 
 from ..errors import DecodeError
+from ..model import PROBE_IDENTIFIER, PROBE_PROTOCOL
 
 BROADCAST = b"\xff" * 6
 _NO_MAC = bytes(6)
@@ -313,6 +314,7 @@ _PROBE_HEAD = b"\x02\x76\x6d\0\0\2" + b"\x02\x76\x6d\0\0\1" + ETH_PROBE
 _PROBE_MAGIC = b"vmm\1"
 _PROBE = struct.Struct("!14s4sHH")
 _FILLER = bytes(range(256)) * 40
+_IPV6_PROBE = 54
 #: Smallest and largest ``mtu`` of a probe, in bytes.
 PROBE_MTU = (64, 9216)
 
@@ -329,12 +331,24 @@ def build_probe(nonce: bytes, mtu: int) -> bytes:
     return _PROBE.pack(_PROBE_HEAD, _PROBE_MAGIC, mtu + 14, len(nonce)) + nonce + _FILLER[:room]
 
 
+def build_located_probe(nonce: bytes, mtu: int, macs: tuple[bytes, bytes], locators: tuple[bytes, bytes]) -> bytes:
+    """The same as an IPv6 packet of ``mtu`` bytes between two locators; both pairs are (receiver's, sender's)."""
+    payload = build_probe(nonce, mtu - 40)[14:]
+    there, here = (locator + PROBE_IDENTIFIER for locator in locators)
+    head = struct.pack("!IHBB", 6 << 28, len(payload), PROBE_PROTOCOL, 64) + here + there
+    return macs[0] + macs[1] + ETH_IPV6 + head + payload
+
+
 def parse_probe(frame: bytes) -> bytes:
     """The nonce of a probe that has arrived whole; a tunnel without Ethernet headers has taken its MACs off.
+
+    Those of ILA are IPv6 packets.
 
     Raises:
         DecodeError: cause ``probe-truncated`` or ``probe-format`` (not ours, or changed on the way).
     """
+    if frame[12:14] == ETH_IPV6 and frame[20:21] == bytes([PROBE_PROTOCOL]):
+        frame = _PROBE_HEAD + frame[_IPV6_PROBE:]
     try:
         head, magic, length, size = _PROBE.unpack_from(frame)
     except struct.error:

@@ -304,18 +304,33 @@ def test_a_task_that_is_removed_takes_what_it_left_along(world: Layer3) -> None:
 
 def test_gateway_is_the_same_before_and_after(world: Layer3) -> None:
     one = world.task(1, "n1")
-    world.through(world.move("t1", "n2"), "tap-t1")
+    move = world.move("t1", "n2")
+    world.advance(0.5)
+    world.through(move, "tap-t1")
     world.send("n2", "tap-t1", frames.build_arp_request(one.mac, one.ipv4[0], GATEWAY.ipv4 or b""))
     assert frames.parse_arp(world.last()).sha == GATEWAY.mac
     assert SIR and VNI
 
 
-def test_both_kinds_of_tunnels_are_proven_before_a_task_moves(world: Layer3) -> None:
+def test_every_kind_of_path_is_proven_before_a_task_moves(world: Layer3) -> None:
     world.task(1, "n1")
     world.task(3, "n3")
     bare = replace(world.boxes["n3"].nve, routed_port=None)
     world.handle(ev.NveSubmitted(bare))
     move = world.move("t1", "n2")
     world.advance(0.5)
-    ways = {"n1->n2", "n2->n1", "n3->n2", "n2->n3", "n1->n2 without Ethernet", "n2->n1 without Ethernet"}
+    ways = {f"{pair}{by}" for pair in ("n1->n2", "n2->n1") for by in ("", " without Ethernet", " by ILA")}
+    ways |= {f"{pair}{by}" for pair in ("n3->n2", "n2->n3") for by in ("", " by ILA")}
     assert world.current(move).ledger.probes.keys() == ways
+
+
+def test_a_locator_that_is_not_reached_fails_the_move_and_not_the_task(world: Layer3) -> None:
+    one, three = world.task(1, "n1"), world.task(3, "n3")
+    world.underlay.join("n2", b"\x02\xee\0\0\0\2", ip("fd00:100::2"), None)  # its br-ext has no flow for the locator
+    world.advance(20, step=0.5)
+    move = world.move("t1", "n2")
+    world.advance(11.0, step=0.5)
+    failed = world.current(move)
+    assert failed.state is MoveState.FAILED
+    assert "n3 to n2 by ILA" in (failed.error or "")
+    assert world.hops(three, one.ipv6[1]) == [("n1", "tap-t1")]
