@@ -173,8 +173,8 @@ class Arrival:
         if process is None:
             return tasks.put(tasks.begin(record.definition), leg=None)
         cell.plug(record.definition)
-        # What it says before the NVE takes it is lost, and TCP takes seconds to say it again. What its kernel answers to
-        # packets that the NVA has held waits in the queues of neighbors that it does not know yet (see Cell.make).
+        # What it says before the NVE takes it is lost, and TCP takes seconds to say it again. What its kernel answers
+        # to packets that the NVA has held waits in the queues of neighbors that it does not know yet (see Cell.make).
         if not tasks.nva.await_bound(record.name, tasks.times.bound):
             LOG.warning("task %s: its NVE has not confirmed its ports; it runs all the same", record.name)
         cell.learn(record.definition, parts.get("neighbors", b"[]"))
@@ -185,7 +185,7 @@ class Arrival:
         return record
 
     def discard(self, record: Record) -> None:
-        """It is not ours, and will not be: nothing of it stays, and the NVA is told, lest somebody wait."""
+        """It is not ours, and will not be: nothing of it stays, and the NVA is told in case somebody waits."""
         LOG.info("task %s does not come here", record.name)
         self._tasks.forget(record)
         if record.leg is not None:

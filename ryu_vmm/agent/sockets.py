@@ -93,6 +93,8 @@ def take(sockets: Mapping[str, socket.socket], accepted: list[tuple[str, socket.
     repaired: list[socket.socket] = []
     try:
         for key, sock in sockets.items():
+            if sock.family not in (socket.AF_INET, socket.AF_INET6):
+                raise Unsupported(f"socket {key!r}: of the Internet's families only")
             if sock.type == socket.SOCK_STREAM and tcp.information(sock)[0] == tcp.LISTEN:
                 taken.accepted += [(key, new) for new in _accept(sock)]
         waiting = [(key, sock, True) for key, sock in taken.accepted]
@@ -118,8 +120,6 @@ def _accept(listener: socket.socket) -> Iterator[socket.socket]:
 
 
 def _one(key: str, sock: socket.socket, repaired: list[socket.socket]) -> Carried:
-    if sock.family not in (socket.AF_INET, socket.AF_INET6):
-        raise Unsupported(f"socket {key!r}: of the Internet's families only")
     blocking = os.get_blocking(sock.fileno())
     local = tuple(sock.getsockname())
     only6 = sock.getsockopt(_IP6, socket.IPV6_V6ONLY) if sock.family == socket.AF_INET6 else None

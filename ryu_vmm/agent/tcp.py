@@ -199,15 +199,24 @@ def restore(sock: socket.socket, connection: Connection) -> None:
     ours, theirs = CARRIED[c.state]
     wl1, send, largest, receive, wup = c.window
     sock.setsockopt(_TCP, _REPAIR_WINDOW, _WINDOW.pack(wl1, send, largest, receive, (wup - theirs) & 0xFFFFFFFF))
-    if ours and not c.unsent:
-        sock.setsockopt(_TCP, _REPAIR_QUEUE, _SEND)
-        sock.shutdown(socket.SHUT_WR)  # queued as sent
-    if theirs or c.state == FIN_WAIT2:
-        # There is no other way than the peer's own segment: its FIN, its acknowledgement of ours.
-        inject.segment(
-            (str(c.remote[0]), c.remote[1]), (str(c.local[0]), c.local[1]), c.receive_seq + len(c.unread),
-            c.send_seq + (c.state == FIN_WAIT2), theirs, min(send >> (c.scales & 15), 65535),
-        )
+    ends = [_shut] * (ours and not c.unsent) + [_hear] * (theirs or c.state == FIN_WAIT2)
+    for end in reversed(ends) if c.state == LAST_ACK else ends:  # there the peer's FIN came first
+        end(sock, c)
+
+
+def _shut(sock: socket.socket, _connection: Connection) -> None:
+    """Queue our FIN, as sent."""
+    sock.setsockopt(_TCP, _REPAIR_QUEUE, _SEND)
+    sock.shutdown(socket.SHUT_WR)
+
+
+def _hear(_sock: socket.socket, c: Connection) -> None:
+    """The peer's FIN, or its acknowledgement of ours: there is no other way than its own segment."""
+    theirs = CARRIED[c.state][1]
+    inject.segment(
+        (str(c.remote[0]), c.remote[1]), (str(c.local[0]), c.local[1]), c.receive_seq + len(c.unread),
+        c.send_seq + (c.state == FIN_WAIT2), theirs, min(c.window[1] >> (c.scales & 15), 65535),
+    )  # fmt: skip
 
 
 def _fill(sock: socket.socket, queue: int, data: bytes) -> None:
