@@ -19,7 +19,8 @@ from topologies.tasking.streams import End
 from topologies.traffic.session import Family
 
 _TICK = 0.02
-_ASK = 0.005  # seconds between two questions to the name server while there is no connection
+_ASK = 0.01  # seconds between two questions to the name server while there is no connection
+_LOOK = 0.002  # seconds between two looks at a name that is watched
 _TRY = 0.25  # seconds for one attempt to connect, unless the name server gives another address meanwhile
 _RETRANSMITS = 2  # offset of tcpi_retransmits in struct tcp_info
 _SIZE = 256
@@ -245,7 +246,7 @@ class Watch:
                 found = self._server.resolve(self._name, 1.0)
                 if found != self.seen[-1][1]:
                     self.seen.append((time.time(), found))
-            time.sleep(0.002)
+            time.sleep(_LOOK)
 
     def changed_to(self, addresses: set[str], seconds: float = 10.0) -> float:
         """When the name stood for these addresses and no others. Raises NotReady."""

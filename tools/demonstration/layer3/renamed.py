@@ -83,14 +83,15 @@ def run(stage: Stage, narrator: Narrator, claims: Claims) -> list[Renamed]:
         narrator.say("4  Two tasks move and get other addresses: their names follow", "bold blue")
         narrator.add(f"{len(all_)} clients at {' and '.join(cast.DESKS)} know names only: they ask the name server, "
                      f"connect, and exchange checked records; after {PATIENCE:g} s without data they begin anew")
-        watches = {name: stack.enter_context(Watch(stage.names, cast.fqdn(name))) for name in followers}
-        for name, watch in watches.items():
-            narrator.detail("name server", f"{cast.fqdn(name)} is {' and '.join(watch.seen[0][1])}")
+        for name in followers:
+            narrator.detail("name server", f"{cast.fqdn(name)} is {' and '.join(stage.names.resolve(cast.fqdn(name)))}")
         time.sleep(_STEADY)
-        mute = _move_mute(stage, narrator)
-        _follow(stage, narrator, mute, watches[mute.name])
-        web = _move_web(stage, narrator)
-        _follow(stage, narrator, web, watches[web.name])
+        with Watch(stage.names, cast.fqdn(cast.MUTE)) as watch:
+            mute = _move_mute(stage, narrator)
+            _follow(stage, narrator, mute, watch)
+        with Watch(stage.names, cast.fqdn(cast.WEB)) as watch:
+            web = _move_web(stage, narrator)
+            _follow(stage, narrator, web, watch)
         for changed in (web, mute):
             for one in followers[changed.name]:
                 changed.clients[one.label] = one.await_back(_BACK)
