@@ -221,6 +221,32 @@ def test_one_bad_name_does_not_keep_others_from_being_published(bench: Bench, mo
     bench.until(lambda: bench.failures("bad.example.org"), "the bad one told")
 
 
+def test_a_silent_server_is_not_asked_for_every_name_apart(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(naming, "LANES", 1)
+    gate = threading.Event()
+
+    def answer(server: Server, names: Mapping[str, Sequence[bytes]]) -> None:
+        gate.wait(DEADLINE)
+        if server == FIRST:
+            raise Unanswered("timeout", sent=False)
+        if "bad.example.org" in names:
+            raise Rejected("REFUSED", by_name=True)
+
+    bench.servers.answer = answer
+    monkeypatch.setattr(naming, "SUSPECT", 0.0)  # it is asked first again each time
+    monkeypatch.setattr(naming, "FIRST", 60.0)
+    monkeypatch.setattr(naming, "LAST", 60.0)
+    bench.publisher.publish("first.example.org", ip(0))
+    bench.until(lambda: bench.servers.sent, "the first one on its way")
+    together = {f"{name}.example.org" for name in ("a", "b", "c", "bad")}
+    for name in together:
+        bench.publisher.publish(name, ip(1))
+    gate.set()
+    bench.until(lambda: bench.failures("bad.example.org"), "the bad one told")
+    asked = [set(names) for server, _, names in bench.servers.sent if server == FIRST]
+    assert asked == [{"first.example.org"}, together]
+
+
 def test_a_name_of_its_own_does_not_wait_for_another_ones_time_out(bench: Bench) -> None:
     gate = threading.Event()
 
@@ -275,6 +301,27 @@ def test_the_newest_value_is_what_is_sent_after_a_failure(bench: Bench) -> None:
     values = [names["web.example.org"] for _, _, names in bench.servers.sent]
     assert values[:2] == [ip(1), ip(3)]  # the second server is already sent the newest
     assert NamePublished("web.example.org", ip(2)) not in bench.events
+
+
+def test_a_value_that_one_server_may_carry_out_late_is_remembered_beyond_its_confirmation_by_another(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(naming, "AGAIN", 0.02)
+    monkeypatch.setattr(naming, "FUDGE", 1.0)
+
+    def answer(server: Server, names: Mapping[str, Sequence[bytes]]) -> None:
+        if server == FIRST:
+            raise Unanswered("timeout", sent=True)
+
+    bench.servers.answer = answer
+    bench.publisher.publish("web.example.org", ip(1))
+    bench.published("web.example.org", ip(1))
+    time.sleep(0.1)
+    assert [server for server, _, _ in bench.servers.sent] == [FIRST, SECOND], "said again without need"
+    bench.publisher.publish("web.example.org", ip(2))
+    bench.published("web.example.org", ip(2))
+    bench.servers.holds["web.example.org"] = ip(1)  # the first server gets to it, and tells the other
+    bench.until(lambda: bench.servers.holds["web.example.org"] == ip(2), "said again")
 
 
 def test_nothing_of_a_newer_value_is_told_before_all_of_an_older_one(bench: Bench) -> None:
