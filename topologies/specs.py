@@ -205,7 +205,7 @@ def default_vms(
 
     The i-th VM of the k-th VN is 10.0.(k-1).i, 2001:db8:0:(k-1)::i and 02:00:00:00:(k-1):i. With `overlap`
     every VN counts as the first: two VNs use the same addresses, MAC addresses included. In networks of layer 3 the
-    i-th is 10.k.n.i and 2001:db8:k:n::i at the n-th NVE, or with a SIR prefix that and i.
+    i-th is 10.k.n.i and 2001:db8:k:n::i at the n-th NVE, or with a SIR prefix that and ::k:i.
     """
     if any(vn.kind == "l3" for vn in vns):
         if overlap:
@@ -231,8 +231,9 @@ def _tasks(count: int, vns: Sequence[VNSpec], nves: Sequence[str], attach: Attac
         n, vn = i % len(nves), vns[number % len(vns)]
         if i + 1 > 254:
             raise TopologyError("the default numbering ends at 254 tasks in each network")
-        prefix = vn.sir.partition("::")[0] if vn.sir else f"2001:db8:{k + 1:x}:{n + 1:x}"
+        # ILA carries no network's number: an identifier is one guest's in all networks
+        ipv6 = vn.sir.partition("::")[0] + f"::{k + 1:x}" if vn.sir else f"2001:db8:{k + 1:x}:{n + 1:x}:"
         specs.append(task(
-            f"vm{number + 1}", vn, nves[n], f"10.{k + 1}.{n + 1}.{i + 1}", f"{prefix}::{i + 1:x}", i + 1, attach=attach
+            f"vm{number + 1}", vn, nves[n], f"10.{k + 1}.{n + 1}.{i + 1}", f"{ipv6}:{i + 1:x}", i + 1, attach=attach
         ))
     return specs
