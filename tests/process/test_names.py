@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 from names_lab import Hole, Publishing, hole, name_server, publishing
 from nva_lab import nva
 
@@ -224,6 +227,38 @@ def test_what_an_nva_could_not_say_the_next_one_says(
     again.published(NAME)
     assert again.name("mail.example.org") is None
     assert name_server.log.count("quiet.example.org") == before  # what was confirmed is not said again
+
+
+def test_an_nva_that_is_killed_in_the_middle_of_it(
+    name_server: NameServer, publishing: Start, tmp_path: Path
+) -> None:
+    """At some moment between the request and the name server's word; the next one makes them agree."""
+    options = {"key_file": name_server.key_file, "store": tmp_path / "vmm.sqlite"}
+    changed = 0
+    here = publishing(name_server.address, **options)
+    here.put("web", "10.0.0.1")
+    here.published(NAME)
+    for round_, milliseconds in enumerate((0.0, 1.0, 2.0, 4.0, 8.0), 2):
+        body = here.body("web", f"10.0.{round_}.1", f"2001:db8::{round_}")
+        asking = threading.Thread(target=lambda at=here, body=body: ask(at, body))
+        asking.start()
+        time.sleep(milliseconds / 1000)
+        here.nva.manager.process.kill()
+        here.nva.manager.process.wait()
+        asking.join()
+        here = publishing(name_server.address, **options)
+        [interface] = here.nva.get("/vms/web")["interfaces"]
+        wanted = [*interface["ipv4"], *interface["ipv6"]]
+        changed += wanted == [f"10.0.{round_}.1", f"2001:db8::{round_}"]
+        here.published(NAME)
+        name_server.wait_for(NAME, *wanted)
+    print(f"of 5 changes {changed} had been recorded when the NVA was killed")
+
+
+def ask(here: Publishing, body: dict[str, object]) -> None:
+    """A change that may find nobody any more."""
+    with contextlib.suppress(httpx.HTTPError):
+        here.nva.http.put("/vms/web", json=body)
 
 
 def test_rest_answers_while_a_name_server_does_not(
