@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from .evacuees import EvacuationTables
 from .journal import Unit
-from .model import Answer, Gateway, Interface, Left, Network, NetworkKind, Nve
+from .model import Answer, Gateway, Interface, Left, Leg, Move, Network, NetworkKind, Nve
 
 #: Tenant and router: what networks of one domain have in common.
 Router = tuple[str | None, str]
@@ -71,6 +71,10 @@ class Domains(EvacuationTables):
     @abstractmethod
     def in_network(self, vni: int) -> Iterable[str]:
         """The ids of a network's interfaces."""
+
+    @abstractmethod
+    def moves_of(self, interface: str) -> Iterator[tuple[Move, Leg]]:
+        """Open moves of an interface with its leg, oldest first."""
 
     @abstractmethod
     def located(self, vni: int, nve: str) -> Iterable[str]:
@@ -260,7 +264,10 @@ class Domains(EvacuationTables):
             interface = self.interfaces.get(left.interface)
             self.touch(left.nve, ("left", key))
             if interface is not None:
-                self.touch(interface.location.nve, ("left", key), ("port", interface.location.port))
+                self.touch(interface.location.nve, ("port", interface.location.port))
+                places = {place for _, leg in self.moves_of(interface.id) for place in (leg.src, leg.dst)}
+                for nve in {interface.location.nve, *(place.nve for place in places)}:
+                    self.touch(nve, ("if", interface.id))  # where it is delivered, if it is forwarded
         if old is not None:
             self._left_at[old.nve].pop(key, None)
             self._left_by[old.interface].pop(key, None)

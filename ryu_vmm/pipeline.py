@@ -316,8 +316,7 @@ def units_of(state: State, nve: str) -> Iterator[Unit]:
     for domain in state.routed_vnis(nve):
         yield ("router", domain)
     for key, left in state.left.items():
-        home = state.interfaces.get(left.interface)
-        if nve == left.nve or (home is not None and nve == home.location.nve):
+        if nve == left.nve:
             yield ("left", key)
     for move in state.open_moves():
         yield ("move", move.id)

@@ -104,7 +104,11 @@ def arrived(work: Work, move: Move, interface: Interface, place: Place) -> Inter
     leave = leave_of(work, interface)
     for old, new in mine.items():
         taken(work, interface.vni, new)
-        suspend(work, Left(interface.location.nve, interface.vni, old, interface.id, leave.answer, 0.0), leave)
+        # Correspondents that have not heard send to where it was, all others to whose subnet has it, once no route of
+        # its own leads elsewhere: the two differ if an earlier move had kept the address.
+        homes = {s.nve for s in state.networks[interface.vni].subnets if old in s}
+        for nve in sorted({interface.location.nve, *homes} - {place.nve}):
+            suspend(work, Left(nve, interface.vni, old, interface.id, leave.answer, 0.0), leave)
         work.report(
             "task.readdressed",
             move=move.id,

@@ -16,7 +16,7 @@ from typing import Any
 
 from .flows import IN_PORT, Action, CheckLarger, DecTtl, Flow, Match, Output, SetField, ToNva, match, set_field
 from .limits import question_meter
-from .model import Answer, Gateway, Interface, Left, Nve, Subnet
+from .model import Answer, Gateway, Interface, Left, Nve, Redirect, Subnet
 from .pipeline import (
     _REMOTE,
     CLASSIFY,
@@ -35,6 +35,7 @@ from .pipeline import (
     exit_to,
     metered,
     path,
+    target,
     tunnel_to,
 )
 from .state import State
@@ -141,7 +142,8 @@ def interface(state: State, nve: str, found: Interface) -> Iterator[Flow]:
     if gateway is None:
         return
     l3, here = state.is_l3(found.vni), _concerned(state, nve, found)
-    for address in (*found.ipv4, *found.ipv6, *expected(state, found)):
+    still = state.still(found) if here else ()
+    for address in dict.fromkeys((*found.ipv4, *found.ipv6, *expected(state, found), *still)):
         if address[:2] == b"\xfe\x80" and len(address) == 16:
             continue
         if here or not l3 or not state.at_home(found, address):
@@ -231,14 +233,26 @@ def left(state: State, nve: str, key: str) -> Iterator[Flow]:
     gateway = None if gone is None else state.gateway(gone.vni)
     if gone is None or found is None or gateway is None or nve not in state.members(gone.vni):
         return
-    if nve == gone.nve:
-        yield from _left_ila(state, gone, found) if gone.ila else _left(state, gone, found, gateway)
-    elif nve == found.location.nve and gone.answer is Answer.FORWARD and not gone.ila:
-        yield _routed(state, found, gateway, gone.address, 300)
-        yield _arrived(state, found, gateway, gone.address, 300)
+    goal = _reached_at(state, gone, found)
+    if nve == gone.nve and gone.ila:
+        yield from _left_ila(state, gone, goal)
+    elif nve == gone.nve and (gone.answer is not Answer.FORWARD or goal != nve):  # else it is delivered: interface()
+        yield from _left(state, gone, goal, gateway)
 
 
-def _left(state: State, gone: Left, found: Interface, gateway: Gateway) -> Iterator[Flow]:
+def _reached_at(state: State, gone: Left, found: Interface) -> str:
+    """The NVE where packets for an address that was left are forwarded to.
+
+    An NVE that is to have the task back keeps them as soon as it is ready for those that the task's present NVE will
+    redirect to it: the two would send them to each other.
+    """
+    active = state.active_move(found.id)
+    if active is not None and active[1].dst.nve == gone.nve and active[0].redirect is not Redirect.NONE:
+        return gone.nve
+    return target(state, found).nve
+
+
+def _left(state: State, gone: Left, goal: str, gateway: Gateway) -> Iterator[Flow]:
     local = {"metadata": (state.domain(gone.vni)[0] << 8, _DOMAIN), "eth_dst": gateway.mac, **_to(gone.address)}
     remote = {"metadata": _REMOTE, "tun_id": gone.vni, **_to(gone.address)}
     for on in (match(**local), match(**remote)):
@@ -246,8 +260,8 @@ def _left(state: State, gone: Left, found: Interface, gateway: Gateway) -> Itera
             yield drop(ROUTE, 310, on, Drop.LEFT)
         elif gone.answer is Answer.UNREACHABLE:
             yield Flow(ROUTE, 310, on, _asked(state, gone.nve), cookie=cookie(Why.UNREACHABLE, gone.vni))
-    way = path(state, gone.nve, found.location.nve)
-    port = exit_to(state, gone.nve, found.location.nve, gone.vni)
+    way = path(state, gone.nve, goal)
+    port = exit_to(state, gone.nve, goal, gone.vni)
     if gone.answer is not Answer.FORWARD or way is None or port is None:
         return
     mine = cookie(Why.NETWORK, gone.vni)
@@ -258,7 +272,7 @@ def _left(state: State, gone: Left, found: Interface, gateway: Gateway) -> Itera
         yield Flow(ROUTE, 311, match(in_port=entry, **remote), back, cookie=mine)
 
 
-def _left_ila(state: State, gone: Left, found: Interface) -> Iterator[Flow]:
+def _left_ila(state: State, gone: Left, goal: str) -> Iterator[Flow]:
     on = _under_locator(state, gone.nve, gone.vni, gone.address)
     if on is None:
         return
@@ -271,9 +285,9 @@ def _left_ila(state: State, gone: Left, found: Interface) -> Iterator[Flow]:
         yield Flow(CLASSIFY, 87, on, (*counted, restored, handed), cookie=why)
     else:
         mine = cookie(Why.NETWORK, gone.vni)
-        onward = ila_way(state, gone.nve, found.location.nve, gone.address)
-        way = path(state, gone.nve, found.location.nve)
-        port = exit_to(state, gone.nve, found.location.nve, gone.vni)
+        onward = ila_way(state, gone.nve, goal, gone.address)
+        way = path(state, gone.nve, goal)
+        port = exit_to(state, gone.nve, goal, gone.vni)
         if onward is not None:
             yield Flow(CLASSIFY, 87, on, (*onward[:-1], Output(IN_PORT)), cookie=mine)
         elif way is not None and port is not None:

@@ -311,8 +311,7 @@ class State(NameTables, Domains):
                 self.touch(place.nve, ("if", key), ("vn", interface.vni))  # those that have just left, too
             self._touch_places(interface)
             for left in self.left_by(key):
-                for nve in (left.nve, interface.location.nve):
-                    self.touch(nve, ("left", left.key))
+                self.touch(left.nve, ("left", left.key))
             for move, _ in self.moves_of(key):
                 self._touch_everywhere(interface.vni, ("move", move.id))
             for number in self.returning:
@@ -367,6 +366,8 @@ class State(NameTables, Domains):
             units += [("move", move.id) for move, _ in self.moves_of(leg.interface)]
             if MoveState.PREPARING in [move.state for move in (old, new) if move]:
                 units.append(("probes",))
+            for left in self.left_by(leg.interface):
+                self.touch(left.nve, ("left", left.key))
             self._touch_everywhere(leg.vni, *units)
             for place in (leg.src, leg.dst):
                 self._touch_place(place)

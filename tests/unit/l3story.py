@@ -6,13 +6,15 @@ they say is sent by all three in turn, to the one neighbor that they know.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from outside import GATEWAY, packet
-from story import Country, Story
+from story import PATIENT, Country, Story
 from town import BLUE, GUESTS, HOME, NVES, VM_OF, VNI, key, said, tap
 from world import ip, mac
 
 from ryu_vmm import events as ev
-from ryu_vmm.model import Interface, Network, NetworkKind, Place, Policy, Subnet
+from ryu_vmm.model import Addressing, Interface, Network, NetworkKind, Place, Policy, Subnet
 from ryu_vmm.nva import Settings
 from ryu_vmm.wire import frames
 from ryu_vmm.wire.ip import parse_ip
@@ -53,14 +55,27 @@ class TaskCountry(Country):
             attachments=found.attachments,
         )  # fmt: skip
 
+    def present(self, guest: int) -> tuple[bytes, ...]:
+        """The addresses that a guest has by now, or will have where its move takes it."""
+        state = self.nva.state
+        found = state.interfaces[key(guest)]
+        active = state.active_move(found.id)
+        new = {c.old: c.new for c in active[0].changes if c.interface == found.id} if active is not None else {}
+        moved = active is not None and self.moved(guest)
+        return tuple(new.get(a, a) if moved else a for a in (*found.ipv4, *found.ipv6))
+
+    def moved(self, guest: int) -> bool:
+        """Whether a guest knows that it is somewhere else by now; see the story."""
+        return False
+
     def frame(self, a: int, b: int, number: int = 0) -> bytes:
-        """By way of the gateway, in one of three ways by its number."""
+        """By way of the gateway, in one of three ways by its number, to an address that the receiver has always had."""
         text = f"{VNI[a]:03}{a}{b}{number:015}".encode()
         way = number % 3
-        return packet(self.addresses(a)[way], self.addresses(b)[way], mac(self.host[a]), payload=text)
+        return packet(self.present(a)[way], self.addresses(b)[way], mac(self.host[a]), payload=text)
 
     def sign_of_life(self, guest: int, how: str) -> bytes:
-        own, (four, six, sir) = mac(self.host[guest]), self.addresses(guest)
+        own, (four, six, sir) = mac(self.host[guest]), self.present(guest)
         return {
             "garp": frames.build_garp(own, four),
             "na": frames.build_unsolicited_na(own, six),
@@ -76,11 +91,18 @@ class TaskCountry(Country):
 class TaskStory(Story):
     """Nobody hears what is said to all in a network of layer 3; every packet has one hop behind it."""
 
-    def __init__(self, policy: Policy, settings: Settings | None = None) -> None:
-        if settings is None:
-            super().__init__(policy, country=TaskCountry)
-        else:
-            super().__init__(policy, settings, country=TaskCountry)
+    def __init__(self, policy: Policy, settings: Settings = PATIENT) -> None:
+        super().__init__(policy, settings, country=TaskCountry)
+        self.w.moved = lambda guest: self.at[VM_OF[guest]] != self.w.at_destination(guest).nve  # type: ignore[attr-defined]
+
+    def do(self, action: tuple) -> None:  # type: ignore[type-arg]
+        match action:
+            case ("fall silent", name):
+                self.w.underlay.silent.add(name)
+            case ("answer again", name):
+                self.w.underlay.silent.discard(name)
+            case _:
+                super().do(action)
 
     def talk(self) -> None:
         """Every guest that runs sends a packet of each kind to every other of its network."""
@@ -99,3 +121,12 @@ class TaskStory(Story):
                 assert found.ttl == 63, (port, found)
                 assert sent[6:12] == GATEWAY.mac, (port, found)
         super().listen()
+
+
+class Readdressed(TaskStory):
+    """Tasks that take addresses of their destination's subnets, and go on to be reached at the ones that they had."""
+
+    def ask(self, event: ev.Event) -> bool:
+        if isinstance(event, ev.MoveRequested):
+            event = replace(event, address=Addressing.CHANGE)
+        return super().ask(event)

@@ -13,7 +13,7 @@ from ryu_vmm import events as ev
 from ryu_vmm.effects import Outcome, Program
 from ryu_vmm.flows import IN_PORT, Flow, FlowKey, Output, SetField
 from ryu_vmm.journal import PERSISTENT
-from ryu_vmm.model import EvacuationState, Interface, Move, MoveState, Place, Redirect, Trust
+from ryu_vmm.model import Answer, EvacuationState, Interface, Move, MoveState, Place, Redirect, Trust
 from ryu_vmm.pipeline import COOKIE_MASK, COOKIE_OURS, Why, desired, move_of, target, why_of
 from ryu_vmm.state import State
 
@@ -147,13 +147,29 @@ class Watch:
                     told.pop(flow.key, None)
 
     def _may_redirect(self, name: str, flow: Flow) -> None:
-        if any(isinstance(action, Output) and action.port == IN_PORT for action in flow.actions):
+        if _turns_back(flow) and not self._forwards(name, flow):
             why = why_of(flow.cookie)
             assert why is not None and why[0] is Why.REDIRECT, flow
             move = self._state.moves.get(move_of(why[1]))
             assert move is not None and move.open, f"{name}: tunnel to tunnel without an open move: {flow}"
             assert move.state.steered or move.redirect is not Redirect.NONE
             assert name in {leg.src.nve for leg in move.legs}
+
+    def _forwards(self, name: str, flow: Flow) -> bool:
+        """Whether a flow forwards what is sent to an address that a task has left, straight to where the task is."""
+        state, fields = self._state, {item[0]: item[1] for item in flow.match}
+        dst = fields.get("ipv4_dst") or fields.get("ipv6_dst")
+        for gone in state.left.values():
+            under = (state.nves[name].locator or b"") + gone.address[8:] if gone.ila else gone.address
+            if gone.nve != name or gone.answer is not Answer.FORWARD or dst != under:
+                continue
+            goal = state.nves[target(state, state.interfaces[gone.interface]).nve]
+            to = [a.value for a in flow.actions if isinstance(a, SetField) and a.field.endswith("_dst")]
+            ways = {goal.ipv4, goal.ipv6, (goal.locator or b"") + gone.address[8:]}
+            assert goal.name != name
+            assert {value for value in to if len(value) != 6} & ways, f"{name} forwards {gone} not to {goal.name}"
+            return True
+        return False
 
     # --- promises -----------------------------------------------------------------------------------------------------
     def _answered(self, event: ev.Event, outcome: Outcome) -> None:
@@ -235,6 +251,10 @@ class Watch:
             assert found is not None, f"{table} {key} is lost"
             if isinstance(value, Interface):
                 found = replace(found, location=value.location, epoch=value.epoch, since=value.since)
+                if changes := [c for m in self._moves.values() for c in m.changes if c.interface == found.id]:
+                    given = {*value.ipv4, *value.ipv6, *(change.new for change in changes)}
+                    assert {*found.ipv4, *found.ipv6} <= given, f"{key} has addresses that nobody gave it"
+                    found = replace(found, ipv4=value.ipv4, ipv6=value.ipv6)
                 assert replace(value, attachments=tuple(dict.fromkeys(value.attachments))) == found
             elif isinstance(value, Move):
                 assert (found.vm, found.legs, found.request_id) == (value.vm, value.legs, value.request_id)
@@ -288,7 +308,7 @@ class Watch:
         """Redirects end where the VM is: they neither chain nor loop."""
         state = self._state
         for flow in wanted.values():
-            if not any(isinstance(action, Output) and action.port == IN_PORT for action in flow.actions):
+            if not _turns_back(flow) or self._forwards(name, flow):
                 continue
             why = why_of(flow.cookie)
             assert why is not None
@@ -342,7 +362,12 @@ class Watch:
             others = [flow for flow in box.tables.flows if flow.cookie & COOKIE_MASK != COOKIE_OURS]
             assert len(others) == 2, f"{name}: flows that are not ours were touched"
             for flow in have.values():
-                assert not any(isinstance(a, Output) and a.port == IN_PORT for a in flow.actions), flow
+                assert not _turns_back(flow) or self._forwards(name, flow), flow
+
+
+def _turns_back(flow: Flow) -> bool:
+    """Whether packets leave where they came in: from tunnel to tunnel."""
+    return any(isinstance(action, Output) and action.port == IN_PORT for action in flow.actions)
 
 
 def _said(value: Any) -> Any:
