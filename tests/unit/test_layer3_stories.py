@@ -57,6 +57,12 @@ def test_packets_for_addresses_that_were_left_are_forwarded(story: list[tuple]) 
     told(story, kind=Readdressed)
 
 
+@_ours
+@given(st.lists(FAULTS, max_size=40))
+def test_faults_cost_no_packet_for_addresses_that_were_left(story: list[tuple]) -> None:  # type: ignore[type-arg]
+    told(story, kind=Readdressed)
+
+
 @pytest.mark.parametrize(
     "story",
     [
@@ -65,6 +71,8 @@ def test_packets_for_addresses_that_were_left_are_forwarded(story: list[tuple]) 
         # Forwarded to where it is being redirected
         [("go on", 4, "n3", "data"), ("go far", 4, "n4", "rarp")],
         [("go far", 4, "n4", "rarp"), ("go on", 4, "n3", "data"), ("go far", 4, "n4", "rarp")],
+        # One address, left at one NVE, in two networks
+        [("go far", 1, "n1", "garp"), ("go far", 1, "n3", "garp"), ("go far", 4, "n2", "garp")],
         # Back to where it left an address
         [("go far", 4, "n3", "rarp"), ("wait", 2.0), ("go far", 4, "n1", "garp"), ("wait", 2.0)],
         [

@@ -163,6 +163,8 @@ class Watch:
             under = (state.nves[name].locator or b"") + gone.address[8:] if gone.ila else gone.address
             if gone.nve != name or gone.answer is not Answer.FORWARD or dst != under:
                 continue
+            if not gone.ila and int.from_bytes(fields["tun_id"], "big") != gone.vni:  # another network's
+                continue
             goal = state.nves[target(state, state.interfaces[gone.interface]).nve]
             to = [a.value for a in flow.actions if isinstance(a, SetField) and a.field.endswith("_dst")]
             ways = {goal.ipv4, goal.ipv6, (goal.locator or b"") + gone.address[8:]}
