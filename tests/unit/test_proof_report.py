@@ -15,7 +15,7 @@ for folder in (Path(__file__).parents[2], Path(__file__).parents[2] / "tools"):
     sys.path.insert(0, str(folder))
 
 from benchmarks.report import markdown  # noqa: E402
-from proof import layer3, planned, raw, report, tasks, unplanned  # noqa: E402
+from proof import crises, layer3, planned, raw, report, tasks, unplanned  # noqa: E402
 from proof.__main__ import main  # noqa: E402
 from proof.isolation import Seen, tag_of  # noqa: E402
 
@@ -163,3 +163,22 @@ def test_a_task_that_moved_by_another_way_than_ila_is_a_fault() -> None:
     ):
         [problem] = dataclasses.replace(good, **changed).problems()  # type: ignore[arg-type]
         assert words in problem
+
+
+def test_a_task_that_never_arrives_or_a_datagram_lost_in_a_crisis_is_a_fault() -> None:
+    moved = MoveReport("mob1", "nve1", "nve2", True, "hot", "none", move="1")
+    moved.times = {"paused": 1.0, "resumed": 1.05}
+    calm = Outcome([flow("a", range(0))], 0, 0, [], 0.0, {})
+    good = crises.Crisis(3, "killed", [moved], 4, calm, ["settled"])
+    assert good.problems() == []
+    table = markdown([report.crises([good, dataclasses.replace(good, what="cut")])], {})
+    assert "| the NVA, killed and started | 1 of 1 | 1 | 4 | 1,000 | 0 | 0 |" in table
+    assert "| all | 2 of 2 | 2 | 8 |" in table
+    for changed, words in (
+        ({"failed": ["mob1 to nve2: late"]}, "late"), ({"wrong": ["nve1 is not in sync"]}, "not in sync"),
+        ({"states": ["aborted"]}, "aborted"),
+        ({"traffic": Outcome([flow("a", range(5))], 0, 0, [], 0.0, {})}, "5 lost"),
+    ):
+        [problem] = dataclasses.replace(good, **changed).problems()  # type: ignore[arg-type]
+        assert words in problem
+        assert problem.startswith("round 3 (killed)")

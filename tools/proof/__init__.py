@@ -9,6 +9,7 @@
     isolation   two networks with the same addresses, and a detector for what crosses over
     layer3      networks whose router every NVE is: bytes per packet on the underlay
     tasks       tasks that move and keep their addresses, by host routes and by ILA
+    crises      the same, several at once, while the NVA is killed and control channels are cut
     capture     what an underlay carries, every checksum verified; errors: what guests' kernels are told
     report      the figures as tables
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import sys
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ from mininet.log import setLogLevel
 from topologies import TopologyError, VNSpec
 from topologies.traffic.session import Family
 
-from . import changes, evacuation, forgery, isolation, layer3, planned, report, streams, tasks, unplanned
+from . import changes, crises, evacuation, forgery, isolation, layer3, planned, report, streams, tasks, unplanned
 from .authority import Unhealthy
 from .lab import Lab
 
@@ -148,7 +149,19 @@ class Proof:
                 measured += found
                 for _ in range(max(3, self._moves // 5)):
                     moved += [self._task(lab, *way) for way in tasks.ways(underlay)]
-        return [report.sizes(measured), report.tasks(moved)]
+        return [report.sizes(measured), report.tasks(moved), report.crises(self._crises())]
+
+    def _crises(self) -> list[crises.Crisis]:
+        found: list[crises.Crisis] = []
+        for underlay, routing in (("both", False), ("ipv6", True)):
+            with layer3.laboratory(underlay, routing=routing, tasks=3, quiet_time=1.0) as lab:
+                for number in range(self._moves // 2):
+                    one = crises.one(lab, number, random.Random(f"{underlay} {number}"))
+                    found.append(one)
+                    self._take(one.wrong, one.problems(), len(lab.net.nves))
+                    out, what = one.traffic, f"{len(one.reports)} tasks over {underlay}, {one.what}"
+                    self.say(f"{what}: {out.sent:,} sent, {out.lost} lost, {out.duplicated} doubled")
+        return found
 
     def _changes(self) -> list[changes.Changed]:
         found = []

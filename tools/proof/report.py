@@ -9,6 +9,7 @@ from typing import Any
 from benchmarks.report import Part, milliseconds, number
 
 from .changes import SECONDS, Changed
+from .crises import Crisis
 from .evacuation import Evacuated
 from .forgery import Found as Forged
 from .isolation import Isolated, Seen
@@ -303,3 +304,33 @@ def tasks(moves: Sequence[TaskMove]) -> Part:
         for move in moves
     ]}
     return Part("tasks", "9. Layer 3: tasks move, and nothing is lost or doubled", columns, rows, notes, data)
+
+
+def crises(found: Sequence[Crisis]) -> Part:
+    """Tasks that move while things break."""
+    names = {"none": "nothing", "killed": "the NVA, killed and started", "cut": "an edge's control channel, cut"}
+    rows = []
+    for what, name in [*names.items(), ("", "all")]:
+        some = [one for one in found if one.what == what or not what]
+        if some:
+            pauses = [report.downtime for one in some for report in one.reports]
+            rows.append([
+                name, _good(some), number(len(pauses)), number(sum(one.asked for one in some)),
+                number(sum(one.traffic.sent for one in some)), number(sum(one.traffic.lost for one in some)),
+                number(sum(one.traffic.duplicated for one in some)), _spread(pauses),
+            ])
+    columns = [
+        "what breaks meanwhile", "rounds without any fault", "moves", "asked for", "datagrams sent", "lost",
+        "duplicated", "paused, ms",
+    ]
+    notes = [
+        "In every round two to six tasks move at once, by host routes and by ILA, each with 200 datagrams/s each way "
+        "with two others behind the same router. Refused requests are made again. Median (largest).",
+    ]
+    data = {"rounds": [
+        {"number": one.number, "what": one.what, "problems": one.problems(), "sent": one.traffic.sent,
+         "lost": one.traffic.lost, "duplicated": one.traffic.duplicated, "asked": one.asked,
+         "moves": [report.as_dict() for report in one.reports]}
+        for one in found
+    ]}
+    return Part("crises", "11. Layer 3: tasks move while things break", columns, rows, notes, data)
