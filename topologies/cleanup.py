@@ -3,8 +3,9 @@
     python -m topologies.cleanup            remove what dead topologies left
     python -m topologies.cleanup --list     only say what there is
 
-A process is ended only if its pid, its start time and its command line are the recorded ones; a namespace is
-removed only if its name is recorded. Run directories whose owner is alive are left alone.
+A process is ended only if its pid, its start time and its command line are the recorded ones, or if it is in a
+recorded namespace of an agent's task; a namespace is removed only if its name is recorded. Run directories whose owner
+is alive are left alone.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from ryu_vmm.agent import host
 from topologies import netns
 from topologies.rundir import BASE, PREFIX, command_of, start_time
 
@@ -33,6 +35,7 @@ class Leftover:
     owner_alive: bool = False
     processes: list[tuple[int, str]] = field(default_factory=list)  # those alive, with their command line
     namespaces: list[str] = field(default_factory=list)  # those that exist
+    tasks: list[str] = field(default_factory=list)  # those among them that hold an agent's task, and nobody else's
 
     def __str__(self) -> str:
         state = "in use" if self.owner_alive else "left behind"
@@ -63,6 +66,8 @@ def read(path: str) -> Leftover:
                 found.processes.append((pid, command))
         elif "netns" in entry and netns.exists(entry["netns"]) and entry["netns"] not in found.namespaces:
             found.namespaces.append(entry["netns"])
+            if entry.get("task"):
+                found.tasks.append(entry["netns"])
     return found
 
 
@@ -84,6 +89,11 @@ def remove(leftover: Leftover, grace: float = 3.0) -> None:
             time.sleep(0.02)
         if not alive:
             break
+    for name in leftover.tasks:
+        for pid in host.processes_in(name):
+            process = host.Process.of(pid)
+            if process is not None:
+                process.end(0)
     for name in leftover.namespaces:
         netns.run(["ip", "netns", "del", name], check=False)
     shutil.rmtree(leftover.path, ignore_errors=True)

@@ -25,6 +25,8 @@ from .tasks import Tasks
 __all__ = ["Agent"]
 
 LOG = logging.getLogger(__name__)
+#: Seconds between attempts to recover a task.
+_AGAIN = 1.0
 
 
 class Agent:
@@ -40,6 +42,7 @@ class Agent:
         self._listener: socket.socket | None = None
         self._threads: list[threading.Thread] = []
         self._look = threading.Event()
+        self._again: dict[str, float] = {}  # task: not to be recovered before (monotonic)
 
     def start(self) -> None:
         """Serve other agents, bring every task to where the NVA says it is, and watch. Raises AgentError."""
@@ -97,10 +100,11 @@ class Agent:
             Arrival(self.tasks).take(peer)
 
     # --- after a start ------------------------------------------------------------------------------------------------
-    def _recover(self, name: str) -> None:
-        with self.tasks.alone(name):
+    def _recover(self, name: str, wait: bool = True) -> None:
+        """Bring a task to where the NVA says it is; not ``wait``: unless somebody works on it."""
+        with self.tasks.alone(name, wait) as mine:
             record = self.tasks.get(name)
-            if record is None:
+            if record is None or not mine:
                 return
             LOG.info("task %s: %s", name, record.role.value)
             match record.role:
@@ -116,6 +120,8 @@ class Agent:
                     pass
 
     def _at_home(self, record: Record) -> None:
+        if self.tasks.process(record) is None:
+            LOG.warning("task %s: its process has ended", record.name)
         home = self.tasks.nva.home(record.name)
         if home != self.configuration.nve:
             LOG.warning("task %s is at %s, the NVA says: its copy here ends", record.name, home)
@@ -155,20 +161,18 @@ class Agent:
                 Departure(self.tasks, move).run(record)
 
     def _tidy(self) -> None:
-        """Remove what is left of tasks that went long enough ago; begin those anew whose process has ended."""
+        """Remove what is left of tasks that went long enough ago; recover those that nobody has brought to an end."""
         for record in self.tasks.records():
             gone = record.role is Role.LEFT and time.time() - (record.ended or 0) > self.configuration.times.record
-            dead = record.role is Role.HOME and record.process is not None and self.tasks.process(record) is None
-            if not (gone or dead):
-                continue
-            with self.tasks.alone(record.name, wait=False) as mine:
-                if not mine or self.tasks.get(record.name) != record:
-                    continue
-                if gone:
-                    self.tasks.forget(record)
-                elif record.definition.restart:
-                    LOG.warning("task %s: its process has ended; it begins anew", record.name)
-                    self._at_home(record)
+            dead = record.role is Role.HOME and self.tasks.process(record) is None and record.definition.restart
+            stuck = record.role in (Role.LEAVING, Role.ARRIVING)
+            if gone:
+                with self.tasks.alone(record.name, wait=False) as mine:
+                    if mine and self.tasks.get(record.name) == record:
+                        self.tasks.forget(record)
+            elif (dead or stuck) and time.monotonic() >= self._again.get(record.name, 0.0):
+                self._again[record.name] = time.monotonic() + _AGAIN
+                self._thread(partial(self._recover, record.name, False), f"recover {record.name}")
 
     # --- what is asked for here ---------------------------------------------------------------------------------------
     def run(self, definition: TaskDefinition) -> Record:

@@ -178,6 +178,7 @@ class Arrival:
         if not tasks.nva.await_bound(record.name, tasks.times.bound):
             LOG.warning("task %s: its NVE has not confirmed its ports; it runs all the same", record.name)
         cell.learn(record.definition, parts.get("neighbors", b"[]"))
+        tasks.checkpoint(record, Step.RUN)
         tasks.driver(record).run(cell, process, parts)
         record = tasks.put(record, role=Role.HOME, leg=None)
         tasks.journal.drop_image(record.name)

@@ -22,7 +22,7 @@ __all__ = ["Departure"]
 
 LOG = logging.getLogger(__name__)
 _PREPARED = ("prepared", "redirecting")
-#: What may go wrong on the way; whatever it is, the task goes on here unless the NVA says that it runs there.
+#: What may go wrong on the way. The task then goes on here, unless the NVA says that it runs there.
 _FAILURES = (VmmError, OSError, Unreachable)
 
 
@@ -55,8 +55,8 @@ class Departure:
                 record = self._carry(peer, record)
         except Gone:
             raise
-        except _FAILURES as e:
-            LOG.warning("move %d of %s: %s", leg.move, record.name, told(e))
+        except Exception as e:  # whatever it is, a task must not stay frozen
+            LOG.warning("move %d of %s: %s", leg.move, record.name, told(e), exc_info=not isinstance(e, _FAILURES))
             self.decide(self._tasks.need(record.name), told(e))
         else:
             self._left(record, "")

@@ -39,8 +39,8 @@ class Step(StrEnum):
     OFFERED = "offered"
     RECEIVED = "received"  # the image is on the disk
     INSTANTIATE = "instantiate"  # it has been made again, and does not run
-    ACTIVATED = "activated"  # the NVA says it is ours; its image may be used once
     START = "start"  # it is being started: from here on its image is never used again
+    RUN = "run"  # all is ready but its process's word to go on; not recorded
 
 
 class _Model(BaseModel):

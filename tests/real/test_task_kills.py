@@ -15,6 +15,7 @@ CELLS = [
     ("destination agent", "package"), ("destination agent", "instantiate"), ("destination agent", "start"),
     ("source host", "send"), ("source host", "instantiate"),
     ("destination host", "instantiate"), ("destination host", "start"),
+    ("destination agent", "run"), ("destination host", "run"),
     ("NVA", "stop"), ("NVA", "send"), ("NVA", "start"),
 ]  # fmt: skip
 

@@ -15,8 +15,9 @@ from tasking.lab import TaskLab
 from tasking.moves import drop, moves
 
 from ryu_vmm.agent.faults import AgentError
+from topologies.errors import TopologyError
 from topologies.rundir import wait_until
-from topologies.tasking import StreamTask
+from topologies.tasking import Clients, StreamTask
 
 TIMES = {"peer": 4.0, "activated": 4.0, "task": 5.0, "ending": 2.0}
 
@@ -37,18 +38,23 @@ def task(lab: TaskLab) -> Iterator[StreamTask]:
     lab.agents[home].ask("stop", task=made.name, remove=True)
 
 
-@pytest.mark.parametrize(("underlay", "families", "policy"), [("ipv4", (4, 6), "keep"), ("ipv6", (4, 6), "migrate")])
+@pytest.mark.parametrize(
+    ("underlay", "kind", "policy"), [("ipv4", "l2", "keep"), ("ipv6", "l2", "migrate"), ("both", "l3", "keep")]
+)
 def test_a_hundred_connections_go_through_ten_moves(
-    underlay: str, families: tuple[int, ...], policy: str, capsys: pytest.CaptureFixture[str]
+    underlay: str, kind: str, policy: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Streams both ways on each, every record checked: none lost, none twice, none out of order."""
-    with TaskLab(underlay, times=TIMES) as lab:
-        found = moves(lab, families, 25, 10, policy)
+    """Streams both ways on each, every record checked: none lost, none twice, none out of order.
+
+    IPv4 and IPv6; in the network of layer 3, IPv4 by host routes and IPv6 by ILA.
+    """
+    with TaskLab(underlay, times=TIMES, kind=kind) as lab:
+        found = moves(lab, (4, 6), 25, 10, policy)
     assert found.problems() == []
     assert (found.connections, len(found.pauses)) == (100, 10)
     assert found.records > 5000
     with capsys.disabled():
-        print(f"\n{underlay}: pauses {', '.join(f'{one * 1e3:.0f}' for one in found.pauses)} ms; "
+        print(f"\n{kind} over {underlay}: pauses {', '.join(f'{one * 1e3:.0f}' for one in found.pauses)} ms; "
               f"longest silence at a client {found.stall * 1e3:.0f} ms")
 
 
@@ -58,6 +64,29 @@ def test_dropped_connections_are_closed_at_once_and_opened_again_at_the_destinat
         assert found.problems() == []
         assert found.reset < 2.0
         assert sorted(found.again)[10] < 0.9  # a time-out of TCP's would be a second, and more
+
+
+def test_an_address_changes_with_the_host() -> None:
+    """Old connections are reset at once, the old address is answered as its policy says, the new one serves."""
+    with TaskLab("both", times=TIMES, kind="owned") as lab:
+        task = lab.task()
+        task.run("nve1")
+        with lab.clients(task, 2) as clients:
+            task.moved("nve1", "nve2", address="change")
+            errors = [text for one in clients.stop() for text in one["errors"]]
+        assert len(errors) == 8
+        assert all("reset by peer" in text for text in errors)
+        row = lab.agents["nve2"].tasks()[task.name]
+        assert row["addresses"] == ["10.2.2.101/32", "2001:db8:2:2::101/128"]
+        there = [text.partition("/")[0] for text in row["addresses"]]
+        with Clients([lab.lab.vm("vm3")], there, 1) as clients:
+            assert clients.stop()[0]["errors"] == []
+        with pytest.raises(TopologyError, match="No route to host"):
+            Clients([lab.lab.vm("vm3")], task.addresses, 1).start()
+        task.moved("nve2", "nve1", address="change")
+        row = lab.agents["nve1"].tasks()[task.name]
+        assert [text.partition("/")[0] for text in row["addresses"]] == task.addresses
+        assert task.births() == 1
 
 
 def test_a_move_that_somebody_else_asks_for_is_carried_out(lab: TaskLab, task: StreamTask) -> None:

@@ -31,8 +31,9 @@ def table(rows: list[dict[str, Any]]) -> str:
 def run_moves(given: argparse.Namespace) -> tuple[str, list[str]]:
     """Many connections through many moves."""
     rows, problems = [], []
-    for underlay in given.underlay.split(","):
-        with TaskLab(underlay, times=QUICK) as lab:
+    places = [(underlay, "l2") for underlay in given.underlay.split(",")] + [("both", "l3"), ("ipv6", "l3")]
+    for underlay, kind in places:
+        with TaskLab(underlay, times=QUICK, kind=kind) as lab:
             for families, policy in (((4,), "keep"), ((6,), "keep"), ((4, 6), "migrate")):
                 each = max(1, given.connections // (2 * len(families)))
                 found = moves(lab, families, each, given.moves, policy)

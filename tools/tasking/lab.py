@@ -9,12 +9,34 @@ from typing import Any
 
 from proof.lab import Lab
 
-from topologies import VMSpec, VNSpec
+from topologies import OverlayTopo, VMSpec, VNSpec
+from topologies.specs import subnets, task
 from topologies.tasking import Agents, Clients, StreamTask
 
 ADDRESSES = {4: "10.0.0.100/24", 6: "2001:db8::100/64"}
+#: In a network of layer 3: IPv4 by host routes, IPv6 by ILA; and addresses that belong to the first NVE's subnets.
+ROUTED = {4: "10.2.1.100/32", 6: "2001:db8:5:2::1:100/128"}
+OWNED = {4: "10.2.1.101/32", 6: "2001:db8:2:1::101/128"}
+_SIR = "2001:db8:5:2"
 MAC = "02:00:00:00:01:00"  # of every task, one after the other: clients remember whose address that is
 NVES = ("nve1", "nve2", "nve3")
+
+
+def mobile(owned: bool) -> VNSpec:
+    """A network of layer 3. Its IPv6 addresses are identifiers, or with ``owned`` those of the NVEs' subnets."""
+    mine = tuple(one for one in subnets(2, NVES) if owned or ":" not in one[0])
+    return VNSpec("vn1", 200, {"leave": {"answer": "unreachable", "seconds": 30}}, "l3", subnets=mine,
+                  sir=None if owned else f"{_SIR}::/64")
+
+
+def layer3(underlay: str, owned: bool) -> OverlayTopo:
+    """Three NVEs with all ways to carry packets of such a network, clients on the second and the third."""
+    vn = mobile(owned)
+    vms = [
+        task(f"vm{n}", vn, f"nve{n}", f"10.2.{n}.{n}", f"2001:db8:2:{n}::{n}" if owned else f"{_SIR}::{n}:{n}", n)
+        for n in (2, 3)
+    ]
+    return OverlayTopo(nves=3, vns=[vn], vms=vms, underlay=underlay, routed="gre", ila=not owned)
 
 
 def _client(number: int) -> VMSpec:
@@ -28,18 +50,22 @@ class TaskLab:
     """A context manager. Clients are on the second and third NVE; the task starts on the first.
 
     Args:
-        underlay: ipv4 or ipv6.
+        underlay: ipv4, ipv6 or both.
+        kind: l2; l3 (see ``mobile``); or owned, the same with subnets of the NVEs in both families.
         folder: for the NVA's files.
         times: of the agents (definition.Times).
         options: of the NVA.
     """
 
     def __init__(
-        self, underlay: str = "ipv4", folder: Path | None = None, times: dict[str, float] | None = None, **options: Any
+        self, underlay: str = "ipv4", folder: Path | None = None, times: dict[str, float] | None = None,
+        kind: str = "l2", **options: Any,
     ) -> None:
-        self.lab = Lab(
-            underlay, 3, [_client(2), _client(3)], [VNSpec("vn1", 100)], folder=folder, **{"quiet_time": 1.0, **options}
-        )
+        self.kind = kind
+        topo = OverlayTopo(nves=3, vms=[_client(2), _client(3)], vns=[VNSpec("vn1", 100)], underlay=underlay)
+        if kind != "l2":
+            topo = layer3(underlay, kind == "owned")
+        self.lab = Lab(topo=topo, folder=folder, **{"quiet_time": 1.0, **options})
         self._times = times or {}
         self._stack = contextlib.ExitStack()
         self.agents: Agents
@@ -62,10 +88,12 @@ class TaskLab:
     def task(self, families: tuple[int, ...] = (4, 6), rate: float = 20.0, size: int = 256) -> StreamTask:
         """A new task with addresses of these families, not run yet."""
         self._tasks += 1
-        return StreamTask(
-            self.agents, f"task{self._tasks}",
-            [{"network": "vn1", "mac": MAC, "addresses": [ADDRESSES[one] for one in families]}], rate, size,
-        )  # fmt: skip
+        given = {"l2": ADDRESSES, "l3": ROUTED, "owned": OWNED}[self.kind]
+        interface: dict[str, Any] = {"network": "vn1", "mac": MAC, "addresses": [given[one] for one in families]}
+        if self.kind != "l2":
+            hops = {4: "169.254.1.1", 6: "fe80::1"}
+            interface["routes"] = [{"via": hops[one], "onlink": True} for one in families]
+        return StreamTask(self.agents, f"task{self._tasks}", [interface], rate, size)
 
     def clients(self, task: StreamTask, count: int, reconnect: bool = False, vms: tuple[str, ...] = ("vm2", "vm3"),
                 rate: float = 20.0, size: int = 256) -> Clients:  # fmt: skip

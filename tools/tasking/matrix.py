@@ -17,8 +17,8 @@ from .lab import TaskLab, onward
 STEPS = ("stop", "package", "send", "instantiate", "start")
 VICTIMS = ("source agent", "destination agent", "source host", "destination host", "NVA")
 _AT_SOURCE = STEPS[:3]
-#: Where the task's state dies with its host, before the other one has it.
-ANEW = {("source host", step) for step in _AT_SOURCE}
+#: Where the task's state dies with its host: before the other one has it, or after it may have run there.
+ANEW = {("source host", step) for step in _AT_SOURCE} | {("destination host", "run")}
 
 
 @dataclass

@@ -15,6 +15,7 @@ class Moves:
 
     families: tuple[int, ...]
     policy: str
+    kind: str = "l2"
     connections: int = 0
     pauses: list[float] = field(default_factory=list)  # seconds from the freeze to the start elsewhere
     stall: float = 0.0  # the longest time that a client got nothing
@@ -38,7 +39,8 @@ class Moves:
         """For a table."""
         ordered = sorted(self.pauses)
         return {
-            "families": "+".join(f"IPv{one}" for one in self.families), "connections": self.connections,
+            "network": self.kind, "families": "+".join(f"IPv{one}" for one in self.families),
+            "connections": self.connections,
             "policy": self.policy, "moves": len(self.pauses), "errors": len(self.errors),
             "records checked": self.records, "MB": round(self.bytes / 1e6, 1),
             "pause ms, median": round(ordered[len(ordered) // 2] * 1e3), "longest": round(ordered[-1] * 1e3),
@@ -48,7 +50,7 @@ class Moves:
 
 def moves(lab: TaskLab, families: tuple[int, ...], each: int, count: int, policy: str = "keep") -> Moves:
     """Move a task ``count`` times with ``each`` connections from each of two VMs to each of its addresses."""
-    found = Moves(families, policy)
+    found = Moves(families, policy, lab.kind)
     task = lab.task(families)
     task.run("nve1")
     at = "nve1"

@@ -56,6 +56,8 @@ class StreamTask:
             "name": name, "command": [sys.executable, "-S", "-m", "topologies.tasking.server", str(config)],
             "environment": {"PYTHONPATH": ROOT}, "interfaces": interfaces,
         }  # fmt: skip
+        for nve in agents.net.nves:  # what is left there if we are killed is found by its record
+            agents.net.lab.run.note(netns=f"{agents[nve.name].config['namespaces']}{name}", task=True)
         self.addresses = [a.partition("/")[0] for one in interfaces for a in one["addresses"]]
 
     def run(self, nve: str) -> dict[str, Any]:
