@@ -21,6 +21,7 @@ import test_packet_paths as paths
 from benchmarks.report import Part, markdown, number, text
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
+from l3story import Readdressed
 from test_core_stateful import Storm
 from tried import FAULTS, TRIED
 
@@ -52,6 +53,10 @@ PROPERTIES: dict[str, tuple[str, Callable[[settings, int], None]]] = {
     "stories": ("packets: planned moves under faults", _property(paths.told, paths.FAULTS)),
     "paths": ("packets: planned moves", _property(paths.told, paths.STORY)),
     "tasks": ("packets of tasks: planned moves under faults", _property(lambda a, _: tasks.told(a), paths.FAULTS)),
+    "readdressed": (
+        "packets of tasks: addresses that change under faults",
+        _property(lambda a, _: tasks.told(a, kind=Readdressed), paths.FAULTS),
+    ),
     "histories": ("packets: any history", _property(paths.lived, paths.HISTORY)),
 }
 
