@@ -50,7 +50,8 @@ def demonstrate(options: Options) -> int:
         print(json.dumps(document, indent=2))
     narrator.show()
     ok = not claims.faults()
-    narrator.console.print(claims.verdict(), style="bold green" if ok else "bold red", soft_wrap=True)
+    console = narrator.console
+    console.print(claims.verdict(), style="bold green" if ok else "bold red", soft_wrap=not console.is_terminal)
     return 128 + ending.number if ending.number else int(not ok)
 
 
@@ -97,7 +98,7 @@ def _play(stage: Stage, options: Options, narrator: Narrator, claims: Claims) ->
         named = max(one.named for one in followed)
         claims.summary = (
             f"{moved.outcome.sent:,} datagrams, {carried_on.records:,} records on {carried_on.total('connections')} "
-            f"TCP connections, none lost, none doubled; names right {named * 1e3:.0f} ms after activation at most; "
+            f"TCP connections, none lost, none doubled; names followed within {named * 1e3:.0f} ms; "
         )
     except (TopologyError, AgentError) as exc:
         narrator.say(f"It went wrong: {exc}", "red")
