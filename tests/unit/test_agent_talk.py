@@ -307,3 +307,20 @@ def test_a_frame_that_was_changed_or_repeated_on_the_way_is_refused(tmp_path: Pa
         victim.receive()
     for sock in (c, d, one, two):
         sock.close()
+
+
+def test_agents_believe_the_certificates_that_tools_ca_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "tools"))
+    from certificates.__main__ import main
+
+    folder = tmp_path / "agents"
+    assert main([str(folder), "--agent", "nve1", "--agent", "nve2", "--quiet"]) == 0
+    assert not (folder / "controller.crt").exists()
+
+    def shown(nve: str) -> dict[str, str]:
+        return {"cert": f"{folder}/agent-{nve}.crt", "key": f"{folder}/agent-{nve}.key", "ca": f"{folder}/ca.crt"}
+
+    one, other = (configuration(tmp_path, nve, tls=shown(nve)) for nve in ("nve1", "nve2"))
+    assert meet(one, other) == (({"nve": "nve1", "a": 1}, b"payload"), "nve1")
+    with pytest.raises(SystemExit):  # one authority for agents and the NVA: an agent could pass for the NVA
+        main([str(folder), "--agent", "nve1", "--nve", "nve2"])

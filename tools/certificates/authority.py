@@ -75,13 +75,13 @@ class Authority:
         builder = builder.add_extension(x509.KeyUsage(**usage), critical=True)
         self._write("ca", key, builder.sign(key, hashes.SHA256()))
 
-    def issue(self, file: str, name: str, usage: x509.ObjectIdentifier, hosts: tuple[str, ...] = ()) -> bool:
+    def issue(self, file: str, name: str, *usage: x509.ObjectIdentifier, hosts: tuple[str, ...] = ()) -> bool:
         """Make ``file.key`` and ``file.crt`` unless they are there and good; whether they were made.
 
         Args:
             file: name of the files without ending.
             name: common name, and DNS name if there are no ``hosts``.
-            usage: SERVER or CLIENT: a certificate of one kind does not pass for the other.
+            usage: SERVER or CLIENT: a certificate of one kind does not pass for the other; or both.
             hosts: DNS names and addresses instead.
 
         Raises:
@@ -99,7 +99,7 @@ class Authority:
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         signs = dict.fromkeys(_USAGES, False) | {"digital_signature": True}
         builder = builder.add_extension(x509.KeyUsage(**signs), critical=True)
-        builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        builder = builder.add_extension(x509.ExtendedKeyUsage(usage), critical=False)
         builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         self._write(file, key, builder.sign(self._key, hashes.SHA256()))
         return True
@@ -122,7 +122,7 @@ class Authority:
         )
 
     def _good(
-        self, file: str, name: str, usage: x509.ObjectIdentifier, alternatives: list[x509.GeneralName]
+        self, file: str, name: str, usage: tuple[x509.ObjectIdentifier, ...], alternatives: list[x509.GeneralName]
     ) -> bool:
         try:
             found = x509.load_pem_x509_certificate((self.folder / f"{file}.crt").read_bytes())
@@ -136,7 +136,7 @@ class Authority:
             key.public_key() == found.public_key()
             and found.subject == _subject(name)
             and list(names) == alternatives
-            and list(usages) == [usage]
+            and list(usages) == list(usage)
             and found.not_valid_after_utc > datetime.now(UTC) + min(RENEW, timedelta(days=self.days) / 2)
         )
 

@@ -31,7 +31,9 @@ def table(rows: list[dict[str, Any]]) -> str:
 def run_moves(given: argparse.Namespace) -> tuple[str, list[str]]:
     """Many connections through many moves."""
     rows, problems = [], []
-    places = [(underlay, "l2") for underlay in given.underlay.split(",")] + [("both", "l3"), ("ipv6", "l3")]
+    kinds = given.networks.split(",")
+    places = [(underlay, "l2") for underlay in given.underlay.split(",") if "l2" in kinds]
+    places += [(underlay, "l3") for underlay in ("both", "ipv6") if "l3" in kinds]
     for underlay, kind in places:
         with TaskLab(underlay, times=QUICK, kind=kind) as lab:
             for families, policy in (((4,), "keep"), ((6,), "keep"), ((4, 6), "migrate")):
@@ -89,6 +91,7 @@ def main() -> None:
     parser.add_argument("--moves", type=int, default=10)
     parser.add_argument("--connections", type=int, default=100)
     parser.add_argument("--underlay", default="ipv4,ipv6")
+    parser.add_argument("--networks", default="l2,l3")
     parser.add_argument("--victims", choices=matrix.VICTIMS)
     parser.add_argument("--steps", default=",".join(matrix.STEPS))
     parser.add_argument("--runs", type=int, default=1)

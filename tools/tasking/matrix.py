@@ -14,7 +14,8 @@ from topologies.tasking.task import PORT
 
 from .lab import TaskLab, onward
 
-STEPS = ("stop", "package", "send", "instantiate", "start")
+#: The five, and the moment before the process's word to go on, when its image counts as used.
+STEPS = ("stop", "package", "send", "instantiate", "start", "run")
 VICTIMS = ("source agent", "destination agent", "source host", "destination host", "NVA")
 _AT_SOURCE = STEPS[:3]
 #: Where the task's state dies with its host: before the other one has it, or after it may have run there.
