@@ -253,7 +253,7 @@ def changes(found: Sequence[Changed]) -> Part:
             number(sum(one.sent * len(one.forwarded) for one in alike)),
             number(sum(sum(one.forwarded.values()) for one in alike)),
             number(sum(sum(one.told.values()) for one in alike)),
-            "/".join(number(count) for count in limited),
+            f"{number(min(limited))} to {number(max(limited))}" if limited else "",
         ])
     columns = [
         "old address", "without any fault", "name follows, ms after activation", "datagrams to it", "forwarded",
