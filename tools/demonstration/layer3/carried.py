@@ -33,6 +33,7 @@ _WAYS = (
     ("gre", "GRE", (cast.MUTE, cast.DESKS[0]), "no Ethernet inside: between NVEs that both have such a port"),
     ("plain", "ILA", (cast.CAMERA, cast.PHONES[1]), "no tunnel: the guest's own packet, its identifier at a locator"),
 )
+_WIDE = 98  # columns of a window in which rows of 16 bytes and what they say fit side by side
 _OVERHEAD, _OWN = "yellow", "bright_blue"
 
 
@@ -138,14 +139,15 @@ def _tell(narrator: Narrator, way: Way, words: str) -> None:
     narrator.add(f"IPv{way.inside} from {way.source.name} at {way.source.nve.name} to {way.target.name} at "
                  f"{way.target.nve.name}: {way.seen.length} bytes, {added}")
     for layer in layers(way.seen.data):
-        for line in _lines(layer, way):
+        for line in _lines(layer, way, 16 if narrator.console.width >= _WIDE else 8):
             narrator.show(line)
 
 
-def _lines(layer: Layer, way: Way) -> list[Text]:
+def _lines(layer: Layer, way: Way, size: int) -> list[Text]:
+    """A header in rows of `size` bytes, and what they say."""
     style = _OWN if layer.inner else _OVERHEAD
-    data = layer.data[:16] if layer.name == "payload" else layer.data
-    rows = [data[at : at + 16] for at in range(0, len(data), 16)]
+    data = layer.data[:size] if layer.name == "payload" else layer.data
+    rows = [data[at : at + size] for at in range(0, len(data), size)]
     says = list(layer.meaning)
     if way.expected == "plain" and layer.name == "IPv6":
         says.insert(2, f"(sent to {way.target.spec.ip6})")
@@ -155,7 +157,7 @@ def _lines(layer: Layer, way: Way) -> list[Text]:
         row += " ..." if layer.name == "payload" else ""
         head = f"{layer.name:<10}{len(layer.data):>3}  " if n == 0 else " " * 15
         lines.append(Text.assemble(
-            " " * 6, (head, style), (f"{row:<41}", style), (says[n] if n < len(says) else "", "dim"),
+            " " * 4, (head, style), (f"{row:<{size * 9 // 4 + 5}}", style), (says[n] if n < len(says) else "", "dim"),
         ))
     return lines
 
