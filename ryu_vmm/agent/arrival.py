@@ -106,7 +106,7 @@ class Arrival:
 
     def _place(self, record: Record) -> Process | None:
         cell = self._tasks.cell(record.name)
-        cell.make(record.definition, closed=False)  # not plugged in: nothing comes and nothing goes
+        cell.make(record.definition, closed=False, mute=True)  # not plugged in: nothing comes and nothing goes
         return self._tasks.driver(record).prepare(cell, record.definition)
 
     def _receive(self, peer: Peer, record: Record) -> None:
@@ -174,14 +174,17 @@ class Arrival:
             return tasks.put(tasks.begin(record.definition), leg=None)
         cell.plug(record.definition)
         # What it says before the NVE takes it is lost, and TCP takes seconds to say it again. What its kernel answers
-        # to packets that the NVA has held waits in the queues of neighbors that it does not know yet (see Cell.make).
+        # to packets that the NVA has held waits in the queues of neighbors that it does not know yet; what it asks for
+        # them meets a closed door, lest Open vSwitch remember that it drops what this port sends.
         if not tasks.nva.await_bound(record.name, tasks.times.bound):
             LOG.warning("task %s: its NVE has not confirmed its ports; it runs all the same", record.name)
+        cell.speak(record.definition)
         cell.learn(record.definition, parts.get("neighbors", b"[]"))
         tasks.checkpoint(record, Step.RUN)
         tasks.driver(record).run(cell, process, parts)
         record = tasks.put(record, role=Role.HOME, leg=None)
         tasks.journal.drop_image(record.name)
+        cell.open(record.definition)
         LOG.info("task %s runs here, move %d, process %d", record.name, leg.move, process.pid)
         return record
 

@@ -63,7 +63,8 @@ def test_dropped_connections_are_closed_at_once_and_opened_again_at_the_destinat
         found = drop(lab, (family,), 10)
         assert found.problems() == []
         assert found.reset < 2.0
-        assert sorted(found.again)[10] < 0.9  # a time-out of TCP's would be a second, and more
+        assert min(found.again) < 0.9
+        assert max(found.again) < 3.5  # one whose answer was lost asks again after a second; none waits for a time-out
 
 
 def test_an_address_changes_with_the_host() -> None:
