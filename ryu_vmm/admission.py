@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 from . import guard, routing
 from .flows import Action, Flow, Match, ToNva, match, set_field
 from .model import Admit, Allowed, Interface, Place
-from .pipeline import (
+from .skeleton import announcements
+from .state import State
+from .tables import (
     ADMIT,
     CLASSIFY,
     ETH_ARP,
@@ -31,8 +33,6 @@ from .pipeline import (
     forgeries,
     questions,
 )
-from .skeleton import announcements
-from .state import State
 
 
 class Role(enum.Enum):

@@ -257,7 +257,7 @@ class FlowExpired:
 
 @dataclass(frozen=True, slots=True)
 class PacketSeen:
-    """A switch handed over a packet. ``cookie`` is that of the flow that did; it says why (see pipeline.Why)."""
+    """A switch handed over a packet. ``cookie`` is that of the flow that did; it says why (see tables.Why)."""
 
     dpid: int
     in_port: int

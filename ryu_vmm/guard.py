@@ -18,7 +18,16 @@ from typing import Any
 
 from .flows import Flow, match
 from .model import Allowed
-from .pipeline import ETH_IPV4, ETH_IPV6, GUARD, RESOLVE, Drop, Why, cookie, drop
+from .tables import (
+    ETH_IPV4,
+    ETH_IPV6,
+    GUARD,
+    RESOLVE,
+    Drop,
+    Why,
+    cookie,
+    drop,
+)
 
 #: Bits of ``metadata`` by what they allow.
 MAY = {Allowed.ROUTER: 4, Allowed.DHCP_SERVER: 8}

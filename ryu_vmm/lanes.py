@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from .pipeline import COOKIE_OURS, Why
+from .tables import COOKIE_OURS, Why
 
 # Offsets in an ofp_packet_in (section 7.4.1 of OpenFlow 1.3): its cookie, and the first field of its match.
 COOKIE, WHY, COOKIE_END, FIELD, FIELD_END = 16, 18, 24, 28, 36
@@ -17,7 +17,7 @@ _IN_PORT = b"\x80\0\0\4"
 _OURS = (COOKIE_OURS >> 48).to_bytes(2, "big")
 #: So many packets of one port that come at once wait for their turn.
 MANY = 128
-#: What packets are for that are about a move or a probe (pipeline.Why).
+#: What packets are for that are about a move or a probe (tables.Why).
 OWN = frozenset(map(int, (Why.PROBE, Why.HOLD, Why.STALE, Why.REDIRECT, Why.MARK)))
 
 

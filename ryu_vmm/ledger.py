@@ -18,8 +18,10 @@ from dataclasses import dataclass, field, replace
 
 from .effects import ReadFlows, ReadMeters
 from .flows import FlowStats
+from .limits import gone_meter
 from .model import METER_SLOTS, Ledger, Leg, Move, Redirect, Stale
-from .pipeline import COOKIE_EXACT, Why, cookie, gone_meter, redirect_meter, target
+from .paths import target
+from .tables import COOKIE_EXACT, Why, cookie, redirect_meter
 from .work import Work
 
 #: (packets, bytes)

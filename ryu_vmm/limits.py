@@ -2,8 +2,8 @@
 
 A switch has 262,144 meters at the most (Open vSwitch); these are their numbers:
 
-* from 1: redirects, METER_SLOTS for each mark (pipeline.redirect_meter); they count and never limit;
-* then GONE_METERS for ports that have gone (pipeline.gone_meter), which count as well;
+* from 1: redirects, METER_SLOTS for each mark (tables.redirect_meter); they count and never limit;
+* then GONE_METERS for ports that have gone (gone_meter), which count as well;
 * then PORT_METERS for the questions and signs of life of ports, and as many for what ports forge. These two limit.
 
 A port's meters follow from its OpenFlow number, so they need no table and survive restarts. Two ports of one switch

@@ -27,7 +27,7 @@ from .model import (
     Redirect,
     Step,
 )
-from .pipeline import path
+from .paths import path
 from .probes import Prober
 from .work import Work
 

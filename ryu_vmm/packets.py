@@ -16,21 +16,12 @@ from .mobility import MoveEvent
 from .model import Admit, Held, Interface, Leg, Move, Network, Place, Port, Redirect, Trust, Unknown, Vm
 from .moves import Moves
 from .neighbors import Neighbors
-from .pipeline import (
-    COOKIE_MASK,
-    COOKIE_OURS,
-    Why,
-    flood_actions,
-    flood_ports,
-    move_of,
-    path,
-    target,
-    tunnel_to,
-    why_of,
-)
+from .paths import path, target, tunnel_to
+from .pipeline import flood_actions, flood_ports
 from .probes import Prober
 from .refusals import Refusals
 from .router import Router
+from .tables import COOKIE_MASK, COOKIE_OURS, Why, move_of, why_of
 from .wire import frames
 from .wire.frames import Kind
 from .work import Work
@@ -296,7 +287,7 @@ class Packets:
         self._bring(nve, state.interfaces[key], frame, vni)
 
     def _leg(self, about: int) -> tuple[Move, Leg, Interface] | None:
-        """What pipeline.about_leg says, if it is still there."""
+        """What tables.about_leg says, if it is still there."""
         move, index = self._work.state.moves.get(move_of(about)), about >> 32
         if move is None or index >= len(move.legs):
             return None

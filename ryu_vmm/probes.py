@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from .flows import Output
 from .model import PROBE_VNI, Move
-from .pipeline import path, tunnel_to
+from .paths import path, tunnel_to
 from .redirects import By, Crossing, crossings
 from .routing import ila_mac
 from .wire import frames

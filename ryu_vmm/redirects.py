@@ -15,32 +15,25 @@ from typing import NamedTuple
 
 from .flows import IN_PORT, Action, Flow, Match, Output, ToNva, match, set_field
 from .model import METER_SLOTS, PROBE_IDENTIFIER, PROBE_PROTOCOL, PROBE_VNI, Kind, Leg, Move, Redirect
-from .pipeline import (
-    _LOCAL,
-    _REMOTE,
+from .paths import entries, exit_to, from_peer, is_routed, path, target, tunnel_to
+from .routing import addressed, has_ila, remote
+from .state import State
+from .tables import (
     CLASSIFY,
     DELIVER,
     ETH_IPV6,
     ETH_PROBE,
     FROM_TUNNEL,
+    LOCAL,
     REDIRECTED,
+    REMOTE,
     ROUTE,
     Why,
-    _from_peer,
     about_leg,
     cookie,
-    entries,
-    exit_to,
-    is_routed,
     metered,
-    path,
     redirect_meter,
-    remote,
-    target,
-    tunnel_to,
 )
-from .routing import addressed, has_ila
-from .state import State
 
 #: What a packet still says of the IPv4 tunnel it came by: Open vSwitch looks at that before any IPv6 fields.
 _NO_IPV4: tuple[Action, ...] = (set_field("tun_ipv4_src", 0), set_field("tun_ipv4_dst", 0))
@@ -122,7 +115,7 @@ def probes(state: State, nve: str, tunnel: int | None) -> Iterator[Flow]:
         way = path(state, nve, sender)
         for port in (tunnel, session.routed) if way is not None else ():
             if port is not None and way is not None:
-                on = match(in_port=port, tun_id=PROBE_VNI, eth_type=ETH_PROBE, **_from_peer(way))
+                on = match(in_port=port, tun_id=PROBE_VNI, eth_type=ETH_PROBE, **from_peer(way))
                 yield Flow(CLASSIFY, 90, on, (ToNva(64),), cookie=cookie(Why.PROBE))
 
 
@@ -166,7 +159,7 @@ def _marked(state: State, nve: str, leg: Leg) -> Iterator[Match]:
     way = path(state, nve, leg.src.nve)
     if way is not None:
         for port in entries(state, nve, leg.vni):
-            yield match(in_port=port, tun_id=leg.mark, **_from_peer(way))
+            yield match(in_port=port, tun_id=leg.mark, **from_peer(way))
 
 
 def _arrival(state: State, move: Move, leg: Leg, on: Match) -> Flow:
@@ -202,7 +195,7 @@ def _redirect(state: State, nve: str, move: Move, leg: Leg) -> Iterator[Flow]:
     if move.state.steered and move.redirect is Redirect.NONE and move.kind is Kind.COLD:
         # A cold move needs no redirect; should a packet show up all the same, it is brought and the redirect set up.
         stale = cookie(Why.STALE, about_leg(move, leg.interface))
-        yield Flow(DELIVER, 115, match(metadata=_REMOTE, **to), (ToNva(0xFFFF),), cookie=stale)
+        yield Flow(DELIVER, 115, match(metadata=REMOTE, **to), (ToNva(0xFFFF),), cookie=stale)
         return
     marked = tunnel_to(way, leg.mark, exit_port)
     sampled: tuple[Action, ...] = (ToNva(64),) if move.sampling else ()
@@ -211,26 +204,26 @@ def _redirect(state: State, nve: str, move: Move, leg: Leg) -> Iterator[Flow]:
     for peer in state.members(leg.vni):
         if peer in (nve, goal.nve):
             continue  # never back to where it came from
-        from_peer = path(state, nve, peer)
-        if from_peer is not None:
+        theirs = path(state, nve, peer)
+        if theirs is not None:
             counted = metered(state, nve, redirect_meter(leg, slots.get(peer, METER_SLOTS - 1)))
-            mixed = _NO_IPV4 if (from_peer.family, way.family) == (4, 6) else ()
+            mixed = _NO_IPV4 if (theirs.family, way.family) == (4, 6) else ()
             for on, last in _by_port(state, nve, leg, exit_port):
                 actions = (*counted, *mixed, *sampled, *marked[:-1], Output(last))
-                arrived = match(metadata=_REMOTE, **on, **to, **_from_peer(from_peer))
+                arrived = match(metadata=REMOTE, **on, **to, **from_peer(theirs))
                 yield Flow(DELIVER, 120, arrived, actions, cookie=mine)
     ila = state.sessions[nve].ila
     if ila is not None and state.networks[leg.vni].sir is not None:
         # Who sent it, no outer address says; the NVA sees it by the sender's own.
         counted = metered(state, nve, redirect_meter(leg, METER_SLOTS - 1))
-        on_ila = match(metadata=_REMOTE, in_port=ila, **to)
+        on_ila = match(metadata=REMOTE, in_port=ila, **to)
         yield Flow(DELIVER, 121, on_ila, (*counted, *sampled, *marked), cookie=mine)
     if move.redirect is Redirect.NONE:
         return
     # The source's own VMs are redirected too until it is steered like any correspondent. The flow then stays below
     # the one that replaces it, so that its counter can be read when the move closes.
     counted = metered(state, nve, redirect_meter(leg, 0))
-    yield Flow(DELIVER, 120, match(metadata=_LOCAL, **to), (*counted, *marked), cookie=mine)
+    yield Flow(DELIVER, 120, match(metadata=LOCAL, **to), (*counted, *marked), cookie=mine)
     if move.state.steered:
         yield from remote(state, nve, interface, goal.nve, 130)
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from . import addresses
 from .admission import role
 from .model import Place
-from .pipeline import Drop
+from .tables import Drop
 from .wire import frames
 from .work import Work
 

@@ -10,7 +10,8 @@ from .admission import link_local
 from .events import PacketSeen
 from .flows import TABLE, Output
 from .model import Gateway, Interface
-from .pipeline import Why, target
+from .paths import target
+from .tables import Why
 from .wire import icmp
 from .wire.ip import fragment, parse_ip
 from .work import Work

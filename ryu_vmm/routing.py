@@ -17,28 +17,25 @@ from typing import Any
 from .flows import IN_PORT, Action, CheckLarger, DecTtl, Flow, Match, Output, SetField, ToNva, match, set_field
 from .limits import question_meter
 from .model import Answer, Gateway, Interface, Left, Nve, Redirect, Subnet
-from .pipeline import (
-    _REMOTE,
+from .paths import entries, exit_to, path, target, tunnel_to
+from .state import State
+from .tables import (
     CLASSIFY,
     DELIVER,
     ETH_ARP,
     ETH_IPV4,
     ETH_IPV6,
     FROM_TUNNEL,
+    LOCAL,
+    REMOTE,
     RESOLVE,
     ROUTE,
     Drop,
     Why,
     cookie,
     drop,
-    entries,
-    exit_to,
     metered,
-    path,
-    target,
-    tunnel_to,
 )
-from .state import State
 
 _DOMAIN = 0xFFFFFF00 | FROM_TUNNEL
 _LINK_LOCAL = (b"\xfe\x80" + bytes(14), b"\xff\xc0" + bytes(14))
@@ -131,7 +128,7 @@ def network(state: State, nve: str, vni: int) -> Iterator[Flow]:
     """What a layer 3 network adds to its unit."""
     yield drop(ROUTE, 5, match(metadata=(state.domain(vni)[0] << 8, _DOMAIN), tun_id=vni), Drop.NOT_ROUTED)
     for eth_type in (ETH_IPV4, ETH_IPV6):
-        on = match(metadata=_REMOTE, tun_id=vni, eth_type=eth_type)
+        on = match(metadata=REMOTE, tun_id=vni, eth_type=eth_type)
         yield Flow(ROUTE, 20, on, _asked(state, nve), cookie=cookie(Why.UNREACHABLE, vni))
 
 
@@ -175,7 +172,7 @@ def _routed(state: State, found: Interface, gateway: Gateway, address: bytes, pr
 
 
 def _arrived(state: State, found: Interface, gateway: Gateway, address: bytes, priority: int) -> Flow:
-    on = match(metadata=_REMOTE, tun_id=found.vni, **_to(address))
+    on = match(metadata=REMOTE, tun_id=found.vni, **_to(address))
     mine = cookie(Why.INTERFACE, found.vni)
     return Flow(ROUTE, priority, on, addressed(gateway, found), goto=DELIVER, cookie=mine)
 
@@ -225,6 +222,22 @@ def _located(state: State, nve: str, found: Interface, address: bytes) -> Iterat
         yield Flow(CLASSIFY, 88, on, actions, goto=ROUTE, write_metadata=FROM_TUNNEL, cookie=mine)
 
 
+def remote(state: State, nve: str, interface: Interface, there: str, priority: int) -> Iterator[Flow]:
+    """How what enters at an NVE gets to an interface elsewhere: by tunnel, and by ILA what can."""
+    way, port = path(state, nve, there), exit_to(state, nve, there, interface.vni)
+    mine = cookie(Why.INTERFACE, interface.vni)
+    to: dict[str, Any] = {"metadata": LOCAL, "tun_id": interface.vni, "eth_dst": interface.mac}
+    if way is not None and port is not None:
+        yield Flow(DELIVER, priority, match(**to), tunnel_to(way, None, port), cookie=mine)
+    sir = state.networks[interface.vni].sir
+    for address in interface.ipv6 if sir is not None else ():
+        located = ila_way(state, nve, there, address) if address[:8] == sir else None
+        if located is not None and sir is not None:
+            inside = (sir + bytes(8), b"\xff" * 8 + bytes(8))
+            on = match(**to, eth_type=ETH_IPV6, ipv6_src=inside, ipv6_dst=address)
+            yield Flow(DELIVER, priority + 1, on, located, cookie=mine)
+
+
 # --- unit ("left", key) -----------------------------------------------------------------------------------------------
 def left(state: State, nve: str, key: str) -> Iterator[Flow]:
     """What becomes of packets for an address that a task has left."""
@@ -254,7 +267,7 @@ def _reached_at(state: State, gone: Left, found: Interface) -> str:
 
 def _left(state: State, gone: Left, goal: str, gateway: Gateway) -> Iterator[Flow]:
     local = {"metadata": (state.domain(gone.vni)[0] << 8, _DOMAIN), "eth_dst": gateway.mac, **_to(gone.address)}
-    remote = {"metadata": _REMOTE, "tun_id": gone.vni, **_to(gone.address)}
+    remote = {"metadata": REMOTE, "tun_id": gone.vni, **_to(gone.address)}
     for on in (match(**local), match(**remote)):
         if gone.answer is Answer.DROP:
             yield drop(ROUTE, 310, on, Drop.LEFT)

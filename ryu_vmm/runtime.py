@@ -32,9 +32,9 @@ from .effects import (
 from .errors import Conflict, DecodeError, NoAnswer, StoreUnavailable
 from .flows import FlowStats, Output
 from .nva import Nva, Settings
-from .pipeline import COOKIE_WHY_MASK, Drop, Why, cookie, why_of
 from .seldom import Seldom
 from .state import State
+from .tables import COOKIE_WHY_MASK, Drop, Why, cookie, why_of
 from .wire.openflow import PacketIn, packet_out_prefix
 
 LOG = logging.getLogger("ryu_vmm")

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from . import guard
 from .flows import Action, Flow, ToNva, match
 from .model import PROBE_VNI
-from .pipeline import (
-    _MULTICAST,
-    _REMOTE,
+from .routing import ila_mac
+from .state import State
+from .tables import (
     ADMIT,
     CLASSIFY,
     DELIVER,
@@ -19,6 +19,8 @@ from .pipeline import (
     ETH_RARP,
     FLOOD,
     HEAD,
+    MULTICAST,
+    REMOTE,
     RESOLVE,
     ROUTE,
     TAGGED,
@@ -28,8 +30,6 @@ from .pipeline import (
     drop,
     forgeries,
 )
-from .routing import ila_mac
-from .state import State
 
 
 def announcements(
@@ -80,9 +80,9 @@ def flows(state: State, nve: str, tunnel: int | None) -> Iterator[Flow]:
     yield Flow(RESOLVE, 100, solicitation, (ToNva(0xFFFF),), cookie=ask)
     yield Flow(RESOLVE, 0, (), goto=ROUTE, cookie=cookie(Why.BASE))
     yield Flow(ROUTE, 0, (), goto=DELIVER, cookie=cookie(Why.BASE))
-    yield drop(DELIVER, 210, match(metadata=_REMOTE, vlan_vid=TAGGED), Drop.VLAN_TAGGED)
-    yield Flow(DELIVER, 200, match(eth_dst=_MULTICAST), goto=FLOOD, cookie=cookie(Why.BASE))
-    yield drop(DELIVER, 5, match(metadata=_REMOTE), Drop.MISDELIVERED)
+    yield drop(DELIVER, 210, match(metadata=REMOTE, vlan_vid=TAGGED), Drop.VLAN_TAGGED)
+    yield Flow(DELIVER, 200, match(eth_dst=MULTICAST), goto=FLOOD, cookie=cookie(Why.BASE))
+    yield drop(DELIVER, 5, match(metadata=REMOTE), Drop.MISDELIVERED)
     yield drop(DELIVER, 0, (), Drop.UNKNOWN_DESTINATION)
     yield drop(FLOOD, 0, (), Drop.NO_FLOOD)
 

@@ -27,9 +27,10 @@ from .model import Distribution, Fault, Move, Place, Port, Session
 from .moves import Moves
 from .ovstext import describe
 from .packets import Packets
-from .pipeline import COOKIE_MASK, COOKIE_OURS, DELIVER, desired, is_tunnel_to_tunnel
+from .pipeline import desired, is_tunnel_to_tunnel
 from .probes import Prober
 from .recovery import Recovery
+from .tables import COOKIE_MASK, COOKIE_OURS, DELIVER
 from .work import Work
 
 #: Seconds that a switch which keeps refusing flows is left alone at the most.

@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from ryu_vmm import config, mobility, pipeline  # noqa: E402
+from ryu_vmm import config, mobility, tables as flow_tables  # noqa: E402
 from ryu_vmm.model import MoveState  # noqa: E402
 
 TO_NVA = {
@@ -46,21 +46,21 @@ REASONS = {
 
 def tables() -> str:
     """The pipeline's tables."""
-    rows = [f"| {t.number} | {t.name} | {t.question} |" for t in pipeline.TABLES]
+    rows = [f"| {t.number} | {t.name} | {t.question} |" for t in flow_tables.TABLES]
     return "\n".join(["| number | table | question it answers |", "|---|---|---|", *rows])
 
 
 def reasons() -> str:
     """What flows are for."""
     rows = [
-        f"| {why.name.lower()} | {'yes' if why.name in TO_NVA else ''} | {REASONS[why.name]} |" for why in pipeline.Why
+        f"| {why.name.lower()} | {'yes' if why.name in TO_NVA else ''} | {REASONS[why.name]} |" for why in flow_tables.Why
     ]
     return "\n".join(["| reason | to NVA | what it is |", "|---|---|---|", *rows])
 
 
 def drops() -> str:
     """Causes of drops."""
-    return ", ".join(f"`{cause.name.lower().replace('_', '-')}`" for cause in pipeline.Drop) + "."
+    return ", ".join(f"`{cause.name.lower().replace('_', '-')}`" for cause in flow_tables.Drop) + "."
 
 
 def transitions() -> str:

@@ -8,9 +8,9 @@ from typing import Any
 from .. import addresses, model, ovstext
 from ..errors import VmmError
 from ..flows import IN_PORT, Flow, FlowStats, Output, SetField, ToNva
-from ..pipeline import CLASSIFY, DELIVER, FROM_TUNNEL, ROUTE, TABLES, Why, move_of, why_of
 from ..routing import tag
 from ..state import State
+from ..tables import CLASSIFY, DELIVER, FROM_TUNNEL, ROUTE, TABLES, Why, move_of, why_of
 from . import views
 from .contract import Call, Reply
 from .paging import by_name

@@ -13,7 +13,7 @@ from proof.errors import UNREACHABLE, told
 from proof.lab import Lab
 from proof.raw import Card
 
-from ryu_vmm.pipeline import Drop
+from ryu_vmm.tables import Drop
 from topologies import netns
 from topologies.frames import checksum
 from topologies.specs import GATEWAY_MAC

@@ -13,7 +13,7 @@ from proof import raw
 from proof.lab import Lab
 from proof.raw import ARP, IPV6, RARP, Card, ip, mac
 
-from ryu_vmm.pipeline import Drop
+from ryu_vmm.tables import Drop
 from topologies import VM, netns
 from topologies.rundir import wait_until
 from topologies.traffic.session import UdpSession, both_ways

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from proof.lab import Lab
 
-from ryu_vmm.pipeline import Why, cookie
+from ryu_vmm.tables import Why, cookie
 from topologies import NVE, VM, VNSpec
 from topologies.rundir import wait_until
 from topologies.traffic.session import UdpSession, both_ways

@@ -8,7 +8,7 @@ import pytest
 from proof import raw, unplanned
 from proof.lab import Lab
 
-from ryu_vmm.pipeline import Drop
+from ryu_vmm.tables import Drop
 from topologies import VNSpec
 from topologies.frames import garp
 from topologies.traffic.session import Family

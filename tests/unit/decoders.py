@@ -25,8 +25,8 @@ from ryu_vmm.emulation.switch import Switch
 from ryu_vmm.errors import DecodeError, InvalidInput, StoreUnavailable, VmmError
 from ryu_vmm.events import PortInfo
 from ryu_vmm.flows import CheckLarger, DecTtl, Flow, FlowChange, FlowStats, Output, SetField, ToNva, match
-from ryu_vmm.pipeline import Why, cookie
 from ryu_vmm.store import _ADAPTERS
+from ryu_vmm.tables import Why, cookie
 from ryu_vmm.wire import agent, base, frames, meters, openflow, oxm
 
 Take = Callable[[bytes], object]

@@ -10,7 +10,7 @@ from test_wire_ip import SAMPLES
 
 from ryu_vmm import events as ev
 from ryu_vmm.model import Addressing, Answer, Leave
-from ryu_vmm.pipeline import Why, cookie
+from ryu_vmm.tables import Why, cookie
 from ryu_vmm.wire import frames, icmp
 from ryu_vmm.wire import ip as packets
 

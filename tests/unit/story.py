@@ -21,7 +21,7 @@ from ryu_vmm.emulation.tables import Dropped, ToNva
 from ryu_vmm.errors import VmmError
 from ryu_vmm.model import Leg, Move, MoveState, Policy, Redirect
 from ryu_vmm.nva import Settings
-from ryu_vmm.pipeline import Drop, Why, cookie
+from ryu_vmm.tables import Drop, Why, cookie
 
 PATIENT = Settings(
     prepare_deadline=1e6, prepared_deadline=1e6, redirect_deadline=1e6, steer_deadline=1e6, drain_cap=1e6

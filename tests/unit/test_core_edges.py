@@ -11,7 +11,7 @@ from ryu_vmm import events as ev
 from ryu_vmm.errors import Conflict, InvalidInput
 from ryu_vmm.model import Admit, Distribution, Interface, Move, MoveState, Nve, Place, Policy
 from ryu_vmm.nva import Nva, Settings
-from ryu_vmm.pipeline import Why, cookie
+from ryu_vmm.tables import Why, cookie
 from ryu_vmm.wire import frames
 
 

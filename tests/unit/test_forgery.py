@@ -14,7 +14,7 @@ from ryu_vmm.errors import NotFound
 from ryu_vmm.limits import HIGHEST, PORT_METERS, Limits, forgery_meter, gone_meter, question_meter, rate
 from ryu_vmm.model import MARK_BASE, MARKS, METER_SLOTS, Leg, MoveState, Place, Policy, Trust
 from ryu_vmm.nva import Settings
-from ryu_vmm.pipeline import redirect_meter
+from ryu_vmm.tables import redirect_meter
 from ryu_vmm.wire import frames
 
 TAG = b"\x81\0\0\5"

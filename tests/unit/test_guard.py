@@ -11,7 +11,7 @@ from world import World, ip, mac, unicast
 
 from ryu_vmm import events as ev
 from ryu_vmm.model import Admit, Allowed, Interface, Network, Policy
-from ryu_vmm.pipeline import Drop, Why, cookie, why_of
+from ryu_vmm.tables import Drop, Why, cookie, why_of
 from ryu_vmm.wire import frames
 
 Cases = dict[str, tuple[Drop, bytes]]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ryu_vmm import lanes
-from ryu_vmm.pipeline import Why, cookie
+from ryu_vmm.tables import Why, cookie
 from ryu_vmm.wire import agent
 
 OWN = {Why.PROBE, Why.HOLD, Why.STALE, Why.REDIRECT, Why.MARK}

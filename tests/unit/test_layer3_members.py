@@ -8,7 +8,7 @@ from world import World, ip
 from ryu_vmm import events as ev
 from ryu_vmm.flows import DecTtl
 from ryu_vmm.model import Gateway, Network, NetworkKind, Subnet
-from ryu_vmm.pipeline import ROUTE
+from ryu_vmm.tables import ROUTE
 
 GATEWAY = Gateway(ipv4=ip("169.254.1.1"), ipv6=ip("fe80::1"))
 

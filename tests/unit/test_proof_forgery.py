@@ -15,7 +15,7 @@ from proof.forgery import Found, Row  # noqa: E402
 from world import TUNNEL, World, ip, mac  # noqa: E402
 
 from ryu_vmm.emulation.tables import Out  # noqa: E402
-from ryu_vmm.pipeline import Drop, Why, cookie, why_of  # noqa: E402
+from ryu_vmm.tables import Drop, Why, cookie, why_of  # noqa: E402
 
 ME, VICTIM = (Who(mac(n), ip(f"10.0.0.{n}"), ip(f"2001:db8::{n}")) for n in (1, 2))
 FORGED = {**claims(ME, VICTIM), **others(ME, VICTIM)}

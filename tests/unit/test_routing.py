@@ -13,7 +13,7 @@ from ryu_vmm import events as ev
 from ryu_vmm.emulation.tables import Dropped
 from ryu_vmm.errors import Conflict, InvalidInput
 from ryu_vmm.model import Gateway, Interface, Network, Place, Policy
-from ryu_vmm.pipeline import Drop, Why, cookie
+from ryu_vmm.tables import Drop, Why, cookie
 from ryu_vmm.wire import frames
 from ryu_vmm.wire.ip import parse_ip
 

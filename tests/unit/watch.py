@@ -14,8 +14,10 @@ from ryu_vmm.effects import Outcome, Program
 from ryu_vmm.flows import IN_PORT, Flow, FlowKey, Output, SetField
 from ryu_vmm.journal import PERSISTENT
 from ryu_vmm.model import Answer, EvacuationState, Interface, Move, MoveState, Place, Redirect, Trust
-from ryu_vmm.pipeline import COOKIE_MASK, COOKIE_OURS, Why, desired, move_of, target, why_of
+from ryu_vmm.paths import target
+from ryu_vmm.pipeline import desired
 from ryu_vmm.state import State
+from ryu_vmm.tables import COOKIE_MASK, COOKIE_OURS, Why, move_of, why_of
 
 if TYPE_CHECKING:
     from turmoil import Turmoil

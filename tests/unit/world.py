@@ -21,8 +21,9 @@ from ryu_vmm.emulation.underlay import Underlay
 from ryu_vmm.flows import Flow
 from ryu_vmm.model import Interface, Kind, Move, Network, Nve, Place, Policy
 from ryu_vmm.nva import Nva, Settings
-from ryu_vmm.pipeline import COOKIE_MASK, COOKIE_OURS, desired
+from ryu_vmm.pipeline import desired
 from ryu_vmm.store import MemoryStore
+from ryu_vmm.tables import COOKIE_MASK, COOKIE_OURS
 from ryu_vmm.wire import frames
 
 

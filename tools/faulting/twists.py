@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ryu_vmm.pipeline import Why, cookie
+from ryu_vmm.tables import Why, cookie
 from topologies import netns
 from topologies.errors import NotReady
 

@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass
 
 from ryu_vmm.model import MARK_BASE, PROBE_VNI
-from ryu_vmm.pipeline import Drop
+from ryu_vmm.tables import Drop
 from topologies import VM
 from topologies.frames import checksum
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-from ryu_vmm.pipeline import Drop
+from ryu_vmm.tables import Drop
 from topologies import VM, VMSpec, netns
 from topologies.errors import NotReady
 from topologies.rundir import wait_until

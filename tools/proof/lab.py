@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from ryu_vmm.pipeline import Drop, Why, cookie
+from ryu_vmm.tables import Drop, Why, cookie
 from topologies import VM, OverlayNet, OverlayTopo, VMSpec, VNSpec
 from topologies.errors import ApiError
 from topologies.rest import vm_body
