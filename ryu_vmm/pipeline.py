@@ -11,7 +11,6 @@ history, so a change recomputes the units it touched and a restart recomputes al
 No two units have a flow in common: what one no longer needs, nobody needs.
 """
 
-
 from __future__ import annotations
 
 import functools

@@ -14,7 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from ryu_vmm import config, mobility, tables as flow_tables  # noqa: E402
+from ryu_vmm import config, mobility  # noqa: E402
+from ryu_vmm import tables as flow_tables
 from ryu_vmm.model import MoveState  # noqa: E402
 
 TO_NVA = {
