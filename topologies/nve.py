@@ -13,8 +13,8 @@ from typing import Any
 
 from mininet.node import Switch
 
+from ryu_vmm.agent.buffers import widen
 from topologies import netns
-from topologies.buffers import widen
 from topologies.errors import TopologyError
 from topologies.node import NamespaceNode
 from topologies.rundir import wait_until

@@ -18,6 +18,7 @@ from pathlib import Path
 from ..addresses import format_mac, parse_mac
 from ..errors import InvalidInput
 from . import host, inject
+from .buffers import widen_switch
 from .definition import Configuration, TaskDefinition
 from .faults import HostError
 from .tcp import Connection
@@ -174,6 +175,7 @@ class Cell:
             words += ["--", "--may-exist", "add-port", self._configuration.bridge, port]
             words += ["--", "set", "Interface", port, mark]
         self._vsctl(*words[1:])
+        widen_switch(self._configuration.ovsdb)
 
     def unplug(self, definition: TaskDefinition) -> None:
         """Take its ports out of the bridge. Raises HostError."""
