@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from ryu_vmm import config, mobility  # noqa: E402
-from ryu_vmm import tables as flow_tables
+from ryu_vmm import tables as flow_tables  # noqa: E402
 from ryu_vmm.model import MoveState  # noqa: E402
 
 TO_NVA = {
@@ -54,7 +54,8 @@ def tables() -> str:
 def reasons() -> str:
     """What flows are for."""
     rows = [
-        f"| {why.name.lower()} | {'yes' if why.name in TO_NVA else ''} | {REASONS[why.name]} |" for why in flow_tables.Why
+        f"| {why.name.lower()} | {'yes' if why.name in TO_NVA else ''} | {REASONS[why.name]} |"
+        for why in flow_tables.Why
     ]
     return "\n".join(["| reason | to NVA | what it is |", "|---|---|---|", *rows])
 
