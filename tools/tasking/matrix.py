@@ -102,6 +102,7 @@ def cell(lab: TaskLab, task: StreamTask, source: str, victim: str, step: str) ->
     killer = Killer(lab, source, destination)
     halting = agents[source if step in _AT_SOURCE else destination]
     births = task.births()
+    lab.lab.await_synced()  # after the last kill: a host that has just come back takes no task
     with lab.clients(task, 2, vms=("vm3",)) as clients:
         halting.ask("halt", at=step)
         task.move(source, destination)
