@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from topologies.errors import ApiError, NotReady, TopologyError
 from topologies.move import MoveReport, move
+from topologies.ports import free_port
 from topologies.rest import Rest
 
 if TYPE_CHECKING:
@@ -147,12 +147,6 @@ def evacuate(
     return Hypervisors(net, number, **options).run(seconds, watch)
 
 
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 def main(arguments: list[str] | None = None) -> int:
     """The command line: an overlay, an evacuation, what came of it."""
     parser = argparse.ArgumentParser(
@@ -173,7 +167,7 @@ def main(arguments: list[str] | None = None) -> int:
         """On ports of its own."""
 
         def __init__(self, name: str, **params: Any) -> None:
-            super().__init__(name, port=_free_port(), rest_port=_free_port(), **params)
+            super().__init__(name, port=free_port(), rest_port=free_port(), **params)
 
     vms = crowd(given.vms, given.nves)
     with OverlayNet(nves=given.nves, vms=vms, underlay=given.underlay, controller=Nva) as net:

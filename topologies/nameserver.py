@@ -10,7 +10,6 @@ read nothing there. It is ended by its process id, and by the kernel should we d
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -28,6 +27,7 @@ import dns.rcode
 import dns.rdatatype
 
 from topologies.errors import CommandError, NotReady
+from topologies.ports import free_port
 from topologies.rundir import wait_until
 
 __all__ = ["NameServer"]
@@ -73,17 +73,6 @@ def _program(name: str) -> str:
     if found is None:
         raise CommandError(f"there is no {name}; tools/setup installs it (Debian package bind9)")
     return found
-
-
-def _free_port() -> int:
-    """A port that is free for TCP and for UDP."""
-    while True:
-        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            tcp.bind((HOST, 0))
-            port = int(tcp.getsockname()[1])
-            with contextlib.suppress(OSError):
-                udp.bind((HOST, port))
-                return port
 
 
 class NameServer:
@@ -157,7 +146,7 @@ class NameServer:
         fixed = self.port != 0
         for attempt in range(5):
             if not fixed:
-                self.port = _free_port()
+                self.port = free_port()
             self._configure()
             with open(f"{self.folder}/named.log", "ab") as log:
                 self._process = subprocess.Popen(

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
+from topologies.ports import free_port
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -39,12 +41,6 @@ def wait_until(condition: Callable[[], T | None], what: str, deadline: float = D
         assert time.monotonic() < end, f"{what}: not within {deadline} s"
         time.sleep(0.01)
     return value
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 class Manager:

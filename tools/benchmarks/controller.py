@@ -17,6 +17,8 @@ from typing import Any
 
 import httpx
 
+from topologies.ports import free_port
+
 from .machine import CONTROLLER_CPU
 
 TOOLS = Path(__file__).parent.parent
@@ -25,13 +27,6 @@ BIN = Path(sys.executable).parent
 
 class BenchError(Exception):
     """A measurement could not be taken."""
-
-
-def free_port() -> int:
-    """A TCP port on loopback that is free right now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 _RUNNING: list[subprocess.Popen[bytes]] = []

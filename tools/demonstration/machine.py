@@ -8,6 +8,8 @@ import socket
 import subprocess
 from collections.abc import Mapping
 
+from topologies.ports import free_port
+
 #: What the topology runs, and the Debian package that has it.
 _TOOLS = {
     "ovs-vswitchd": "openvswitch-switch", "ovsdb-server": "openvswitch-switch", "ovs-vsctl": "openvswitch-common",
@@ -53,9 +55,7 @@ class Port:
         self._claim = socket.socket(socket.AF_UNIX)
         self.number = wish
         while not self._free():
-            with socket.socket() as sock:
-                sock.bind(("127.0.0.1", 0))
-                self.number = sock.getsockname()[1]
+            self.number = free_port()
 
     def _free(self) -> bool:
         try:

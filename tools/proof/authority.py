@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import urllib.request
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from topologies.controller import ryu_manager
 from topologies.errors import ApiError
+from topologies.ports import free_port
 from topologies.rest import Rest
 from topologies.rundir import wait_until
 
@@ -22,13 +22,6 @@ _SAMPLE = re.compile(r'(\w+)\{(?:\w+)="([^"]*)"\} (\S+)')
 
 class Unhealthy(Exception):
     """The authority has ended by itself, or its log holds what must not be there."""
-
-
-def free_port() -> int:
-    """A TCP port on loopback that is free right now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 class Authority:
