@@ -20,6 +20,7 @@ from ryu_vmm.agent.definition import Configuration, TaskDefinition
 from ryu_vmm.agent.faults import HostError, TaskSilent
 from ryu_vmm.checking import check
 from topologies.helper import ROOT
+from topologies.rundir import wait_until
 
 
 def read(sock: socket.socket, size: int) -> bytes:
@@ -78,13 +79,13 @@ def test_a_place_is_made_closed_opened_and_removed(
             return True
         return False
 
-    assert ping()
+    wait_until(ping, 10, "the guest answers")
     before = cell.received(definition)
     cell.close(definition)
     assert not ping()
     assert cell.received(definition) > before  # it came, and was dropped without an answer
     cell.open(definition)
-    assert ping()
+    wait_until(ping, 10, "the guest answers again")
     cell.defer(definition)
     with host.entered(cell.namespace):
         server = socket.create_server(("10.8.0.9", 80))
@@ -132,6 +133,7 @@ def test_the_driver_starts_freezes_and_makes_a_task_again(
     try:
         host.ip(f"addr add 10.8.0.1/24 dev {definition.port(definition.interfaces[0])}")
         process = driver.start(cell, definition)
+        wait_until(_listens, 10, "the program listens")  # a new task makes its socket after it has begun
         assert _asked() == b"None"
         driver.freeze(cell, process)
         assert driver.phase(cell) is Phase.FROZEN
@@ -148,6 +150,13 @@ def test_the_driver_starts_freezes_and_makes_a_task_again(
         assert _asked() == b"b'counted 7'"
     finally:
         cell.remove(definition)
+
+
+def _listens() -> bool:
+    """Whether somebody listens. A task that is made again does from the start: its sockets come with it."""
+    with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("10.8.0.9", 80), timeout=5) as sock:
+        return read(sock, 100) == b"None"
+    return False
 
 
 def _asked() -> bytes:
