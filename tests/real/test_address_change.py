@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import statistics
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from proof.lab import Lab
@@ -15,6 +15,7 @@ from proof.lab import Lab
 from topologies import OverlayTopo
 from topologies.layer3 import networks, tasks_of
 from topologies.nameserver import NameServer
+from topologies.namewatch import Watch
 from topologies.rundir import wait_until
 
 NVES = ["nve1", "nve2", "nve3"]
@@ -39,30 +40,6 @@ def lab(request: pytest.FixtureRequest, server: NameServer) -> Iterator[Lab]:
         yield made
 
 
-class Watch:
-    """Asks the name server for a name as fast as it answers; notes when (monotonic) it first said what."""
-
-    def __init__(self, server: NameServer, name: str) -> None:
-        self._server, self._name = server, name
-        self.first: dict[tuple[str, ...], float] = {}
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def _run(self) -> None:
-        while not self._end.wait(0.001):
-            for kind in ("A", "AAAA"):
-                found = self._server.records(self._name, kind)
-                self.first.setdefault(found, time.monotonic())
-
-    def __enter__(self) -> Watch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        self._end.set()
-        self._thread.join()
-
-
 def test_a_name_follows_its_task(lab: Lab, server: NameServer) -> None:
     task, client = lab.vm("task1"), lab.vm("cli3")
     name = f"{task.name}.example.org"
@@ -73,8 +50,7 @@ def test_a_name_follows_its_task(lab: Lab, server: NameServer) -> None:
         with Watch(server, name) as watch:
             report = task.move(to, announce="none", address="change")
             new = (task.spec.ip, task.spec.ip6)
-            wait_until(lambda new=new, watch=watch: all((a,) in watch.first for a in new), 10, f"{name} to be {new}")
-        served = max(watch.first[(address,)] for address in new)
+            served = watch.changed_to(*new) - (time.time() - time.monotonic())
         assert served > report.times["paused"], "told before the task had left"
         seconds.append(served - report.times["resumed"])
         assert server.resolve(name) == new
@@ -99,7 +75,7 @@ def test_an_announcement_is_enough(lab: Lab, server: NameServer) -> None:
     with Watch(server, name) as watch:
         report = task.move(lab.next_nve(task), announce="both", address="change")
         new = (task.spec.ip, task.spec.ip6)
-        wait_until(lambda: all((a,) in watch.first for a in new), 10, f"{name} to be {new}")
+        watch.changed_to(*new)
     lab.await_closed(report.move)
     assert server.resolve(name) == new
 
@@ -128,7 +104,11 @@ def test_a_move_while_the_name_server_is_away(lab: Lab, server: NameServer) -> N
         stack.callback(server.start)
         report = task.move(lab.next_nve(task), announce="none", address="change", settle=20.0)
         assert lab.net.ping([client, task]) == 0.0
-        failing = [item for item in lab.get("/names")["items"] if item["failure"] is not None]
+
+        def failures() -> list[dict[str, Any]]:
+            return [item for item in lab.get("/names")["items"] if item["failure"] is not None]
+
+        failing = wait_until(failures, 20, "the NVA to hear nothing from the name server", 0.05)
         assert [item["name"] for item in failing] == [name]
         assert failing[0]["wanted"] == [task.spec.ip, task.spec.ip6] != failing[0]["told"]
     assert task.spec.ip is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from topologies import VM, netns
 from topologies.nameserver import NameServer
+from topologies.namewatch import Watch
 from topologies.rest import vm_body
 from topologies.rundir import wait_until
 
@@ -105,13 +105,12 @@ def one(lab: Lab, server: NameServer, answer: str) -> Changed:
     vm, clients = lab.vm(TASK), [lab.vm(name) for name in CLIENTS]
     _register(lab, answer)
     old = _own(vm)
-    looker = _Looker(server, old)
-    with looker:
+    with Watch(server, NAME) as watch:
         report = vm.move(lab.next_nve(vm), announce="none", address="change")
         assert report.move is not None
         at = next(s["at"] for s in lab.move(report.move)["history"] if s["state"] == "steering")
         new = tuple(address for _, address in report.addresses)
-        named = looker.changed_to(new) - at
+        named = watch.changed_to(*new) - at
     reached = lab.net.ping([vm, *clients]) == 0.0
     forwarded, told = {}, {}
     for address in old:
@@ -172,38 +171,3 @@ def _still(count: Callable[[], int], seconds: float = 0.5) -> None:
         now = count()
         if now != seen:
             seen, since = now, time.monotonic()
-
-
-class _Looker:
-    """Asks the name server over and over, and notes when its answer changes; a context manager."""
-
-    def __init__(self, server: NameServer, first: tuple[str, ...]) -> None:
-        self._server, self._first = server, first
-        self._seen: list[tuple[float, tuple[str, ...]]] = []
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="looker")
-
-    def _look(self) -> None:
-        last: tuple[str, ...] = self._first
-        while not self._stop.is_set():
-            found = self._server.resolve(NAME)
-            if found != last:
-                self._seen.append((time.time(), found))
-                last = found
-            time.sleep(0.001)
-
-    def changed_to(self, addresses: tuple[str, ...]) -> float:
-        """The Unix time of the answer from which on the name stood for these addresses. Raises NotReady."""
-
-        def seen() -> list[float]:
-            return [at for at, found in self._seen if set(found) == set(addresses)]
-
-        return float(wait_until(seen, 10, f"{NAME} to stand for {', '.join(addresses)}", 0.005)[0])
-
-    def __enter__(self) -> _Looker:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self._stop.set()
-        self._thread.join()

@@ -12,6 +12,7 @@ from topologies.hypervisors import EvacuationReport, evacuate
 from topologies.specs import crowd
 from topologies.traffic.session import Family, Outcome, Pair, UdpSession
 
+from .hot import Findings
 from .lab import Lab
 
 EDGE = "nve1"
@@ -92,23 +93,18 @@ class Evacuated:
 
     def problems(self) -> list[str]:
         """What should not be so, in words."""
-        document, found = self.report.document, [*self.lost(), *self.report.failures]
-
-        def want(what: str, is_: object, wanted: object) -> None:
-            if is_ != wanted:
-                found.append(f"{what} is {is_}, not {wanted}")
-
-        want("state", document["state"], "done")
-        want("VMs moved", document["counts"]["moved"], document["total"])
-        want("VMs left", self.left, 0)
-        want("moves opened", self.opened, document["total"])
+        document, found = self.report.document, Findings([*self.lost(), *self.report.failures])
+        found.want("state", document["state"], "done")
+        found.want("VMs moved", document["counts"]["moved"], document["total"])
+        found.want("VMs left", self.left, 0)
+        found.want("moves opened", self.opened, document["total"])
         if not self.total("redirected", "packets"):
-            found.append("nothing was redirected: this has shown nothing")
+            found.words.append("nothing was redirected: this has shown nothing")
         if self.report.most_at_once > self.parallel:
-            found.append(f"{self.report.most_at_once} VMs were under way at a time")
+            found.words.append(f"{self.report.most_at_once} VMs were under way at a time")
         if max(self.spread.values()) - min(self.spread.values()) > 1:
-            found.append(f"the VMs are spread unevenly: {self.spread}")
-        return [f"{self.name}: {words}" for words in found]
+            found.words.append(f"the VMs are spread unevenly: {self.spread}")
+        return [f"{self.name}: {words}" for words in found.words]
 
 
 def lab(underlay: str, vms: int = VMS, **options: object) -> Lab:

@@ -8,15 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from topologies import MoveReport
-from topologies.traffic.session import Family, FlowResult, Outcome, UdpSession, both_ways
+from topologies.traffic.session import Family, FlowResult, Outcome
 
+from .hot import Findings, made
 from .lab import Lab
 
-RATE = 2000.0  # datagrams per second in each direction
 MOVER, CORRESPONDENTS = "vm1", ("vm2", "vm3")
 ANNOUNCEMENTS = ("garp-request", "garp-reply", "na", "rarp", "none")
-_BEFORE, _AFTER = 0.4, 0.2  # seconds of traffic before a move and after it has settled
-_SETTLED = 20.0
 #: Seconds in which a datagram sent right before the announcement has surely reached its NVE, and in which one sent
 #: right after the last confirmation may still be under way in the old direction.
 _EDGE = 0.015
@@ -76,35 +74,15 @@ class PlannedMove:
 
     def problems(self) -> list[str]:
         """What should not be so, in words."""
-        out, ledger = self.traffic, self.ledger
-        found = list(self.wrong)
-
-        def want(what: str, is_: object, wanted: object) -> None:
-            if is_ != wanted:
-                found.append(f"{what} is {is_}, not {wanted}")
-
-        for flow in out.flows:
-            want(f"lost, {flow.name}, {flow.count.lost_runs}", flow.count.lost, 0)
-            want(f"duplicated, {flow.name}", flow.count.duplicated, 0)
-            if flow.count.sent < 1000:
-                found.append(f"{flow.name}: only {flow.count.sent} datagrams were sent")
-        want("foreign", out.foreign, 0)
-        want("dropped by the receivers", out.dropped, 0)
-        want("state", self.document["state"], "settled")
-        want("left in the source's queue", self.report.left, 0)
-        want("unaccounted", ledger["unaccounted"], 0)
-        want("arrived", ledger["arrived"], ledger["redirected"])
-        want("lost in the ledger", ledger["lost"]["packets"], 0)
-        want("held and lost", ledger["held"]["lost"], 0)
-        want("exact", ledger["exact"], True)
-        want("sum over correspondents", sum(s["packets"] for s in ledger["stale"]), ledger["redirected"]["packets"])
-        if not ledger["redirected"]["packets"]:
-            found.append("nothing was redirected: this has shown nothing")
-        found += [
+        found, ledger = Findings(self.wrong), self.ledger
+        found.move(self.report, self.document, self.traffic, octets=True)
+        stale = sum(one["packets"] for one in ledger["stale"])
+        found.want("sum over correspondents", stale, ledger["redirected"]["packets"])
+        found.words += [
             f"{one.nve} had {one.ledger} redirected by the ledger, {one.least} to {one.most} by the receivers"
             for one in self.redirected if not one.agrees
         ]
-        return [f"{self.name}: {words}" for words in found]
+        return [f"{self.name}: {words}" for words in found.words]
 
 
 def itinerary(count: int, families: Sequence[Family], first: int = 0) -> Iterator[tuple[Family, str]]:
@@ -123,14 +101,8 @@ def leg(number: int, nves: int = 4) -> tuple[str, str]:
 def one(lab: Lab, inside: Family, announce: str) -> PlannedMove:
     """One move to the next NVE."""
     vm, others = lab.vm(MOVER), [lab.vm(name) for name in CORRESPONDENTS]
-    session = UdpSession([pair for other in others for pair in both_ways(vm, other, inside, RATE)], quiet=0.3)
     after = lab.nva.last_event()
-    with session:
-        time.sleep(_BEFORE)  # the load itself is what is waited for
-        report = vm.move(lab.next_nve(vm), announce=announce, settle=_SETTLED)
-        document = lab.await_closed(report.move)
-        time.sleep(_AFTER)
-        outcome = session.stop()
+    report, document, outcome = made(lab, vm, others, inside, lab.next_nve(vm), announce=announce)
     wrong = lab.verify()
     times = _times(lab, after, report, document)
     redirected = [

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 from topologies import MoveReport
-from topologies.traffic.session import Family, Outcome, UdpSession, both_ways
+from topologies.traffic.session import Family, Outcome
 
 from .capture import Capture
+from .hot import Findings, made
 from .lab import Lab
 
-RATE = 2000.0  # datagrams per second in each direction
-_BEFORE, _AFTER = 0.4, 0.2  # seconds of traffic before a move and after it has settled
-_SETTLED = 20.0
 #: what moves, and its correspondents: by host routes, and with an address of the SIR prefix by ILA
 Who = tuple[str, tuple[str, ...]]
 HOST_ROUTE: Who = ("task1", ("cli2", "cli3"))
@@ -55,35 +52,13 @@ class TaskMove:
 
     def problems(self) -> list[str]:
         """What should not be so, in words."""
-        out, ledger = self.traffic, self.ledger
-        found = list(self.wrong)
-
-        def want(what: str, is_: object, wanted: object) -> None:
-            if is_ != wanted:
-                found.append(f"{what} is {is_}, not {wanted}")
-
-        for flow in out.flows:
-            want(f"lost, {flow.name}, {flow.count.lost_runs}", flow.count.lost, 0)
-            want(f"duplicated, {flow.name}", flow.count.duplicated, 0)
-            if flow.count.sent < 1000:
-                found.append(f"{flow.name}: only {flow.count.sent} datagrams were sent")
-        want("foreign", out.foreign, 0)
-        want("dropped by the receivers", out.dropped, 0)
-        want("state", self.document["state"], "settled")
-        want("left in the source's queue", self.report.left, 0)
-        want("unaccounted", ledger["unaccounted"], 0)
-        # packets only: switches count those from a tunnel without Ethernet without its 14 bytes
-        want("packets arrived", ledger["arrived"]["packets"], ledger["redirected"]["packets"])
-        want("lost in the ledger", ledger["lost"]["packets"], 0)
-        want("held and lost", ledger["held"]["lost"], 0)
-        want("exact", ledger["exact"], True)
-        if not ledger["redirected"]["packets"]:
-            found.append("nothing was redirected: this has shown nothing")
+        found = Findings(self.wrong)
+        found.move(self.report, self.document, self.traffic, octets=False)
         if self.wrong_sums:
-            found.append(f"checksums on the underlay: {Counter(self.wrong_sums)}")
+            found.words.append(f"checksums on the underlay: {Counter(self.wrong_sums)}")
         if self.how == "ILA" and self.carried is not None and self.carried.get("plain", 0) < 1000:
-            found.append(f"carried by {self.carried}: not by ILA")
-        return [f"{self.name}: {words}" for words in found]
+            found.words.append(f"carried by {self.carried}: not by ILA")
+        return [f"{self.name}: {words}" for words in found.words]
 
 
 def ways(underlay: str) -> list[tuple[Who, Family]]:
@@ -100,19 +75,11 @@ def one(
     vm, others = lab.vm(who[0]), [lab.vm(name) for name in who[1]]
     to = to or lab.next_nve(vm)
     how = "ILA" if inside == 6 and vm.vn.sir else "host route"
-    session = UdpSession([pair for other in others for pair in both_ways(vm, other, inside, RATE)], quiet=0.3)
     seen = Capture(lab.net.nve(to)) if capture else None
-    with session:
-        if seen is not None:
-            seen.__enter__()
-        time.sleep(_BEFORE)  # the load itself is what is waited for
-        report = vm.move(to, announce=announce, settle=_SETTLED, **options)
-        document = lab.await_closed(report.move)
-        time.sleep(_AFTER)
-        outcome = session.stop()
+    report, document, traffic = made(lab, vm, others, inside, to, seen, announce=announce, **options)
     carried = sums = None
     if seen is not None:
-        ours = [one for one in seen.stop() if one.inner and one.inner.ports and _PORT in one.inner.ports]
+        ours = [one for one in seen.seen() if one.inner and one.inner.ports and _PORT in one.inner.ports]
         carried = dict(Counter(one.how for one in ours))
         sums = [words for one in ours for words in one.wrong]
-    return TaskMove(lab.underlay, how, inside, report, document, outcome, lab.verify(), carried, sums)
+    return TaskMove(lab.underlay, how, inside, report, document, traffic, lab.verify(), carried, sums)

@@ -1,4 +1,4 @@
-"""Who follows a name: a client that knows nothing else of a task, a server that says nothing, a watch on a name."""
+"""Who follows a name: a client that knows nothing else of a task, and a server that says nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from topologies.traffic.session import Family
 
 _TICK = 0.02
 _ASK = 0.01  # seconds between two questions to the name server while there is no connection
-_LOOK = 0.002  # seconds between two looks at a name that is watched
 _TRY = 0.25  # seconds for one attempt to connect, unless the name server gives another address meanwhile
 _RETRANSMITS = 2  # offset of tcpi_retransmits in struct tcp_info
 _SIZE = 256
@@ -229,37 +228,3 @@ class Service:
         self._thread.join()
         for sock in self._listeners:
             sock.close()
-
-
-class Watch:
-    """Asks for a name over and over and notes when the answer changes; a context manager. Times are Unix times."""
-
-    def __init__(self, server: NameServer, name: str) -> None:
-        self._server, self._name = server, name
-        self.seen: list[tuple[float, tuple[str, ...]]] = [(time.time(), server.resolve(name))]
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look, name=f"watch on {name}", daemon=True)
-
-    def _look(self) -> None:
-        while not self._stop.is_set():
-            with contextlib.suppress(OSError, NotReady, dns.exception.DNSException):
-                found = self._server.resolve(self._name, 1.0)
-                if found != self.seen[-1][1]:
-                    self.seen.append((time.time(), found))
-            time.sleep(_LOOK)
-
-    def changed_to(self, addresses: set[str], seconds: float = 10.0) -> float:
-        """When the name stood for these addresses and no others. Raises NotReady."""
-
-        def when() -> list[float]:
-            return [at for at, found in self.seen if set(found) == addresses]
-
-        return float(wait_until(when, seconds, f"{self._name} to stand for {', '.join(sorted(addresses))}", 0.005)[0])
-
-    def __enter__(self) -> Watch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self._stop.set()
-        self._thread.join()

@@ -11,6 +11,7 @@ from proof.errors import UNREACHABLE, Sender, Told
 from rich.table import Table
 from rich.text import Text
 
+from topologies.namewatch import Watch
 from topologies.rundir import wait_until
 from topologies.tasking.task import PORT
 from topologies.traffic.session import Family
@@ -19,7 +20,7 @@ from ..account import table
 from ..narrator import Narrator
 from . import cast
 from .claims import Claims
-from .follower import Broken, Follower, Service, Watch
+from .follower import Broken, Follower, Service
 from .stage import Stage
 
 CHAPTER = "names"
@@ -135,7 +136,7 @@ def _follow(stage: Stage, narrator: Narrator, changed: Renamed, watch: Watch) ->
     """The name server's word, and what the old addresses answer."""
     for old, new in changed.addresses:
         narrator.detail("address", f"{old} -> {new}")
-    at = watch.changed_to(set(changed.new))
+    at = watch.changed_to(*changed.new)
     changed.before, changed.after = watch.seen[0][1], watch.seen[-1][1]
     document = stage.net.need_rest().move(changed.move)
     changed.named = at - next(step["at"] for step in document["history"] if step["state"] == "steering")
