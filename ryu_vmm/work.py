@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from .effects import Effect, Outcome, Report, SendPacket
 from .flows import Action
 from .limits import Limits
-from .model import Interface, Session
+from .model import Session
 from .state import State
 
 
@@ -132,7 +132,3 @@ class Work:
         actions = tuple(actions)
         if actions:
             self.do(SendPacket(self.dpid(nve), actions, frame, in_port))
-
-    def interface_by_name(self, vm: str, name: str) -> Interface | None:
-        """A VM's interface by its name."""
-        return self.state.interfaces.get(f"{vm}/{name}")

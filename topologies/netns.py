@@ -2,54 +2,24 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
+from ryu_vmm.agent.namespaces import NAMED, entered
 from topologies.errors import CommandError
 
-NETNS_DIR = "/run/netns"
-_CLONE_NEWNET = 0x40000000
-_libc = ctypes.CDLL(None, use_errno=True)
+__all__ = ["NAMED", "entered", "exists", "inside", "ip_batch", "path_of", "run", "sysctl"]
 
 
 def path_of(name: str) -> str:
     """Path of the named namespace's handle."""
-    return f"{NETNS_DIR}/{name}"
+    return str(NAMED / name)
 
 
 def exists(name: str) -> bool:
     """Is there a namespace of that name?"""
     return os.path.exists(path_of(name))
-
-
-def _setns(fd: int) -> None:
-    if _libc.setns(fd, _CLONE_NEWNET) != 0:
-        err = ctypes.get_errno()
-        raise OSError(err, os.strerror(err), "setns")
-
-
-@contextmanager
-def entered(name: str) -> Iterator[None]:
-    """Put the calling thread into the namespace for the `with` block, then back.
-
-    Sockets and taps opened inside stay in that namespace. Raises OSError where the namespace is missing.
-    """
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        there = os.open(path_of(name), os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            _setns(there)
-        finally:
-            os.close(there)
-        try:
-            yield
-        finally:
-            _setns(home)
-    finally:
-        os.close(home)
 
 
 def run(argv: Sequence[str], *, check: bool = True, stdin: str | None = None, timeout: float = 30.0) -> str:

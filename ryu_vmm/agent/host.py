@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -13,13 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from . import namespaces
 from .faults import HostError
 
 __all__ = ["Process", "boot", "entered", "ip", "nft", "path_of", "processes_in", "run", "start_time", "wait_until"]
 
-NAMESPACES = Path("/run/netns")
-_CLONE_NEWNET = 0x40000000
-_libc = ctypes.CDLL(None, use_errno=True)
 _T = TypeVar("_T")
 
 
@@ -52,34 +49,18 @@ def nft(text: str) -> None:
 
 def path_of(namespace: str) -> Path:
     """The handle of a named namespace."""
-    return NAMESPACES / namespace
-
-
-def _setns(fd: int) -> None:
-    if _libc.setns(fd, _CLONE_NEWNET) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), "setns")
+    return namespaces.NAMED / namespace
 
 
 @contextmanager
 def entered(namespace: str) -> Iterator[None]:
-    """Put the calling thread, and commands it runs, into a named network namespace. Raises HostError."""
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
+    """As `namespaces.entered`. Raises HostError where there is no such namespace."""
+    with contextlib.ExitStack() as stack:
         try:
-            there = os.open(path_of(namespace), os.O_RDONLY | os.O_CLOEXEC)
+            stack.enter_context(namespaces.entered(namespace))
         except OSError as e:
             raise HostError(f"namespace {namespace}: {e.strerror}") from None
-        try:
-            _setns(there)
-        finally:
-            os.close(there)
-        try:
-            yield
-        finally:
-            _setns(home)
-    finally:
-        os.close(home)
+        yield
 
 
 def boot() -> str:

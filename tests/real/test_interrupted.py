@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from topologies import cleanup
-from topologies.netns import NETNS_DIR
+from topologies.netns import NAMED
 from topologies.rundir import command_of, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +41,7 @@ def started() -> tuple[subprocess.Popen[str], str]:
 def remains(found: cleanup.Leftover) -> list[str]:
     """What of a run still exists."""
     processes = [command for pid, command in found.processes if command_of(pid) == command]
-    return processes + [name for name in found.namespaces if os.path.exists(f"{NETNS_DIR}/{name}")]
+    return processes + [name for name in found.namespaces if os.path.exists(f"{NAMED}/{name}")]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

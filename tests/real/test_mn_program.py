@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from topologies.netns import NETNS_DIR
+from topologies.netns import NAMED
 from topologies.rundir import BASE, wait_until
 
 TOPOLOGIES = Path(__file__).parents[2] / "topologies"
@@ -41,7 +41,7 @@ def start(*arguments: str, cwd: Path | str = "/", custom: Path = OVERLAY) -> sub
 def left_by(pid: int) -> list[str]:
     """Run folders and namespaces of a process's topologies."""
     folders = [name for name in os.listdir(BASE) if re.fullmatch(rf"ryu_vmm-{pid}(-\d+)?", name)]
-    spaces = os.listdir(NETNS_DIR) if os.path.isdir(NETNS_DIR) else []
+    spaces = os.listdir(NAMED) if os.path.isdir(NAMED) else []
     return folders + [name for name in spaces if name.startswith(f"vmm{pid}-")]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from taking import received
 
 from ryu_vmm.agent import host
 from ryu_vmm.agent.cell import Cell
@@ -21,17 +22,6 @@ from ryu_vmm.agent.faults import HostError, TaskSilent
 from ryu_vmm.checking import check
 from topologies.helper import ROOT
 from topologies.rundir import wait_until
-
-
-def read(sock: socket.socket, size: int) -> bytes:
-    sock.settimeout(10)
-    data = b""
-    while len(data) < size:
-        part = sock.recv(size - len(data))
-        if not part:
-            break
-        data += part
-    return data
 
 
 def place(tmp_path: Path, command: list[str]) -> tuple[Cell, TaskDefinition, Cooperating]:
@@ -155,13 +145,13 @@ def test_the_driver_starts_freezes_and_makes_a_task_again(
 def _listens() -> bool:
     """Whether somebody listens. A task that is made again does from the start: its sockets come with it."""
     with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("10.8.0.9", 80), timeout=5) as sock:
-        return read(sock, 100) == b"None"
+        return received(sock, 100) == b"None"
     return False
 
 
 def _asked() -> bytes:
     with socket.create_connection(("10.8.0.9", 80), timeout=5) as sock:
-        return read(sock, 100)
+        return received(sock, 100)
 
 
 def test_a_program_that_does_not_cooperate_is_named(

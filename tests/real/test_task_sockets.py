@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from taking import received
 
 from ryu_vmm.agent import host, sockets, tcp
 from ryu_vmm.agent.faults import HostError, Unsupported
@@ -95,17 +96,6 @@ def carried_to(wire: Wire, found: list[sockets.Carried]) -> list[socket.socket]:
         return sockets.make(sockets.decode(document, blob))
 
 
-def read(sock: socket.socket, size: int) -> bytes:
-    sock.settimeout(10)
-    data = b""
-    while len(data) < size:
-        part = sock.recv(size - len(data))
-        if not part:
-            break
-        data += part
-    return data
-
-
 @pytest.mark.parametrize("family", FAMILIES, ids=["ipv4", "ipv6"])
 def test_a_connection_goes_on_with_every_byte_of_its_queues(wire: Wire, family: int) -> None:
     listener, mine, peer = connected(wire, family, 5001)
@@ -113,7 +103,7 @@ def test_a_connection_goes_on_with_every_byte_of_its_queues(wire: Wire, family: 
     mine.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     peer.sendall(b"unread ")
     mine.sendall(b"said before ")
-    assert read(peer, 12) == b"said before "
+    assert received(peer, 12) == b"said before "
     host.wait_until(lambda: mine.recv(100, socket.MSG_PEEK) == b"unread ", 5, "the peer's bytes")
     wire.plug(None)
     peer.sendall(b"under way")
@@ -133,15 +123,15 @@ def test_a_connection_goes_on_with_every_byte_of_its_queues(wire: Wire, family: 
     assert new.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) == one.connection.mss
     wire.plug(wire.b)
     tcp.resume(new, one.connection)
-    assert read(peer, sent) == pattern[:sent]
-    assert read(new, 16) == b"unread under way"
+    assert received(peer, sent) == pattern[:sent]
+    assert received(new, 16) == b"unread under way"
     assert new.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
     assert new.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
     for data in (b"there", b"and back"):
         peer.sendall(data)
-        assert read(new, len(data)) == data
+        assert received(new, len(data)) == data
         new.sendall(data)
-        assert read(peer, len(data)) == data
+        assert received(peer, len(data)) == data
     tcp.abort(new)
     with pytest.raises(ConnectionResetError):
         peer.recv(1)
@@ -167,7 +157,7 @@ def test_writing_what_was_not_sent_is_done_once_even_if_asked_twice(wire: Wire, 
     for _ in range(resumed):
         tcp.resume(new, connection)
     new.sendall(b"end")
-    assert read(peer, sent + 3) == pattern[:sent] + b"end"
+    assert received(peer, sent + 3) == pattern[:sent] + b"end"
     new.close()
     peer.close()
 
@@ -200,14 +190,14 @@ def test_a_connection_that_is_half_closed_stays_so(wire: Wire, family: int, who:
     wire.plug(wire.b)
     tcp.resume(new, before)
     if who in ("peer", "both"):
-        assert read(new, 10) == b"last"  # and then the end
+        assert received(new, 10) == b"last"  # and then the end
     if who == "peer":
         new.sendall(b"bye")
         new.shutdown(socket.SHUT_WR)
-    assert read(peer, 10) == b"bye"
+    assert received(peer, 10) == b"bye"
     if who.startswith("task"):
         peer.sendall(b"more")
-        assert read(new, 4) == b"more"
+        assert received(new, 4) == b"more"
     new.close()
     peer.close()
 
@@ -232,12 +222,12 @@ def test_listening_sockets_and_those_who_wait_there_are_carried(wire: Wire) -> N
     for sock, one in zip(accepted, taken.sockets[1:], strict=True):
         assert one.connection is not None
         tcp.resume(sock, one.connection)
-    assert sorted(read(sock, 1) for sock in accepted) == [b"0", b"1", b"2"]
+    assert sorted(received(sock, 1) for sock in accepted) == [b"0", b"1", b"2"]
     with host.entered(wire.c):
         late = socket.create_connection((MINE[socket.AF_INET], 5004), timeout=5)
     fresh, _ = new.accept()
     late.sendall(b"hello")
-    assert read(fresh, 5) == b"hello"
+    assert received(fresh, 5) == b"hello"
     for sock in (new, fresh, late, *accepted, *peers):
         sock.close()
 
@@ -263,7 +253,7 @@ def test_datagrams_that_nobody_has_read_are_carried(wire: Wire, family: int) -> 
     assert [new.recvfrom(2000) for _ in messages] == [(data, peer.getsockname()) for data in messages]
     wire.plug(wire.b)
     new.sendto(b"back", peer.getsockname())
-    assert read(peer, 4) == b"back"
+    assert received(peer, 4) == b"back"
     for sock in (mine, new, peer):
         sock.close()
 
@@ -274,6 +264,6 @@ def test_what_cannot_be_carried_is_named_and_nothing_is_broken(wire: Wire) -> No
     with pytest.raises(Unsupported, match="'unix'"):
         sockets.take({"a": mine, "unix": one}, [])
     mine.sendall(b"still here")  # not in repair mode
-    assert read(peer, 10) == b"still here"
+    assert received(peer, 10) == b"still here"
     for sock in (listener, mine, peer, one, other):
         sock.close()

@@ -12,13 +12,13 @@ from handmade import Hand
 
 from topologies import OverlayNet, TopologyError, VMSpec
 from topologies.cleanup import read
-from topologies.netns import NETNS_DIR, inside, run
+from topologies.netns import NAMED, inside, run
 from topologies.rundir import BASE, command_of
 
 
 def ours(tag: str) -> list[str]:
     """The namespaces of one run."""
-    return sorted(name for name in os.listdir(NETNS_DIR) if name.startswith(f"{tag}-"))
+    return sorted(name for name in os.listdir(NAMED) if name.startswith(f"{tag}-"))
 
 
 def interfaces(namespace: str | None = None) -> dict[str, dict[str, object]]:
@@ -157,6 +157,6 @@ def test_processes_in_a_vm_run_in_its_namespace(net: OverlayNet) -> None:
     vm = net.vm("vm1")
     child = vm.popen(["readlink", "/proc/self/ns/net"], stdout=subprocess.PIPE, text=True)
     out, _ = child.communicate(timeout=10)
-    with open(f"{NETNS_DIR}/{vm.namespace}", "rb") as handle:
+    with open(f"{NAMED}/{vm.namespace}", "rb") as handle:
         assert out.strip() == f"net:[{os.fstat(handle.fileno()).st_ino}]"
     assert vm.cmd("hostname -I").split()[0] == vm.spec.ip

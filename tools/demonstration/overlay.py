@@ -11,7 +11,7 @@ from typing import Any
 from topologies import OverlayNet, TopologyError
 from topologies.cleanup import survey
 from topologies.controller import NVA
-from topologies.netns import NETNS_DIR
+from topologies.netns import NAMED
 
 from .machine import Port, ovs_version
 from .narrator import Narrator
@@ -72,7 +72,7 @@ def taken(port: Port, wish: int) -> str:
 def left_behind(net: OverlayNet) -> list[str]:
     """What of a stopped overlay is still there: namespaces, and its folder with the processes it records."""
     with suppress(FileNotFoundError):
-        names = [name for name in os.listdir(NETNS_DIR) if name.startswith(f"{net.lab.run.tag}-")]
+        names = [name for name in os.listdir(NAMED) if name.startswith(f"{net.lab.run.tag}-")]
         return [f"namespace {name}" for name in names] + [str(run) for run in survey() if run.path == net.run_dir]
     return []
 

@@ -90,7 +90,7 @@ class AgentOn:
     def clear(self) -> None:
         """End its tasks and remove their namespaces and ports: nothing is left of them, as after a power failure."""
         prefix = str(self.config["namespaces"])
-        for path in sorted(host.NAMESPACES.glob(f"{prefix}*")):
+        for path in sorted(netns.NAMED.glob(f"{prefix}*")):
             for pid in host.processes_in(path.name):
                 process = host.Process.of(pid)
                 if process is not None:
