@@ -183,11 +183,10 @@ class Accounts:
         if account.total and total != account.total:
             account.changed = now
         account.total = total
-        readings = self._readings(move).items()
-        wanted = [n for n, (nve, _) in readings if self._work.session(nve) is not None]
-        # A source that cannot be asked may be redirecting: then nothing is known to be quiet.
-        blind = any(n.startswith("redirect@") and n not in wanted for n, _ in readings)
-        complete = not blind and all(n in account.read_at for n in wanted)
+        wanted = [n for n, (nve, _) in self._readings(move).items() if self._work.session(nve) is not None]
+        # A source that cannot be asked may be redirecting, and a destination has counted what nobody has read yet:
+        # neither is known to be quiet.
+        complete = not self._unread(move) and all(n in account.read_at for n in wanted)
         if account.confirmed is None and complete:
             account.confirmed = ledger.redirected_packets
         if account.confirmed is not None:
@@ -217,6 +216,19 @@ class Accounts:
             stale=stale,
             exact=not account.blurred and not old.forgetful,
         )
+
+    def _unread(self, move: Move) -> set[str]:
+        """NVEs that count for a move and cannot be asked now, but may be again."""
+        counting = {nve for nve, _ in self._readings(move).values()}
+        return {nve for nve in counting if self._work.session(nve) is None and nve in self._work.state.nves}
+
+    def closing(self, move: Move) -> None:
+        """A move that was steered ends now: what an NVE that is away has counted since it was last read stays unknown."""
+        unread = self._unread(move)
+        if unread:
+            known = tuple(sorted({*move.ledger.forgetful, *unread}))
+            ledger = replace(move.ledger, forgetful=known, exact=False)
+            self._work.state.put("moves", move.id, replace(move, ledger=ledger))
 
     def forgot(self, name: str) -> None:
         """An NVE has come back with empty tables: what it had counted for open moves is gone with them."""

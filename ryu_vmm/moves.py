@@ -238,6 +238,7 @@ class Moves:
                     state.put("returning", number, True)  # until the source has heard that nothing is redirected
                 self._close(number)
                 if action is Do.CLOSE:
+                    self._accounts.closing(state.moves[number])
                     readdressing.settled(self._work, move)
 
     def _redirect(self, move: Move, phase: Redirect) -> None:
@@ -259,7 +260,10 @@ class Moves:
         move = self._work.state.moves[number]
         self._work.state.put("clock", ("guard", number), None)
         if move.redirect is Redirect.DESTINATION:
-            self.fire(number, MoveEvent.READIED)
+            if self._work.session(move.destination) is None:  # it has gone since it was ready: what else it may be told
+                self._await(move, ends_only=True)  # of the move, it must hear before anything is sent there
+            else:
+                self.fire(number, MoveEvent.READIED)
             return
         if move.redirect is Redirect.SOURCE and move.open:
             self._work.state.put("moves", number, replace(move, redirect=Redirect.IN_FORCE))

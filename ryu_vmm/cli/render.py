@@ -376,7 +376,8 @@ def _ledger(ledger: Doc) -> Table:
     rows += [(f"stale from {s['nve']}, corrected {s['corrected']}x", s["packets"], s["bytes"]) for s in ledger["stale"]]
     title = "LEDGER" if ledger["closed"] else "LEDGER (counting)"
     if ledger["redirected"]["packets"] and not ledger["exact"]:
-        title += ", estimated"  # the source has no meters
+        unread = f": {', '.join(ledger['forgetful'])} lost counters or could not be read"
+        title += ", estimated" + (unread if ledger["forgetful"] else "")  # otherwise the source has no meters
     return table("", title, "PACKETS", "BYTES", rows=rows, right=["PACKETS", "BYTES"])
 
 

@@ -138,8 +138,9 @@ class Ledger:
     source while the VM was gone and no destination was known; held, held_lost: waited in the NVA for the
     destination's port, and what found the waiting room full; late: redirected after every correspondent had
     confirmed; exact: counted by meters, not by flow counters, which are blurred around changes, and by switches that
-    have kept their counters. ``forgetful``: NVEs that have not. ``barriers``: seconds from the trigger to each NVE's
-    barrier reply. ``probes``: seconds until a probe had crossed, by path.
+    have kept their counters and could be read to the end. ``forgetful``: NVEs of which that is not so.
+    ``barriers``: seconds from the trigger to each NVE's barrier reply. ``probes``: seconds until a probe had crossed,
+    by path.
     """
 
     redirected_packets: int = 0

@@ -329,6 +329,7 @@ def _ledger(value: model.Ledger) -> Doc:
         "held": {"packets": value.held_packets, "lost": value.held_lost},
         "late_packets": value.late_packets,
         "exact": value.exact,
+        "forgetful": list(value.forgetful),
         "stale": [
             {
                 "nve": name,

@@ -324,12 +324,34 @@ def test_a_move_settles_though_a_later_one_was_aborted() -> None:
     assert w.current(first).state is MoveState.SETTLED
 
 
-def test_a_move_settles_though_its_destination_is_away() -> None:
+def test_a_move_settles_though_its_destination_is_away_and_its_ledger_says_what_it_does_not_know() -> None:
     w = three()
     move = draining(w)
     w.disconnect("n2")
-    w.advance(3)
+    w.advance(w.nva.settings.drain_cap - 5)
+    assert w.current(move).state is MoveState.DRAINING
+    w.advance(6)
+    ledger = w.current(move).ledger
     assert w.current(move).state is MoveState.SETTLED
+    assert (ledger.exact, ledger.forgetful) == (False, ("n2",))
+
+
+def test_what_a_destination_has_counted_is_read_when_it_is_back() -> None:
+    """Its channel goes before anybody has asked: what it has counted is not unaccounted for."""
+    w = three()
+    move = w.move("vm1", "n2")
+    w.plug("n2", "tap-vm1")
+    w.handle(ev.RedirectRequested(move.id))
+    w.send("n3", "tap-vm3", unicast(3, 1))
+    w.handle(ev.ActivationReported(move.id))
+    w.disconnect("n2")
+    w.advance(3)
+    ledger = w.current(move).ledger
+    assert (w.current(move).state, ledger.redirected_packets, ledger.arrived_packets) == (MoveState.DRAINING, 1, 0)
+    w.connect("n2")
+    w.advance(3)
+    ledger = w.current(move).ledger
+    assert (w.current(move).state, ledger.unaccounted, ledger.exact) == (MoveState.SETTLED, 0, True)
 
 
 def test_a_move_is_not_quiet_while_its_source_cannot_be_asked() -> None:

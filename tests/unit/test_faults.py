@@ -240,6 +240,23 @@ def test_an_end_with_another_underlay_address_is_proven_again(nve: str) -> None:
     finish(w, move)
 
 
+def test_nothing_is_redirected_to_a_destination_that_goes_after_it_was_ready() -> None:
+    """The source would send on what the VM, still running there, is to receive; and nobody could say 'in force'."""
+    w = three(ready_guard=0.05)
+    move = bring(w, "prepared")
+    w.plug("n2", TAP)
+    w.handle(ev.RedirectRequested(move.id))
+    assert w.current(move).redirect is Redirect.DESTINATION
+    w.disconnect("n2")
+    w.advance(1)
+    assert w.current(move).redirect is Redirect.DESTINATION and redirects(w) == []
+    assert w.send("n3", "tap-vm3", unicast(3, 1)) == [("n1", TAP)]
+    w.connect("n2")
+    w.advance(0.2)
+    assert w.current(move).redirect is Redirect.IN_FORCE
+    finish(w, move)
+
+
 @pytest.mark.parametrize(("state", "ends"), [("prepared", S.FAILED), ("redirecting", S.FAILED), ("in-force", S.FAILED)])
 def test_an_end_that_stays_away_costs_a_move_no_more_than_its_deadline(state: str, ends: MoveState) -> None:
     w = three(prepared_deadline=30)
