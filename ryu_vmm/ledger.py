@@ -223,7 +223,7 @@ class Accounts:
         return {nve for nve in counting if self._work.session(nve) is None and nve in self._work.state.nves}
 
     def closing(self, move: Move) -> None:
-        """A move that was steered ends now: what an NVE that is away has counted since it was last read stays unknown."""
+        """A steered move ends: what an NVE that is away has counted since it was last read stays unknown."""
         unread = self._unread(move)
         if unread:
             known = tuple(sorted({*move.ledger.forgetful, *unread}))

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _LOOK = 0.05  # seconds between two looks at what is prepared
 _RETRY = 0.1  # before an NVA that does not answer is asked again
+_QUIET = 0.1  # longer than the pauses in what a guest is sent; it runs on meanwhile
 _AT_ONCE = 64  # moves that are carried out at a time at the most; the NVA opens no more than it was told to
 
 
@@ -80,37 +81,52 @@ class EvacuationReport:
         return most
 
 
+#: Is shown an evacuation's document and who carries it out.
+Watcher = Callable[[dict[str, Any], "Hypervisors"], None]
+
+
 class Hypervisors:
     """Carries out the prepared moves of one evacuation until it has ended.
 
     announce, pause, quiet: as for `move.move`; `announce` may be a list, dealt out to the moves in turn.
+
+    Attributes:
+        held: NVEs to which nothing more is carried for now, though the NVA has prepared it.
     """
 
     def __init__(
         self, net: OverlayNet, evacuation: int, *, announce: str | Sequence[str] = "garp-request",
-        pause: float = 0.05, quiet: float = 0.02, deadline: float = 60.0,
+        pause: float = 0.05, quiet: float = _QUIET, deadline: float = 60.0,
     ) -> None:
         self._net, self._number = net, evacuation
         self._kinds = [announce] if isinstance(announce, str) else list(announce)
         self._options: dict[str, Any] = {"pause": pause, "quiet": quiet, "deadline": deadline}
         self._rest = Patient(net.need_rest().base, deadline)
         self._taken: dict[int, Future[MoveReport]] = {}
+        self._to: dict[int, str] = {}
+        self.held: set[str] = set()
 
-    def run(self, seconds: float, watch: Callable[[dict[str, Any]], None] | None = None) -> EvacuationReport:
+    def begun_to(self, nve: str) -> set[int]:
+        """The moves to an NVE that have been begun, whatever has become of them."""
+        return {number for number, to in self._to.items() if to == nve}
+
+    def run(self, seconds: float, watch: Watcher | None = None) -> EvacuationReport:
         """Carry moves out until the evacuation has ended. Raises NotReady after `seconds`.
 
-        watch: is shown the evacuation's document at every look.
+        watch: is shown the evacuation's document and these hypervisors at every look, before they begin anything new.
         """
         started = time.monotonic()
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="hypervisor") as pool:
             while True:
                 document: dict[str, Any] = self._rest.call("GET", f"/evacuations/{self._number}")
                 if watch is not None:
-                    watch(document)
+                    watch(document, self)
                 if not document["open"]:
                     break
                 for row in document["vms"]:
-                    if row["move_state"] == "prepared" and row["move"] not in self._taken:
+                    prepared = row["move_state"] == "prepared" and row["move"] not in self._taken
+                    if prepared and row["to"] not in self.held:
+                        self._to[row["move"]] = row["to"]
                         self._taken[row["move"]] = pool.submit(self._carry, row["vm"], row["to"], row["move"])
                 if time.monotonic() - started > seconds:
                     raise NotReady(f"evacuation {self._number}: not over within {seconds:g} s: {document['counts']}")
@@ -139,7 +155,7 @@ class Hypervisors:
 
 def evacuate(
     net: OverlayNet, nve: str, *, to: Sequence[str] = (), parallel: int = 4, kind: str = "hot", seconds: float = 300.0,
-    watch: Callable[[dict[str, Any]], None] | None = None, request: dict[str, Any] | None = None, **options: Any,
+    watch: Watcher | None = None, request: dict[str, Any] | None = None, **options: Any,
 ) -> EvacuationReport:
     """Ask for an evacuation and carry it out; `options` as for Hypervisors. Raises ApiError, NotReady."""
     body = {"nve": nve, "to": list(to), "parallel": parallel, "kind": kind, **(request or {})}
@@ -176,7 +192,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         said = [""]
 
-        def show(document: dict[str, Any]) -> None:
+        def show(document: dict[str, Any], _: Hypervisors) -> None:
             counts = ", ".join(f"{number} {state}" for state, number in document["counts"].items() if number)
             if said[-1] != counts:
                 said.append(counts)

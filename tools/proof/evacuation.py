@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from topologies.hypervisors import EvacuationReport, evacuate
+from topologies.hypervisors import EvacuationReport, Hypervisors, Watcher, evacuate
+from topologies.rundir import wait_until
 from topologies.specs import crowd
 from topologies.traffic.session import Family, Outcome, Pair, UdpSession
 
@@ -124,9 +124,9 @@ def prepare(lab: Lab) -> list[Pair]:
     found = pairs(lab)
     for pair in found:
         to = pair.target.spec.ip if pair.family == 4 else pair.target.spec.ip6
-        _, _, code = pair.source.pexec(["ping", "-c", "1", "-W", "2", str(to)])
-        if code:
-            raise AssertionError(f"{pair.name}: no answer to a ping before anything moved")
+        ping = ["ping", "-c", "1", "-W", "2", str(to)]
+        # An NVE's first packet to another may be lost while its kernel learns that one's MAC.
+        wait_until(lambda pair=pair, ping=ping: not pair.source.pexec(ping)[2], 20, f"{pair.name}: an answer to a ping")
     return found
 
 
@@ -143,18 +143,18 @@ def pairs(lab: Lab) -> list[Pair]:
 
 
 def run(
-    lab: Lab, talk: list[Pair], parallel: int = PARALLEL, kills: int = 0, also: Callable[[Any], None] | None = None,
+    lab: Lab, talk: list[Pair], parallel: int = PARALLEL, kills: int = 0, also: Watcher | None = None,
 ) -> Evacuated:
     """Evacuate the crowd's NVE under traffic.
 
     kills: so often, at even distances, the NVA is ended by SIGKILL while moves are open, and started again.
-    also: is called with the evacuation's document again and again.
+    also: is shown what `Hypervisors.run` shows.
     """
     gone: list[float] = []
 
-    def watch(document: dict[str, Any]) -> None:
+    def watch(document: dict[str, Any], carriers: Hypervisors) -> None:
         if also is not None:
-            also(document)
+            also(document, carriers)
         counts = document["counts"]
         off = counts["moved"] + counts["draining"]
         if len(gone) < kills and counts["moving"] and off * (kills + 1) >= document["total"] * (len(gone) + 1):
