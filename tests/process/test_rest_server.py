@@ -118,12 +118,11 @@ def test_locations_and_problems(client: httpx.Client) -> None:
 def test_sigterm_ends_it_with_a_stream_open(nva: Any, client: httpx.Client) -> None:
     with client.stream("GET", "/v1/events") as stream:
         assert next(stream.iter_lines())
-        started = time.monotonic()
         assert nva.end() == 0
-        assert time.monotonic() - started < DEADLINE / 4
+    assert "did not" not in nva.text, "something had to be given up"
 
 
-def test_vmm(nva: Any) -> None:
+def test_vmm(nva: Any, client: httpx.Client) -> None:
     added = vmm(nva, "network", "add", "blue", "--vni", "100")
     assert (added.returncode, added.stderr) == (0, "")
     assert json.loads(vmm(nva, "status", "--json").stdout)["networks"] == 1
@@ -134,7 +133,7 @@ def test_vmm(nva: Any) -> None:
         text=True,
     )
     try:
-        wait_until(lambda: open_streams(nva) == 1, "the stream is open")
+        wait_until(lambda: "\nvmm_event_streams 1.0\n" in client.get("/metrics").text, "the stream is open")
         assert nva.end() == 0
         _, said = follower.communicate(timeout=DEADLINE)
     finally:
@@ -143,11 +142,3 @@ def test_vmm(nva: Any) -> None:
     assert (follower.returncode, "vmm: the" in said) == (3, True), said
     gone = vmm(nva, "status")
     assert (gone.returncode, "no NVA at" in gone.stderr) == (3, True)
-
-
-def open_streams(nva: Any) -> int:
-    """Connections to the REST port that are established, as the kernel tells."""
-    port = f"{nva.rest:04X}"
-    with open("/proc/net/tcp") as file:
-        rows = [line.split() for line in file]
-    return sum(row[1].endswith(f":{port}") and row[3] == "01" for row in rows)
