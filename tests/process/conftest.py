@@ -128,7 +128,7 @@ from ryu.base import app_manager
 from ryu.controller import ofp_event
 from ryu.controller.handler import CONFIG_DISPATCHER, set_ev_cls
 
-ryu_vmm.compat.HANDSHAKE_DEADLINE = 1.0
+ryu_vmm.compat.HANDSHAKE_DEADLINE = 3.0
 ryu_vmm.compat.CLOSE_DEADLINE = 0.3
 ryu_vmm.compat.ACCEPT_RETRY = 0.1
 
