@@ -216,6 +216,11 @@ class OverlayNet(Mininet):  # type: ignore[misc]
         output(f"*** Results: {loss:.0f}% dropped ({sent - lost}/{sent} received)\n")
         return loss
 
+    def await_pings(self, hosts: Sequence[VM] | None = None, seconds: float = 30.0) -> None:
+        """Ping between all VMs that are meant to reach each other, until not one ping is lost. Raises NotReady."""
+        who = ", ".join(vm.name for vm in hosts) if hosts else "all VMs"
+        wait_until(lambda: self.ping(hosts) == 0.0, seconds, f"pings between {who}", 0.1)
+
 
 def _address_class(ip: str, port: int) -> Any:
     def make(name: str, **_params: Any) -> ControllerAddress:

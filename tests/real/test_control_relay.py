@@ -49,22 +49,39 @@ def pair(nva: socket.socket, nve: NVE) -> tuple[socket.socket, socket.socket]:
     while True:
         theirs, _ = nva.accept()
         theirs.settimeout(10)
-        if theirs.recv(8) == b"it is me":
-            return ours, theirs
+        with contextlib.suppress(ConnectionError):  # a switch gives connections up on which nobody answers
+            if theirs.recv(8) == b"it is me":
+                return ours, theirs
         theirs.close()
+
+
+def handshake(nva: socket.socket, dpid: str) -> socket.socket:
+    """The NVA's end of a connection on which the switch has said who it is.
+
+    Open vSwitch gives a connection up on which nobody says hello for a second, and tries anew: so do we.
+    """
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        switch, _ = nva.accept()
+        switch.settimeout(10)
+        data = b"nothing yet"
+        with contextlib.suppress(ConnectionError):
+            switch.sendall(HELLO + FEATURES_REQUEST)
+            said = b""
+            while data and dpid not in said.hex():
+                data = switch.recv(4096)
+                said += data
+            if data:
+                return switch
+        switch.close()
+    raise AssertionError("no connection lasted for long enough")
 
 
 def test_open_vswitch_gets_through_and_is_seen_as_connected(net: OverlayNet, nva: socket.socket) -> None:
     nve = net.nve("nve1")
     assert not nve.connected()
-    switch, _ = nva.accept()
-    with switch:
-        switch.settimeout(10)
-        switch.sendall(HELLO + FEATURES_REQUEST)
+    with handshake(nva, nve.dpid):
         wait_until(nve.connected, 10, "the handshake")
-        data = b""
-        while nve.dpid not in data.hex():
-            data += switch.recv(4096)
     wait_until(lambda: not nve.connected(), 5, "the close")
 
 
@@ -95,7 +112,7 @@ def test_small_messages_are_quick(net: OverlayNet, nva: socket.socket) -> None:
             theirs.sendall(HELLO)
             assert ours.recv(64) == HELLO
             times.append(time.monotonic() - start)
-    assert sorted(times)[100] < 0.005
+    assert sorted(times)[100] < 0.02  # a delayed acknowledgement would make it 0.04
 
 
 @pytest.mark.parametrize("closer", ["switch", "nva"])

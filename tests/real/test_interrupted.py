@@ -17,7 +17,11 @@ from topologies.rundir import command_of, wait_until
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
-import sys, time
+import signal, sys, time
+# what starts the tests may ignore these (nohup, a shell's background job), and its children would, too
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
 from topologies import OverlayNet
 net = OverlayNet(nves=2, vms=2, controller=None)
 net.start()

@@ -26,10 +26,8 @@ def net(request: pytest.FixtureRequest) -> Iterator[OverlayNet]:
 
 
 def reach_each_other(net: OverlayNet, *vms: str) -> None:
-    """Ping until the underlay's neighbors are resolved; then nothing may be lost."""
-    chosen = [net.vm(name) for name in vms]
-    net.ping(chosen)
-    assert net.ping(chosen) == 0.0
+    """Ping until the underlay's neighbors are resolved and nothing is lost. Raises NotReady."""
+    net.await_pings([net.vm(name) for name in vms])
 
 
 def test_every_way_takes_the_bytes_it_should_with_right_checksums(net: OverlayNet) -> None:
@@ -58,6 +56,7 @@ def test_a_locator_is_led_to_br_int_again_after_a_crash(net: OverlayNet) -> None
 
 def test_a_frame_without_a_payload_of_ip_crosses_a_tunnel_without_ethernet(net: OverlayNet) -> None:
     """Its Ethernet type travels in the GRE header: probes of the NVA need no other way."""
+    reach_each_other(net, "cli1", "cli2")
     one, two = net.nve("nve1"), net.nve("nve2")
     a, b = ((nve.ipv4 or nve.ipv6 or "").partition("/")[0] for nve in (one, two))
     field = "tun_ipv6" if ":" in a else "tun"

@@ -6,6 +6,7 @@ IPv4, IPv6, UDP, TCP, ICMP and ICMPv6.
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import struct
@@ -173,14 +174,15 @@ class Capture:
 
     def _read(self) -> None:
         while not self._ending.is_set():
-            if not select.select([self._socket], [], [], 0.05)[0]:
-                continue
-            try:
-                while True:
-                    frame, address = self._socket.recvfrom(_ROOM)
-                    self._raw.append((time.monotonic(), address[2] == _PACKET_OUTGOING, frame))
-            except BlockingIOError:
-                continue
+            if select.select([self._socket], [], [], 0.05)[0]:
+                self._drain()
+        self._drain()  # what has come since the last look is seen as well
+
+    def _drain(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                frame, address = self._socket.recvfrom(_ROOM)
+                self._raw.append((time.monotonic(), address[2] == _PACKET_OUTGOING, frame))
 
     def __enter__(self) -> Capture:
         self._thread.start()

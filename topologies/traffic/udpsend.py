@@ -75,9 +75,8 @@ class Sender:
         self.earliest = stamp + self.period // 2
 
 
-def run(config: dict[str, Any], stopping: Stopping) -> dict[str, Any]:
+def run(senders: list[Sender], config: dict[str, Any], stopping: Stopping) -> dict[str, Any]:
     """Send until stopped or until the duration is over; returns what was sent."""
-    senders = [Sender(**flow) for flow in config["flows"]]
     ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1000, 0, 0, 0)
     start = round(config["start"] * 1e9) if config.get("start") else time.monotonic_ns()
     duration = config.get("duration")
@@ -110,8 +109,9 @@ def main() -> None:
     with open(sys.argv[1], encoding="utf-8") as file:
         config = json.load(file)
     stopping = Stopping()
+    senders = [Sender(**flow) for flow in config["flows"]]
     print(json.dumps({"ready": True}), flush=True)
-    print(json.dumps(run(config, stopping)), flush=True)
+    print(json.dumps(run(senders, config, stopping)), flush=True)
 
 
 if __name__ == "__main__":
