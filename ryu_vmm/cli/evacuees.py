@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from . import render
+from . import words
 from .context import Context, console, table
 from .watch import follow, looks
 
@@ -67,8 +67,8 @@ def evacuations(items: list[Doc]) -> Table:
                 e["counts"]["moved"],
                 e["counts"]["failed"],
                 e["counts"]["left"],
-                render.local(e["created"]),
-                render.duration(_seconds(e)),
+                words.local(e["created"]),
+                words.duration(_seconds(e)),
             )
             for e in items
         ),
@@ -115,7 +115,7 @@ def _title(document: Doc, now: float | None) -> Text:
         (f"evacuation {document['id']}: ", "bold"),
         f"{document['nve']} -> {to} ({document['kind']}, {document['parallel']} at a time) ",
         _styled(document["state"]),
-        "" if seconds is None else f" after {render.duration(seconds)}",
+        "" if seconds is None else f" after {words.duration(seconds)}",
     )
 
 
@@ -149,7 +149,7 @@ def _rows(rows: list[Doc]) -> Table:
                 _styled(row["state"]),
                 row["to"],
                 row["move"],
-                None if row["move_state"] is None else render.styled(row["move_state"]),
+                None if row["move_state"] is None else words.styled(row["move_state"]),
                 row["attempts"],
                 row["why"],
             )

@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from .. import model
-from . import render
+from . import moved
 from .context import Context, Group, among, passing
-from .registry import Attachment
+from .registering import Attachment
 from .watch import watch
 
 __all__ = ["move"]
@@ -88,7 +88,7 @@ def move_list(context: Context, of: str | None, at: str | None, state: str | Non
     Example: vmm move list --state open
     """
     items = list(context.client.items("/v1/moves", most=limit, vm=of, nve=at, state=state))
-    context.show({"items": items, "next": None}, lambda d: render.moves(d["items"]))
+    context.show({"items": items, "next": None}, lambda d: moved.moves(d["items"]))
 
 
 @move.command("show")
@@ -99,7 +99,7 @@ def move_show(context: Context, number: int) -> None:
 
     Example: vmm move show 17
     """
-    context.show(context.client.get(f"/v1/moves/{number}"), render.move)
+    context.show(context.client.get(f"/v1/moves/{number}"), moved.move)
 
 
 def _hook(context: Context, number: int, name: str, body: Any = None) -> None:

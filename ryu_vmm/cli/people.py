@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from rich.table import Table
 
 from .context import table
-from .render import Doc, local, styled
+from .words import Doc, local, styled
 
 __all__ = ["audit", "principals"]
 

@@ -1,73 +1,31 @@
-"""Documents of the NVA as tables for people."""
+"""What the NVA holds and says, as tables for people; moves are in `moved`."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from datetime import datetime
-from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
 from .context import table
+from .words import Doc, clock, duration, facts, local, styled
 
 __all__ = [
     "directory",
     "event",
     "explained",
-    "move",
-    "moves",
+    "names",
     "network",
     "networks",
     "nve",
     "nves",
     "status",
+    "verified",
     "vms",
 ]
 
-Doc = dict[str, Any]
-_STYLES = {
-    "settled": "green",
-    "aborted": "yellow",
-    "failed": "red",
-    "ok": "green",
-    "degraded": "yellow",
-    "failing": "red",
-    "done": "green",
-    "refused": "yellow",
-    "denied": "red",
-}
 
-
-def styled(word: str) -> Text:
-    """A state or status in its colour."""
-    return Text(word, style=_STYLES.get(word, "cyan"))
-
-
-def local(time: str | None) -> str | None:
-    """An RFC 3339 time stamp in local time."""
-    if time is None:
-        return None
-    at = datetime.fromisoformat(time).astimezone()
-    return at.isoformat(sep=" ", timespec="milliseconds")[:23]
-
-
-def clock(time: str) -> str:
-    """The time of day of an RFC 3339 time stamp, local, with milliseconds."""
-    return datetime.fromisoformat(time).astimezone().strftime("%H:%M:%S.%f")[:-3]
-
-
-def duration(seconds: float | None) -> str | None:
-    """Seconds in a handy unit."""
-    if seconds is None:
-        return None
-    if seconds < 1:
-        return f"{seconds * 1000:.1f} ms"
-    return f"{seconds:.3f} s" if seconds < 100 else f"{seconds:.0f} s"
-
-
-# --- what is registered ---------------------------------------------------------------------------------------
 def nves(items: Iterable[Doc]) -> Table:
     """NVEs, a line each."""
     return table(
@@ -108,7 +66,7 @@ def nve(document: Doc) -> list[Table]:
         rows=((p["name"], p["number"], p["up"]) for p in document["ports"]),
         right=["NUMBER"],
     )
-    facts = _facts(
+    about = facts(
         ("NVE", document["name"]),
         ("datapath", document["dpid"]),
         ("underlay", [a for a in (document["ipv4"], document["ipv6"]) if a]),
@@ -123,7 +81,7 @@ def nve(document: Doc) -> list[Table]:
         ("networks", document["networks"]),
         ("generation", f"{generation['realised']} of {generation['programmed']} acknowledged"),
     )
-    return [facts, ports] if document["ports"] else [facts]
+    return [about, ports] if document["ports"] else [about]
 
 
 def _by(what: object, how: str, port: object) -> str | None:
@@ -167,14 +125,14 @@ def network(document: Doc) -> list[Table]:
     if gateway is None:
         return [networks([document])]
     leave = document["policy"]["leave"]
-    facts = _facts(
+    about = facts(
         ("gateway", [gateway[key] for key in ("ipv4", "ipv6", "mac") if gateway[key]]),
         ("router", document["router"]),
         ("moved by ILA", document["sir"]),
         ("addresses that are left", f"{leave['answer']}, for {leave['seconds']} s"),
     )
     subnets = table("", "SUBNET", "NVE", rows=((s["prefix"], s["nve"]) for s in document["subnets"]))
-    return [networks([document]), facts, subnets] if document["subnets"] else [networks([document]), facts]
+    return [networks([document]), about, *([subnets] if document["subnets"] else [])]
 
 
 def vms(items: Iterable[Doc]) -> Table:
@@ -270,122 +228,6 @@ def directory(items: Iterable[Doc]) -> Table:
     )
 
 
-# --- moves ----------------------------------------------------------------------------------------------------
-def moves(items: Iterable[Doc]) -> Table:
-    """Moves, a line each."""
-    return table(
-        "",
-        "MOVE",
-        "VM",
-        "KIND",
-        "FROM",
-        "TO",
-        "STATE",
-        "CREATED",
-        "TOOK",
-        "REDIRECTED",
-        "UNACCOUNTED",
-        rows=(
-            (
-                m["id"],
-                m["vm"],
-                m["kind"],
-                m["source"],
-                m["destination"],
-                styled(m["state"]),
-                local(m["created"]),
-                duration(sum(s["seconds"] for s in m["history"][:-1])) if not m["open"] else None,
-                m["ledger"]["redirected"]["packets"],
-                m["ledger"]["unaccounted"],
-            )
-            for m in items
-        ),
-        right=["MOVE", "TOOK", "REDIRECTED", "UNACCOUNTED"],
-    )
-
-
-def move(document: Doc, now: float | None = None) -> list[Table | Text]:
-    """A move: its history, barriers and ledger. ``now``: Unix time, to show how long the present state lasts."""
-    title = Text.assemble(
-        (f"move {document['id']}: ", "bold"),
-        f"{document['vm']} {document['source']} -> {document['destination']} ",
-        f"({document['kind']}, by {document['trigger']}) ",
-        styled(document["state"]),
-    )
-    parts: list[Table | Text] = [title]
-    if document["error"]:
-        parts.append(Text(document["error"], style="red"))
-    parts += [Text(f"{c['interface']}: {c['old']} becomes {c['new']}") for c in document["addresses"]]
-    if document["addresses"] or document["connections"] != "keep":
-        parts.append(Text(f"connections: {document['connections']}"))
-    parts.append(_history(document, now))
-    parts += _progress(document)
-    probes: dict[str, float] = document["ledger"]["probes"]
-    if probes:
-        slowest = max(probes, key=lambda path: probes[path])
-        parts.append(Text(f"{len(probes)} paths proven, {slowest} last, after {duration(probes[slowest])}"))
-    parts.append(_ledger(document["ledger"]))
-    return parts
-
-
-def _history(document: Doc, now: float | None) -> Table:
-    rows = []
-    for step in document["history"]:
-        seconds = step["seconds"]
-        if seconds is None and document["open"] and now is not None:
-            seconds = max(0.0, now - step["at"])
-        rows.append((styled(step["state"]), clock(step["time"]), duration(seconds), step["why"]))
-    return table("", "STATE", "SINCE", "FOR", "WHY", rows=rows, right=["FOR"])
-
-
-def _progress(document: Doc) -> list[Table]:
-    """What each NVE has acknowledged."""
-    barriers: dict[str, float] = document["ledger"]["barriers"]
-    generations: dict[str, Doc] = document["generation"]["nves"]
-    names = sorted({*barriers, *generations, *document["unconfirmed"]})
-    if not names:
-        return []
-    rows = []
-    for name in names:
-        generation = generations.get(name)
-        acknowledged = generation is None or generation["realised"] >= generation["programmed"]
-        role = {document["source"]: "source", document["destination"]: "destination"}
-        rows.append(
-            (
-                name,
-                role.get(name, "correspondent"),
-                Text("no", style="yellow")
-                if name in document["unconfirmed"] or not acknowledged
-                else Text("yes", style="green"),
-                duration(barriers.get(name)),
-            )
-        )
-    return [table("", "NVE", "ROLE", "ACKNOWLEDGED", "BARRIER AFTER", rows=rows, right=["BARRIER AFTER"])]
-
-
-def _ledger(ledger: Doc) -> Table:
-    rows: list[tuple[object, ...]] = [
-        ("redirected at the source", ledger["redirected"]["packets"], ledger["redirected"]["bytes"]),
-        ("arrived at the destination", ledger["arrived"]["packets"], ledger["arrived"]["bytes"]),
-        ("not accounted for", _mark(ledger["unaccounted"]), None),
-        ("lost at the source", _mark(ledger["lost"]["packets"]), ledger["lost"]["bytes"]),
-        ("held in the NVA", ledger["held"]["packets"], None),
-        ("lost while held", _mark(ledger["held"]["lost"]), None),
-        ("late", ledger["late_packets"], None),
-    ]
-    rows += [(f"stale from {s['nve']}, corrected {s['corrected']}x", s["packets"], s["bytes"]) for s in ledger["stale"]]
-    title = "LEDGER" if ledger["closed"] else "LEDGER (counting)"
-    if ledger["redirected"]["packets"] and not ledger["exact"]:
-        unread = f": {', '.join(ledger['forgetful'])} lost counters or could not be read"
-        title += ", estimated" + (unread if ledger["forgetful"] else "")  # otherwise the source has no meters
-    return table("", title, "PACKETS", "BYTES", rows=rows, right=["PACKETS", "BYTES"])
-
-
-def _mark(packets: int) -> Text:
-    return Text(str(packets), style="red" if packets else "green")
-
-
-# --- the rest -------------------------------------------------------------------------------------------------
 def explained(document: Doc) -> list[Table | Text]:
     """Where a VM is and which flows carry its packets."""
     parts: list[Table | Text] = []
@@ -435,8 +277,8 @@ def status(document: Doc) -> Table:
     """How the NVA is; no more than that for who does not see the whole."""
     count = document["nves"]
     if count is None:
-        return _facts(("status", styled(document["status"])))
-    return _facts(
+        return facts(("status", styled(document["status"])))
+    return facts(
         ("status", styled(document["status"])),
         ("credentials", document["credentials"]),
         ("version", document["version"]),
@@ -469,9 +311,3 @@ def verified(document: Doc) -> list[Text]:
     lines = [verdict, *(Text(f"  {line}") for line in found)]
     lines += [Text(f"  tunnel to tunnel: {line}", style="yellow") for line in document["tunnel_to_tunnel"]]
     return lines
-
-
-def _facts(*facts: tuple[str, object]) -> Table:
-    made = table("", "", "", rows=facts)
-    made.show_header = False
-    return made

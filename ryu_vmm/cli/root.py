@@ -12,8 +12,11 @@ from .client import FAILED, NOT_FOUND, Unreachable, at
 from .context import Context, Group, console, passing, print_json
 from .credentials import credentials
 from .evacuations import evacuate, evacuation
+from .inventories import inventory_
 from .moves import move
-from .registry import inventory_, network, nve, vm
+from .networks import network
+from .nves import nve
+from .vms import vm
 
 __all__ = ["vmm"]
 

@@ -11,7 +11,7 @@ import click
 from rich.console import Group
 from rich.live import Live
 
-from . import render
+from . import moved, words
 from .client import FAILED, Unreachable
 from .context import Context, console, print_json
 
@@ -75,13 +75,13 @@ def _lines(context: Context, document: Doc) -> Doc:
             continue
         for step in document["history"][told:]:
             reason = f" ({step['why']})" if step["why"] else ""
-            click.echo(f"{render.clock(step['time'])} move {document['id']} {step['state']}{reason}")
+            click.echo(f"{words.clock(step['time'])} move {document['id']} {step['state']}{reason}")
         told = len(document["history"])
         if why and not trouble:
             click.echo(f"vmm: {why}; waiting", err=True)
         trouble = why
     if not context.as_json:
-        for part in render.move(document)[1:]:
+        for part in moved.move(document)[1:]:
             console().print(part)
     return document
 
@@ -90,8 +90,8 @@ def _live(context: Context, document: Doc) -> Doc:
     with ExitStack() as stack:
         live = stack.enter_context(Live(console=console(), refresh_per_second=10, transient=False))
         for document, why in looks(context, document):  # noqa: B020 - the last one is the result
-            parts: list[Any] = list(render.move(document, time.time()))
+            parts: list[Any] = list(moved.move(document, time.time()))
             if why:
-                parts.append(render.styled(f"{why}; waiting"))
+                parts.append(words.styled(f"{why}; waiting"))
             live.update(Group(*parts))
     return document

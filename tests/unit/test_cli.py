@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from live import serving
 from test_inventory import GOOD
 
-from ryu_vmm.cli import client, registry
+from ryu_vmm.cli import client, inventories
 from ryu_vmm.cli.root import vmm as command
 from ryu_vmm.errors import StoreUnavailable
 
@@ -179,7 +179,7 @@ def test_nobody_there() -> None:
         result = CliRunner().invoke(command, ["--url", url, "status"])
         assert (result.exit_code, "no NVA at" in result.stderr) == (client.UNREACHABLE, True)
         free.listen()
-        result = CliRunner().invoke(command, ["--url", url, "--timeout", "0.1", "status"])
+        result = CliRunner().invoke(command, ["--url", url, "--timeout", "1", "status"])
         assert (result.exit_code, "in time" in result.stderr) == (client.UNREACHABLE, True)
 
 
@@ -234,7 +234,7 @@ def test_applying_an_inventory(nva: Nva, tmp_path: Path) -> None:
 
 
 def test_a_large_inventory_goes_in_parts(nva: Nva, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "PART", 2000)
+    monkeypatch.setattr(inventories, "PART", 2000)
     whole: dict[str, Any] = {
         "nves": [{"name": "nve1", "dpid": "1", "ipv4": "192.168.100.1"}],
         "networks": [{"name": "blue", "vni": 100}],
@@ -254,7 +254,7 @@ def test_a_large_inventory_goes_in_parts(nva: Nva, tmp_path: Path, monkeypatch: 
             for n in range(1, 60)
         ],
     }
-    parts = list(registry.divided(whole))
+    parts = list(inventories.divided(whole))
     assert len(parts) > 3
     assert [item for part in parts for item in part.get("vms", [])] == whole["vms"]
     file = tmp_path / "large.json"
