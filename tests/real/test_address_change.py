@@ -20,7 +20,9 @@ from topologies.rundir import wait_until
 
 NVES = ["nve1", "nve2", "nve3"]
 MOVES = 6
-WITHIN = 0.1  # seconds from the task's activation until its name stands for its new addresses
+# Seconds from the task's activation until its name stands for its new addresses: on a machine that does other things
+# beside. `tools/prove` holds it to a tenth of that, on one that does not.
+WITHIN = 1.0
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,7 @@ def test_a_name_follows_its_task(lab: Lab, server: NameServer) -> None:
     server.wait_for(name, "10.1.1.1", "2001:db8:1:1::1")
     seconds, confirmed = [], []
     for _ in range(MOVES):
-        to = lab.next_nve(task)
+        to, after = lab.next_nve(task), lab.nva.last_event()
         with Watch(server, name) as watch:
             report = task.move(to, announce="none", address="change")
             new = (task.spec.ip, task.spec.ip6)
@@ -55,10 +57,10 @@ def test_a_name_follows_its_task(lab: Lab, server: NameServer) -> None:
         seconds.append(served - report.times["resumed"])
         assert server.resolve(name) == new
         # What the name says is where the task is.
-        assert lab.net.ping([client, task]) == 0.0
-        events = lab.get("/events?follow=0&kind=name.published")["items"]
-        assert events[-1]["fields"]["addresses"] == list(new)
-        confirmed.append(events[-1]["fields"]["seconds"])
+        lab.net.await_pings([client, task])
+        # The NVA hears the name server's answer after others may have been told already.
+        event = lab.nva.await_event("name.published", after, name=name, addresses=list(new))
+        confirmed.append(event["fields"]["seconds"])
         lab.await_closed(report.move)
     print(
         f"{lab.underlay}: from resuming the task to its name standing for its new addresses, {MOVES} moves: median "
@@ -103,7 +105,7 @@ def test_a_move_while_the_name_server_is_away(lab: Lab, server: NameServer) -> N
     with contextlib.ExitStack() as stack:
         stack.callback(server.start)
         report = task.move(lab.next_nve(task), announce="none", address="change", settle=20.0)
-        assert lab.net.ping([client, task]) == 0.0
+        lab.net.await_pings([client, task])
 
         def failures() -> list[dict[str, Any]]:
             return [item for item in lab.get("/names")["items"] if item["failure"] is not None]

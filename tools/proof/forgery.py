@@ -274,6 +274,8 @@ def run(lab: Lab, flood: int = 30_000) -> Found:
     """Try everything, with traffic between vm1 and vm2."""
     me, peer, twin, nobody = (lab.vm(name) for name in ("vm1", "vm2", "vm4", "vm5"))
     pairs = both_ways(me, peer, 4, _RATE) + both_ways(me, peer, 6, _RATE)
+    # what guests drop before they know each other's MAC addresses is not ours
+    lab.net.await_pings([me, peer])
     with Watcher(lab.net.vms) as watcher, Intruder(lab) as intruder, UdpSession(pairs, quiet=0.5) as traffic:
         forger = Forger(lab, watcher, intruder)
         forger.from_port("a guest's port: announcements", me, claims(Who.of(me), Who.of(peer)))
