@@ -45,6 +45,7 @@ def test_the_hook_costs_little() -> None:
         "for name in ('ryu_vmm', 'ryu_vmm.compat'): sys.modules.pop(name)\n"
         "start = time.process_time()\n"
         "import ryu_vmm.compat; ryu_vmm.compat.install()\n"
-        "print(json.dumps(time.process_time() - start))\n"
+        "print(json.dumps((time.process_time() - start) / start))\n"
     )
-    assert min(python(code) for _ in range(3)) < 0.02  # seconds, even where it has to be compiled first
+    # Of what Python takes to start, even where it has to be compiled first; some 4 % where it does not.
+    assert min(python(code) for _ in range(5)) < 1

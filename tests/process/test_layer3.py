@@ -184,9 +184,12 @@ def test_a_task_moves(lab: Lab, address: str) -> None:
     before = kinds(2, 1)
     for frame in before.values():
         assert lab.send(2, frame) == [(1, "tap-t1", routed(frame, 1))]
-    nva.post(f"/moves/{number}/redirect")
+    # Before the redirect: what finds no port yet is dropped.
     lab.switches.call("port", dpid=3, name="tap-t1", state="up")
-    nva.wait(lambda: lab.send(2, before[ILA])[0][0] == 3, "the redirect")
+    nva.wait(lambda: any(port["name"] == "tap-t1" for port in nva.get("/nves/nve3")["ports"]), "the port seen")
+    nva.synchronised(3)
+    nva.post(f"/moves/{number}/redirect")
+    nva.wait(lambda: (found := lab.send(2, before[ILA])) and found[0][0] == 3, "the redirect")
     for frame in before.values():
         assert lab.send(2, frame) == [(3, "tap-t1", routed(frame, 1))]
     nva.post(f"/moves/{number}/activate")
