@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from topologies.errors import ApiError, NotReady
+from topologies.rundir import wait_until
 
 if TYPE_CHECKING:
     from topologies.net import OverlayNet
@@ -92,6 +93,20 @@ class Rest:
         everywhere = [nve.name for nve in net.nves] if attachments else []
         for vm in net.vms:
             self.add_vm(vm.spec, vm.nve.name, everywhere)
+
+    def await_synced(self, names: Iterable[str], seconds: float = 20.0) -> None:
+        """Wait until NVEs of these names hold all that they were programmed with. Raises NotReady."""
+        wanted = set(names)
+
+        def synced() -> bool:
+            known = {nve["name"]: nve for nve in self.call("GET", "/nves")["items"]}
+            return wanted <= known.keys() and all(
+                known[name]["in_sync"]
+                and known[name]["generation"]["programmed"] == known[name]["generation"]["realised"]
+                for name in wanted
+            )
+
+        wait_until(synced, seconds, f"{', '.join(sorted(wanted))} in sync", 0.02)
 
     # --- moves ----------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 from test_demo import GENTLE, Demo, demo
 
-from topologies.rundir import command_of
+from topologies.rundir import command_of, wait_until
 
 SIZES = {"VXLAN": 50, "GRE": 28, "ILA": 0}  # bytes added, tunnels over IPv4
 
@@ -28,7 +28,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """One run with --json: its document, its files' folder, and what it said to standard error."""
     folder = tmp_path_factory.mktemp("layer3")
     with demo("--layer3", "--json", *GENTLE, folder=folder) as one:
-        code = one.end(120)
+        code = one.end(240)
         errors = one.errors()
         document: dict[str, Any] = json.loads("".join(one.lines))
         one.leaves_nothing([])
@@ -106,7 +106,7 @@ def test_tasks_whose_addresses_change(told: dict[str, Any]) -> None:
 
 def test_interrupted_it_removes_tasks_and_name_server_as_well(tmp_path: Path) -> None:
     with demo("--layer3", "--underlay", "ipv6", *GENTLE, folder=tmp_path) as one:
-        one.until("3  A process moves", 90)
+        one.until("3  A process moves", 180)
         one.until("running ")
         owned = one.owned()
         commands = [command_of(entry["pid"]) for entry in owned]
@@ -117,4 +117,4 @@ def test_interrupted_it_removes_tasks_and_name_server_as_well(tmp_path: Path) ->
         assert one.end(30) == 128 + signal.SIGINT, "".join(one.lines)
         assert one.errors() == "tools/demo: SIGINT: everything has been ended and removed\n"
         one.leaves_nothing(owned)
-        assert running(one) == []
+        wait_until(lambda: running(one) == [], 10, "the end of everything that has to do with its folder", 0.05)

@@ -8,16 +8,18 @@ from contextlib import contextmanager, suppress
 from itertools import permutations
 from typing import Any
 
-from topologies import OverlayNet, TopologyError
+from topologies import VM, OverlayNet, TopologyError
 from topologies.cleanup import survey
 from topologies.controller import NVA
 from topologies.netns import NAMED
+from topologies.rundir import wait_until
 
 from .machine import Port, ovs_version
 from .narrator import Narrator
 from .options import Options
 
 OPENFLOW, REST = 6653, 8080
+_REACHING = 10.0  # seconds
 
 
 def nva_at(openflow: Port, rest: Port, options: dict[str, object] | None = None) -> type[NVA]:
@@ -53,6 +55,7 @@ def overlay(options: Options, narrator: Narrator) -> Iterator[OverlayNet]:
             narrator.detail(nve.name, f"{address:<15}  {vm.name} {vm.spec.ip} {vm.spec.ip6} {vm.spec.mac}")
         net.wait_for_nva()
         net.register()
+        net.need_rest().await_synced(nve.name for nve in net.nves)
         narrator.say("NVA up (ryu-manager ryu_vmm): all NVEs connected; NVEs, network and VMs registered over REST")
         narrator.detail("OpenFlow", f"127.0.0.1:{openflow.number}{taken(openflow, OPENFLOW)}")
         narrator.detail("REST", f"{net.need_rest().base}/v1{taken(rest, REST)}")
@@ -78,13 +81,24 @@ def left_behind(net: OverlayNet) -> list[str]:
 
 
 def everybody_reaches_everybody(net: OverlayNet) -> int:
-    """Ping from each VM to each other, IPv4 and IPv6; returns how many pings. Raises TopologyError if one fails."""
-    done = 0
-    for one, other in permutations(net.vms, 2):
-        for address in (other.spec.ip, other.spec.ip6):
-            words, _, code = one.pexec(["ping", "-c", "1", "-W", "2", address])
-            if code:
-                raise TopologyError(f"{one.name} does not reach {other.name} at {address}, and nothing has moved yet:\n"
-                                    f"{words}")
-            done += 1
-    return done
+    """Ping from each VM to each other, IPv4 and IPv6; returns how many pings. Raises TopologyError if one fails.
+
+    Before that, each is asked until it answers: whoever sends a first packet has to find its neighbors.
+    """
+    ways = [(one, other, address) for one, other in permutations(net.vms, 2)
+            for address in (other.spec.ip, other.spec.ip6)]
+    for one, other, address in ways:
+        wait_until(lambda one=one, address=address: not _ping(one, address, 1)[1], _REACHING,
+                   f"{one.name} to reach {other.name} at {address}, where nothing has moved yet", 0.1)
+    for one, other, address in ways:
+        words, code = _ping(one, address, _REACHING)
+        if code:
+            raise TopologyError(f"{one.name} does not reach {other.name} at {address}, and nothing has moved yet:\n"
+                                f"{words}")
+    return len(ways)
+
+
+def _ping(vm: VM, address: str, seconds: float) -> tuple[str, int]:
+    """One ping that waits for so long: (what it says, its exit code)."""
+    words, _, code = vm.pexec(["ping", "-c", "1", "-W", f"{seconds:g}", address])
+    return words, code

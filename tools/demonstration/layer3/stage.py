@@ -78,4 +78,5 @@ def played(net: OverlayNet, names: NameServer) -> Iterator[Stage]:
             one.tasks[spec.name] = StreamTask(agents, spec.name, [cast.interface(spec)], rate=RATE)
             one.tasks[spec.name].run(spec.nve)
             one.note(spec.name, spec.nve)
+        net.need_rest().await_synced(nve.name for nve in net.nves)
         yield one
