@@ -18,7 +18,7 @@ HASTE = """
 import ryu_vmm.listener
 from ryu.base import app_manager
 
-for name, seconds in {"HANDSHAKE": 1.0, "HEAD": 1.0, "BODY": 1.0, "IDLE": 1.5, "STALLED": 1.0}.items():
+for name, seconds in {"HANDSHAKE": 3.0, "HEAD": 2.0, "BODY": 1.0, "IDLE": 3.0, "STALLED": 2.0}.items():
     assert hasattr(ryu_vmm.listener, name)
     setattr(ryu_vmm.listener, name, seconds)
 
@@ -75,7 +75,7 @@ def test_nobody_waits_for_who_is_slow(nva: Place) -> None:
         begun = time.monotonic()
         for _ in range(5):
             assert ops.get("/v1/vms").status_code == 200
-        assert time.monotonic() - begun < DEADLINE / 4
+        assert time.monotonic() - begun < DEADLINE / 2
         silent = stack.enter_context(nva.raw())
         assert until_closed(silent)[1] < DEADLINE / 2
     assert "Traceback" not in nva.manager.text
