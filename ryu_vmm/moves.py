@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 
-from . import readdressing
-from .errors import Conflict, InvalidInput, MoveStateConflict, NotFound, TooManyMoves
+from . import proposals, readdressing
+from .errors import MoveStateConflict, NotFound
 from .events import AbortRequested, ActivationReported, MoveRequested, RedirectRequested
 from .flapping import thaw
 from .ledger import Accounts
 from .mobility import Do, MoveEvent, step
 from .model import (
-    MARK_BASE,
-    MARKS,
     METER_SLOTS,
-    Change,
-    Connections,
     Interface,
     Kind,
-    Ledger,
-    Leg,
     Move,
     MoveState,
     Place,
     Redirect,
     Step,
 )
-from .paths import path
 from .probes import Prober
 from .work import Work
 
@@ -46,73 +38,26 @@ class Moves:
         state = self._work.state
         if event.request_id is not None and event.request_id in state.by_request:
             return state.moves[state.by_request[event.request_id]], False
-        vm = state.vms.get(event.vm)
-        if vm is None:
-            raise NotFound(f"there is no VM {event.vm}", vm=event.vm)
-        if event.to not in state.nves:
-            raise NotFound(f"there is no NVE {event.to}", nve=event.to, field="to")
-        interfaces = [state.interfaces[i] for i in vm.interfaces]
-        unknown = set(event.ports) - {i.name for i in interfaces}
-        if unknown:
-            raise InvalidInput(f"{event.vm} has no interface {sorted(unknown)[0]}", field="ports", vm=event.vm)
-        for i in interfaces:
-            active = state.active_move(i.id)
-            if active is not None:
-                raise Conflict(f"move {active[0].id} is already open for {event.vm}", move=active[0].id, vm=event.vm)
-        sources = sorted({i.location.nve for i in interfaces})
-        if len(sources) > 1:
-            raise Conflict(f"the interfaces of {event.vm} are on {', '.join(sources)}", vm=event.vm, nves=sources)
-        source = sources[0]
-        if source == event.to:
-            raise Conflict(f"{event.vm} is on {source} already", vm=event.vm, nve=source)
-        for nve in (event.to,) if event.kind is Kind.COLD else (event.to, source):
-            # A VM that is off may leave a dead edge: nobody there needs to be told first.
-            if self._work.session(nve) is None:
-                raise Conflict(f"NVE {nve} is not connected and in sync", nve=nve)
-        others = {source, *(n for i in interfaces for n in state.members(i.vni))} - {event.to}
-        for nve in sorted(others):
-            if path(state, nve, event.to) is None:
-                raise Conflict(f"{nve} and {event.to} share no underlay address family", nves=[nve, event.to])
-        legs = self._legs(interfaces, event)
+        interfaces = proposals.movable(self._work, event)
+        legs = proposals.legs(state, interfaces, event)
         changes = readdressing.changes(self._work, interfaces, event)
         connections = readdressing.connections(self._work, interfaces, event, bool(changes))
         for i in interfaces:
             thaw(self._work, i.id, "move")  # whoever asks knows where the VM is
-        move = self._open(event.vm, legs, MoveState.PREPARING, "request", event, changes, connections)
+        move = self._open(proposals.asked_for(self._work, event, legs, changes, connections))
         self._await(move)
         return move, True
-
-    def _legs(self, interfaces: list[Interface], event: MoveRequested) -> list[tuple[Interface, Place]]:
-        state = self._work.state
-        legs: list[tuple[Interface, Place]] = []
-        for i in interfaces:
-            place = Place(event.to, event.ports.get(i.name) or self._usual_port(i, event.to))
-            holder = state.by_place.get(place)
-            taken = [m.id for m, leg in state.moves_at(place) if leg.dst == place and not m.state.steered]
-            if state.is_tunnel(place):
-                raise InvalidInput(f"port {place.port} on {place.nve} is its tunnel", field="ports")
-            if holder is not None or taken or place in [p for _, p in legs]:
-                by = holder or (f"move {taken[0]}" if taken else "another interface of the VM")
-                rival: dict[str, object] = {"interface": holder} if holder else {"move": taken[0]} if taken else {}
-                message = f"port {place.port} on {place.nve} is taken by {by}"
-                raise Conflict(message, nve=place.nve, port=place.port, **rival)
-            legs.append((i, place))
-        return legs
-
-    def _usual_port(self, interface: Interface, nve: str) -> str:
-        """Where an interface is attached to an NVE unless told otherwise: as registered, else by the same name."""
-        return next((p.port for p in interface.attachments if p.nve == nve), interface.location.port)
 
     def announced(self, interface: Interface, place: Place, by: str) -> Move:
         """The VM announced itself at a place it may be at, and nobody asked for a move: straight to steering.
 
         Raises Conflict, before anything has changed, if too many moves are open.
         """
-        self._free_marks(0, 1)
+        proposals.free_marks(self._work.state, 0, 1)
         active = self._work.state.active_move(interface.id)
         if active is not None:
             self.fire(active[0].id, MoveEvent.ABORT, f"announced at {place.nve} instead")
-        move = self._open(interface.vm, [(interface, place)], MoveState.STEERING, "announcement")
+        move = self._open(proposals.announced(self._work, interface, place))
         self._steer(move.id, by)
         return self._work.state.moves[move.id]
 
@@ -444,53 +389,10 @@ class Moves:
         if barriers:
             state.put("moves", number, replace(move, ledger=replace(move.ledger, barriers=barriers)))
 
-    def _free_marks(self, number: int, count: int) -> list[int]:
-        state = self._work.state
-        ending = [state.moves[i] for i in state.returning]
-        used = {leg.mark for m in (*state.open_moves(), *ending) for leg in m.legs}
-        if len(used) + count > MARKS:
-            raise TooManyMoves("too many moves are open at once", open=len(used))
-        marks = (MARK_BASE + (number + n) % MARKS for n in range(MARKS))
-        return list(itertools.islice((mark for mark in marks if mark not in used), count))
-
     # --- birth -------------------------------------------------------------------------------------------------------
-    def _open(
-        self,
-        vm: str,
-        legs: list[tuple[Interface, Place]],
-        first: MoveState,
-        trigger: str,
-        request: MoveRequested | None = None,
-        changes: tuple[Change, ...] = (),
-        connections: Connections = Connections.KEEP,
-    ) -> Move:
-        state, now = self._work.state, self._work.now
-        number = max(state.moves, default=0) + 1
-        free = self._free_marks(number, len(legs))
-        move = Move(
-            id=number,
-            vm=vm,
-            kind=request.kind if request else Kind.HOT,
-            source=legs[0][0].location.nve,
-            destination=legs[0][1].nve,
-            legs=tuple(Leg(i.id, i.vni, i.location, place, mark) for (i, place), mark in zip(legs, free, strict=True)),
-            state=first,
-            trigger=trigger,
-            created=now,
-            history=(Step(first.value, now, trigger),),
-            request_id=request.request_id if request else None,
-            requested_by=request.requested_by if request else None,
-            ledger=Ledger(),
-            tenant=state.vms[vm].tenant,
-            connections=connections,
-            changes=changes,
-        )
-        state.put("moves", number, move)
+    def _open(self, move: Move) -> Move:
+        self._work.state.put("moves", move.id, move)
         self._deadline(move)
-        self._tell(None, move, trigger)
-        excess = len(state.moves) - self._work.settings.keep_moves
-        if excess > 0:
-            ended = [i for i in sorted(state.moves) if not state.moves[i].open and i not in state.waits]
-            for old in ended[:excess]:
-                state.put("moves", old, None)
+        self._tell(None, move, move.trigger)
+        proposals.make_room(self._work)
         return move

@@ -1,0 +1,153 @@
+"""What must hold before a move is opened, and the record that it begins with."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from .errors import Conflict, InvalidInput, NotFound, TooManyMoves
+from .events import MoveRequested
+from .model import (
+    MARK_BASE,
+    MARKS,
+    Change,
+    Connections,
+    Interface,
+    Kind,
+    Ledger,
+    Leg,
+    Move,
+    MoveState,
+    Place,
+    Step,
+)
+from .paths import path
+from .state import State
+from .work import Work
+
+#: An interface, and where it goes.
+Going = tuple[Interface, Place]
+
+
+def movable(work: Work, event: MoveRequested) -> list[Interface]:
+    """The interfaces of the VM that a request names, if it can be moved there now.
+
+    Raises NotFound, InvalidInput, Conflict.
+    """
+    state = work.state
+    vm = state.vms.get(event.vm)
+    if vm is None:
+        raise NotFound(f"there is no VM {event.vm}", vm=event.vm)
+    if event.to not in state.nves:
+        raise NotFound(f"there is no NVE {event.to}", nve=event.to, field="to")
+    interfaces = [state.interfaces[i] for i in vm.interfaces]
+    unknown = set(event.ports) - {i.name for i in interfaces}
+    if unknown:
+        raise InvalidInput(f"{event.vm} has no interface {sorted(unknown)[0]}", field="ports", vm=event.vm)
+    for i in interfaces:
+        active = state.active_move(i.id)
+        if active is not None:
+            raise Conflict(f"move {active[0].id} is already open for {event.vm}", move=active[0].id, vm=event.vm)
+    sources = sorted({i.location.nve for i in interfaces})
+    if len(sources) > 1:
+        raise Conflict(f"the interfaces of {event.vm} are on {', '.join(sources)}", vm=event.vm, nves=sources)
+    source = sources[0]
+    if source == event.to:
+        raise Conflict(f"{event.vm} is on {source} already", vm=event.vm, nve=source)
+    for nve in (event.to,) if event.kind is Kind.COLD else (event.to, source):
+        # A VM that is off may leave a dead edge: nobody there needs to be told first.
+        if work.session(nve) is None:
+            raise Conflict(f"NVE {nve} is not connected and in sync", nve=nve)
+    others = {source, *(n for i in interfaces for n in state.members(i.vni))} - {event.to}
+    for nve in sorted(others):
+        if path(state, nve, event.to) is None:
+            raise Conflict(f"{nve} and {event.to} share no underlay address family", nves=[nve, event.to])
+    return interfaces
+
+
+def legs(state: State, interfaces: Sequence[Interface], event: MoveRequested) -> list[Going]:
+    """Where each interface goes. Raises InvalidInput, and Conflict for a port that is another's."""
+    found: list[Going] = []
+    for i in interfaces:
+        place = Place(event.to, event.ports.get(i.name) or _usual_port(i, event.to))
+        holder = state.by_place.get(place)
+        taken = [m.id for m, leg in state.moves_at(place) if leg.dst == place and not m.state.steered]
+        if state.is_tunnel(place):
+            raise InvalidInput(f"port {place.port} on {place.nve} is its tunnel", field="ports")
+        if holder is not None or taken or place in [p for _, p in found]:
+            by = holder or (f"move {taken[0]}" if taken else "another interface of the VM")
+            rival: dict[str, object] = {"interface": holder} if holder else {"move": taken[0]} if taken else {}
+            message = f"port {place.port} on {place.nve} is taken by {by}"
+            raise Conflict(message, nve=place.nve, port=place.port, **rival)
+        found.append((i, place))
+    return found
+
+
+def _usual_port(interface: Interface, nve: str) -> str:
+    """Where an interface is attached to an NVE unless told otherwise: as registered, else by the same name."""
+    return next((p.port for p in interface.attachments if p.nve == nve), interface.location.port)
+
+
+def free_marks(state: State, number: int, count: int) -> list[int]:
+    """Marks that no open move's packets travel under, beginning with a move's number. Raises TooManyMoves."""
+    ending = [state.moves[i] for i in state.returning]
+    used = {leg.mark for m in (*state.open_moves(), *ending) for leg in m.legs}
+    if len(used) + count > MARKS:
+        raise TooManyMoves("too many moves are open at once", open=len(used))
+    marks = (MARK_BASE + (number + n) % MARKS for n in range(MARKS))
+    return list(itertools.islice((mark for mark in marks if mark not in used), count))
+
+
+def asked_for(
+    work: Work, event: MoveRequested, going: list[Going], changes: tuple[Change, ...], connections: Connections,
+) -> Move:
+    """The record of a move that somebody has asked for. Raises TooManyMoves."""
+    return _record(work, event.vm, going, MoveState.PREPARING, "request", event, changes, connections)
+
+
+def announced(work: Work, interface: Interface, place: Place) -> Move:
+    """The record of a move that nobody has asked for. Raises TooManyMoves."""
+    return _record(work, interface.vm, [(interface, place)], MoveState.STEERING, "announcement")
+
+
+def _record(
+    work: Work,
+    vm: str,
+    going: list[Going],
+    first: MoveState,
+    trigger: str,
+    request: MoveRequested | None = None,
+    changes: tuple[Change, ...] = (),
+    connections: Connections = Connections.KEEP,
+) -> Move:
+    state, now = work.state, work.now
+    number = max(state.moves, default=0) + 1
+    free = free_marks(state, number, len(going))
+    return Move(
+        id=number,
+        vm=vm,
+        kind=request.kind if request else Kind.HOT,
+        source=going[0][0].location.nve,
+        destination=going[0][1].nve,
+        legs=tuple(Leg(i.id, i.vni, i.location, place, mark) for (i, place), mark in zip(going, free, strict=True)),
+        state=first,
+        trigger=trigger,
+        created=now,
+        history=(Step(first.value, now, trigger),),
+        request_id=request.request_id if request else None,
+        requested_by=request.requested_by if request else None,
+        ledger=Ledger(),
+        tenant=state.vms[vm].tenant,
+        connections=connections,
+        changes=changes,
+    )
+
+
+def make_room(work: Work) -> None:
+    """Forget the oldest ended moves where there are more than are kept."""
+    state = work.state
+    excess = len(state.moves) - work.settings.keep_moves
+    if excess > 0:
+        ended = [i for i in sorted(state.moves) if not state.moves[i].open and i not in state.waits]
+        for old in ended[:excess]:
+            state.put("moves", old, None)
