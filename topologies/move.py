@@ -129,6 +129,7 @@ def _ask(
     if not hot:
         return
     _prepare(report, vm, dst, undo)
+    report.mark("asked")
     rest.hook(report.move, "redirect")
     report.mark("notified")
     rest.await_move(report.move, lambda doc: doc["redirect_in_force"], deadline, "redirecting")

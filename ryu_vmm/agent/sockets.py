@@ -146,7 +146,10 @@ def _one(key: str, sock: socket.socket, repaired: list[socket.socket]) -> Carrie
 
 
 def _waiting(sock: socket.socket) -> Iterator[tuple[str, int, bytes]]:
-    """What is in a UDP socket's queue, which stays as it is: the task may go on here after all."""
+    """What is in a UDP socket's queue, which stays as it is: the task may go on here after all.
+
+    A kernel passes over an empty datagram that it has shown before: who asks a second time does not get it.
+    """
     sock.setsockopt(_SOCKET, _PEEK_OFF, 0)
     try:
         for _ in range(_MAX_WAITING):

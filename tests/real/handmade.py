@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from functools import partial
+from ipaddress import ip_address
 
 from topologies import netns
 from topologies.net import OverlayNet
 from topologies.nve import ILA_OFPORT, NVE, ROUTED_OFPORT
+from topologies.rundir import wait_until
 from topologies.specs import GATEWAY_MAC
 from topologies.vm import VM
 
@@ -66,12 +70,19 @@ class Hand:
         nve.ofctl("add-flows", "-", stdin="\n".join(flows))
 
     def warm_up(self) -> None:
-        """Resolve every underlay neighbour: Open vSwitch drops the packet that starts that."""
-        for one in self.net.nves:
-            for other in self.net.nves:
-                if one is not other:
-                    one.ofctl("packet-out", f"in_port=controller packet={'ff' * 12}88b5{'00' * 46} "
-                                            f"actions={tunnel(one, other)}")
+        """Wait until every underlay neighbor is resolved: Open vSwitch drops the packet that starts that."""
+        for one, other in itertools.permutations(self.net.nves, 2):
+            wait_until(partial(self._knows, one, other), 10, f"{one.name} to know {other.name}", 0.02)
+
+    @staticmethod
+    def _knows(one: NVE, other: NVE) -> bool:
+        """Whether an NVE has the neighbor's MAC address. If not, a packet is sent there, so that it asks for it."""
+        wanted = ip_address((other.ipv4 or other.ipv6 or "").partition("/")[0])
+        first = (line.split()[0] for line in one.appctl("tnl/neigh/show").splitlines() if ":" in line)
+        if str(wanted) in first:
+            return True
+        one.ofctl("packet-out", f"in_port=controller packet={'ff' * 12}88b5{'00' * 46} actions={tunnel(one, other)}")
+        return False
 
     # --- a move ---------------------------------------------------------------------------------------
 

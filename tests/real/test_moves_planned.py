@@ -31,7 +31,8 @@ def test_nothing_is_lost_or_doubled_and_the_ledger_agrees(
     A correspondent is at the destination, at the source, at both, or at neither.
     """
     source, destination = planned.leg(number)
-    move = planned.one(lab, inside, announce)
+    # the guest runs on for as long as a busy machine may hold up what is under way to it at its source
+    move = planned.one(lab, inside, announce, quiet=0.1)
     assert move.problems() == []
     assert (move.report.source, move.report.destination) == (source, destination)
     assert move.document["trigger"] == "request"

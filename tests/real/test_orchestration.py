@@ -116,8 +116,8 @@ def test_the_order_of_a_planned_move(net: OverlayNet, nva: StandIn, tap_first: b
     order = list(report.times)
     assert order == sorted(order, key=report.times.__getitem__)
     assert [step for step in order if step != "port_ready"] == [
-        "requested", "prepared", "notified", "redirect_in_force", "quiet", "paused", "port_gone", "resumed",
-        "announced",
+        "requested", "prepared", "asked", "notified", "redirect_in_force", "quiet", "paused", "port_gone",
+        "resumed", "announced",
     ]
     assert order.index("port_ready") == (0 if tap_first else 2)
     assert (report.move, report.downtime >= 0.05) == ("7", True)

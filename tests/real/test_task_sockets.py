@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import socket
-import time
+import struct
+import termios
 from collections.abc import Iterator
 
 import pytest
@@ -88,6 +90,27 @@ def connected(wire: Wire, family: int, port: int) -> tuple[socket.socket, socket
         peer = socket.create_connection((MINE[family], port), timeout=5)
     mine, _ = listener.accept()
     return listener, mine, peer
+
+
+def waiting(listener: socket.socket) -> int:
+    """Connections that nobody has accepted yet: what TCP_INFO calls unacknowledged at a listening socket."""
+    return int(struct.unpack_from("=I", listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28), 24)[0])
+
+
+def unacknowledged(sock: socket.socket) -> int:
+    """Bytes that the other end has not confirmed yet."""
+    return int(struct.unpack("=i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0])
+
+
+@contextlib.contextmanager
+def on_one_processor() -> Iterator[None]:
+    """What this thread sends stays in order: each processor has a queue of its own of packets to take in."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def carried_to(wire: Wire, found: list[sockets.Carried]) -> list[socket.socket]:
@@ -209,7 +232,8 @@ def test_listening_sockets_and_those_who_wait_there_are_carried(wire: Wire) -> N
         peers = [socket.create_connection((MINE[socket.AF_INET], 5004), timeout=5) for _ in range(3)]
     for n, peer in enumerate(peers):
         peer.sendall(b"%d" % n)
-    time.sleep(0.05)
+    host.wait_until(lambda: waiting(listener) == len(peers), 5, "those who wait at the listening socket")
+    host.wait_until(lambda: not any(unacknowledged(peer) for peer in peers), 5, "their bytes to have come")
     wire.plug(None)
     taken = sockets.take({"l": listener}, [])
     kinds = [(one.key, one.kind, one.accepted) for one in taken.sockets]
@@ -241,9 +265,14 @@ def test_datagrams_that_nobody_has_read_are_carried(wire: Wire, family: int) -> 
         peer = socket.socket(family, socket.SOCK_DGRAM)
         peer.connect((MINE[family], 5005))
     messages = [b"one", b"", os.urandom(1200)]
-    for message in messages:
-        peer.send(message)
-    time.sleep(0.05)
+    with host.entered(wire.a), socket.socket(family, socket.SOCK_DGRAM) as last, on_one_processor():
+        last.bind(("", 5007))
+        for message in messages:
+            peer.send(message)
+        # Nobody may look into the queue twice (a kernel passes over an empty datagram that it has shown before); but
+        # what has been sent after these has come after these.
+        peer.sendto(b"last", (MINE[family], 5007))
+        assert received(last, 4) == b"last"
     taken = sockets.take({"u": mine}, [])
     assert [data for _, _, data in taken.sockets[0].waiting] == messages
     mine.setblocking(False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 
@@ -17,6 +18,8 @@ from topologies.rundir import wait_until
 from topologies.traffic.session import Stream, TcpSession, UdpSession, both_ways
 
 ETH_P_ALL = 3
+SO_TIMESTAMPNS = 35
+TIMESPEC = struct.Struct("@ll")
 
 
 @pytest.fixture(params=["ipv4", "ipv6"])
@@ -27,9 +30,10 @@ def net(request: pytest.FixtureRequest) -> Iterator[OverlayNet]:
 
 @contextlib.contextmanager
 def listening(nve: NVE, ifname: str) -> Iterator[Callable[[], list[tuple[float, bytes]]]]:
-    """Collects the frames that come *from* a VM at an interface, with their times."""
+    """Collects the frames that come *from* a VM at an interface, with the times when they came (epoch)."""
     with entered(nve.namespace):
         sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+    sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
     sock.bind((ifname, ETH_P_ALL))
     sock.setblocking(False)
     got: list[tuple[float, bytes]] = []
@@ -37,9 +41,10 @@ def listening(nve: NVE, ifname: str) -> Iterator[Callable[[], list[tuple[float, 
     def frames() -> list[tuple[float, bytes]]:
         with contextlib.suppress(BlockingIOError):
             while True:
-                frame, where = sock.recvfrom(2048)
+                frame, [(_, _, stamp)], _, where = sock.recvmsg(2048, socket.CMSG_SPACE(TIMESPEC.size))
+                seconds, nanoseconds = TIMESPEC.unpack(stamp)
                 if where[2] != socket.PACKET_OUTGOING:
-                    got.append((time.monotonic(), frame))
+                    got.append((seconds + nanoseconds / 1e9, frame))
         return got
 
     with sock:
@@ -52,7 +57,7 @@ def planned(hand: Hand, vm: VM, there: NVE, announce: str = "both") -> dict[str,
     link.prepare(there)
     hand.prepare(vm, there)
     hand.redirect(vm, there)
-    link.await_quiet(0.02, deadline=1.0)
+    link.await_quiet(0.1, deadline=2.0)  # a busy machine holds up what is under way for some time
     paused = link.pause()
     left = link.leave()
     time.sleep(max(0.0, paused["at"] + 0.05 - time.monotonic()))
@@ -102,7 +107,7 @@ def test_an_unplanned_move_loses_only_the_time_in_between(net: OverlayNet) -> No
     there_and_back = {flow.name: flow.count for flow in outcome.flows}
     gap = programmed - report.times["paused"]
     lost = there_and_back["vm2 to vm1, IPv4"].lost
-    assert 0 < lost <= 2000 * (gap + 0.02)
+    assert 0 < lost <= 2000 * (gap + 0.02 + outcome.sender_lateness)  # a sender that was late catches up in the gap
     assert report.downtime >= 0.05
     assert list(report.times) == ["paused", "port_gone", "port_ready", "resumed", "announced"]
 
@@ -114,7 +119,7 @@ def test_a_paused_vm_keeps_what_comes_and_what_it_sends_in_order() -> None:
         with UdpSession(both_ways(one, two, rate=1000)) as udp:
             time.sleep(0.3)
             one.attachment.pause()
-            time.sleep(0.5)
+            time.sleep(1.0)
             answer = one.attachment.resume(one.nve, [])
             assert answer["queued"] >= 400
             time.sleep(0.3)
@@ -166,15 +171,17 @@ def test_a_container_moves_with_its_sockets() -> None:
         one, two = net.vms
         with TcpSession([Stream(two, one, "idle", interval=0.1)]) as tcp:
             time.sleep(0.3)
-            one.move("nve2", planned=False)
+            report = one.move("nve2", planned=False)
             there = net.nve("nve2")
             hand.prepare(one, there)
             hand.steer(one, there)
-            time.sleep(1.5)  # a retransmission or two
+            gap = time.monotonic() - report.times["paused"]
+            patience = 2 * gap + 1  # each retransmission waits twice as long as the one before it
+            time.sleep(patience + 0.5)
             result = tcp.stop()[0]
         assert result.errors == []
         assert result.records > 5
-        assert result.stall < 1.4
+        assert result.stall < patience
 
 
 def test_a_cold_move_has_no_port_anywhere_for_a_while() -> None:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Any
 
 from topologies import VM, MoveReport
 from topologies.traffic.packet import HEADER, MAGIC
@@ -190,8 +191,13 @@ def session(lab: Lab) -> UdpSession:
     return UdpSession(pairs, quiet=0.5)
 
 
-def run(lab: Lab, rounds: Sequence[tuple[bool, str]] = ((True, "garp-request"), (False, "rarp"))) -> Isolated:
-    """Move the first VM of each network, both at the same time, once for each (planned, announcement)."""
+def run(
+    lab: Lab, rounds: Sequence[tuple[bool, str]] = ((True, "garp-request"), (False, "rarp")), **options: Any
+) -> Isolated:
+    """Move the first VM of each network, both at the same time, once for each (planned, announcement).
+
+    `options` as for `topologies.move.move`.
+    """
     movers = [next(vm for vm in lab.net.vms if vm.spec.vn == vn) for vn in tags(lab)]
     reports: list[MoveReport] = []
     wrong: list[str] = []
@@ -202,7 +208,7 @@ def run(lab: Lab, rounds: Sequence[tuple[bool, str]] = ((True, "garp-request"), 
                 after = lab.nva.last_event()
 
                 def move(vm: VM, step: int, how: tuple[bool, str] = (planned, announce)) -> MoveReport:
-                    return vm.move(lab.next_nve(vm, step), announce=how[1], planned=how[0])
+                    return vm.move(lab.next_nve(vm, step), announce=how[1], planned=how[0], **options)
 
                 with ThreadPoolExecutor(len(movers)) as pool:
                     reports += pool.map(move, movers, range(1, len(movers) + 1))

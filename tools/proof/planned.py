@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,13 +10,15 @@ from topologies import MoveReport
 from topologies.traffic.session import Family, FlowResult, Outcome
 
 from .hot import Findings, made
-from .lab import Lab
+from .lab import Lab, wall_clock
 
 MOVER, CORRESPONDENTS = "vm1", ("vm2", "vm3")
 ANNOUNCEMENTS = ("garp-request", "garp-reply", "na", "rarp", "none")
 #: Seconds in which a datagram sent right before the announcement has surely reached its NVE, and in which one sent
 #: right after the last confirmation may still be under way in the old direction.
 _EDGE = 0.015
+#: Processes in a row that a datagram or a change has to get through, each of which may wait as long as the sender did.
+_HOPS = 6
 #: Packets of the guests' own (neighbor probes) that may be redirected besides the datagrams, per correspondent.
 _CHATTER = 5
 
@@ -98,15 +99,16 @@ def leg(number: int, nves: int = 4) -> tuple[str, str]:
     return f"nve{(number - 1) % nves + 1}", f"nve{number % nves + 1}"
 
 
-def one(lab: Lab, inside: Family, announce: str) -> PlannedMove:
-    """One move to the next NVE."""
+def one(lab: Lab, inside: Family, announce: str, **options: Any) -> PlannedMove:
+    """One move to the next NVE; `options` as for `topologies.move.move`."""
     vm, others = lab.vm(MOVER), [lab.vm(name) for name in CORRESPONDENTS]
     after = lab.nva.last_event()
-    report, document, outcome = made(lab, vm, others, inside, lab.next_nve(vm), announce=announce)
+    report, document, outcome = made(lab, vm, others, inside, lab.next_nve(vm), announce=announce, **options)
     wrong = lab.verify()
     times = _times(lab, after, report, document)
+    edge = _EDGE + _HOPS * outcome.sender_lateness
     redirected = [
-        _redirected(flow, times, document["ledger"]) for flow in outcome.flows
+        _redirected(flow, times, document["ledger"], edge) for flow in outcome.flows
         if flow.pair.target is vm and flow.pair.source.nve.name != report.destination
     ]
     return PlannedMove(lab.underlay, inside, announce, report, document, outcome, redirected, wrong)
@@ -114,21 +116,21 @@ def one(lab: Lab, inside: Family, announce: str) -> PlannedMove:
 
 def _times(lab: Lab, after: str | None, report: MoveReport, document: dict[str, Any]) -> dict[str, float]:
     """When the NVA did what, on the clock of the datagrams (monotonic seconds)."""
-    offset = time.time() - time.monotonic()
+    offset = wall_clock()
     entered = {step["state"]: step["at"] - offset for step in document["history"]}
     number = int(report.move or 0)
     in_force = lab.nva.await_event("move.redirect", after, move=number, phase="in-force")["at"] - offset
     # The NVA reads the same two clocks at its start; should somebody have set one since, nothing below would mean much.
-    early, late = report.times["notified"] - 0.05, report.times["redirect_in_force"] + 0.05
+    early, late = report.times["asked"] - 0.05, report.times["redirect_in_force"] + 0.05
     if not early <= in_force <= late:
         raise AssertionError(f"the NVA's clock and ours differ: {in_force} is not within {early} to {late}")
     return {"requested": entered["redirecting"], "in force": in_force, "steering": entered["steering"]}
 
 
-def _redirected(flow: FlowResult, times: dict[str, float], ledger: dict[str, Any]) -> Redirected:
+def _redirected(flow: FlowResult, times: dict[str, float], ledger: dict[str, Any], edge: float) -> Redirected:
     nve = flow.pair.source.nve.name
-    confirmed = times["steering"] + ledger["barriers"][nve] + _EDGE
-    told = times["steering"] - _EDGE
+    confirmed = times["steering"] + ledger["barriers"][nve] + edge
+    told = times["steering"] - edge
     least = most = 0
     for sent, arrived in zip(flow.arrivals.sent_ns, flow.arrivals.arrived_ns, strict=True):
         least += times["in force"] <= sent / 1e9 <= told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from topologies import MoveReport
 from topologies.traffic.session import Stream, StreamResult, TcpSession
@@ -55,10 +56,11 @@ class Survived:
         return found
 
 
-def run(lab: Lab, mover: str, others: tuple[str, str], moves: int = MOVES) -> Survived:
+def run(lab: Lab, mover: str, others: tuple[str, str], moves: int = MOVES, **options: Any) -> Survived:
     """Move a VM with four streams and two idle connections on, so many times in a row.
 
-    Every second move begins while the one before it still drains. Switches are compared after every move.
+    Every second move begins while the one before it still drains. Switches are compared after every move. `options` as
+    for `topologies.move.move`.
     """
     vm, one, two = (lab.vm(name) for name in (mover, *others))
     streams = [
@@ -71,7 +73,7 @@ def run(lab: Lab, mover: str, others: tuple[str, str], moves: int = MOVES) -> Su
         started = time.monotonic()
         for n in range(moves):
             announce = _ANNOUNCEMENTS[n % len(_ANNOUNCEMENTS)]
-            reports.append(vm.move(lab.next_nve(vm), announce=announce))
+            reports.append(vm.move(lab.next_nve(vm), announce=announce, **options))
             if n % 2 and n < moves - 1:
                 lab.await_state(reports[-1].move, "draining", "settled")
                 wrong += lab.verify(moving=True)

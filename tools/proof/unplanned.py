@@ -22,7 +22,7 @@ from typing import Any
 from topologies import VM, MoveReport
 from topologies.traffic.session import Family, FlowResult, Outcome, Pair, UdpSession, both_ways
 
-from .lab import Lab
+from .lab import Lab, wall_clock
 
 RATE = 1000.0  # datagrams per second in each direction: one loss is one millisecond
 KINDS = ("garp-request", "garp-reply", "na", "rarp")
@@ -30,8 +30,9 @@ ALLOWED = 0.005  # seconds after the announcement in which packets may still be 
 REDIRECT_GONE = 3.0  # seconds after the last stale packet in which the redirect must be gone
 _BEFORE, _AFTER = 0.4, 0.2
 _SETTLED = 20.0
-#: Seconds that a datagram may have been under way when the port went, on a loaded machine.
+#: Seconds that a datagram may have been under way when the port went, besides what the machine held it up.
 _UNDER_WAY = 0.02
+_AROUND = 200_000_000  # nanoseconds before and after a move in which the machine may hold up what belongs to it
 #: How far the schedule of a flow may be from that of the reference flow, as a rule.
 _SKEW = 0.002
 #: Seconds after a barrier reply in which Open vSwitch may still forward the old way (its revalidations are 5 ms apart,
@@ -94,9 +95,14 @@ class UnplannedMove:
         return f"{self.announce}, announcements {self.policy}, IPv{self.inside}, {one.source} to {one.destination}"
 
     @property
+    def held_up(self) -> float:
+        """Seconds that a machine as busy as this one was may have held up a datagram or a change on its way."""
+        return _held_up(self.traffic, self.report)
+
+    @property
     def tolerance(self) -> float:
         """Seconds beyond `ALLOWED` that losses may last on a machine as busy as this one was."""
-        return _PATIENCE + _HOPS * self.traffic.sender_lateness
+        return _PATIENCE + self.held_up
 
     def problems(self) -> list[str]:
         """What should not be so, in words."""
@@ -107,7 +113,7 @@ class UnplannedMove:
             late = f"{loss.flow}: the last of {loss.lost} was lost {loss.latest * 1e3:.1f} ms after the announcement"
             if loss.excess > self.tolerance:
                 found.append(f"{late}, with a tolerance of {(ALLOWED + self.tolerance) * 1e3:.1f} ms")
-            if loss.latest > self.confirmed + GUARD:
+            if loss.latest > self.confirmed + GUARD + self.held_up:
                 found.append(f"{late}, but all had confirmed after {self.confirmed * 1e3:.1f} ms")
             if loss.skew > _SKEW:
                 found.append(f"{loss.flow}: its schedule is not the reference's ({loss.skew * 1e3:.1f} ms off)")
@@ -154,15 +160,27 @@ def one(
     *flows, untouched = outcome.flows
     if untouched.count.lost:
         wrong.append(f"{untouched.name}, which the move does not concern, lost {untouched.count.lost}")
-    losses = [_loss(flow, untouched, report) for flow in flows if flow.pair.target is vm]
-    heard = document["history"][0]["at"] - (time.time() - time.monotonic()) - report.times["announced"]
+    under_way = _UNDER_WAY + _held_up(outcome, report)
+    losses = [_loss(flow, untouched, report, under_way) for flow in flows if flow.pair.target is vm]
+    heard = document["history"][0]["at"] - wall_clock() - report.times["announced"]
     confirmed = heard + max(document["ledger"]["barriers"].values())
     return UnplannedMove(
         policy, inside, announce, report, document, outcome, losses, closed - stale, heard, confirmed, wrong
     )
 
 
-def _loss(flow: FlowResult, untouched: FlowResult, report: MoveReport) -> Loss:
+def _held_up(traffic: Outcome, report: MoveReport) -> float:
+    """How long processes in a row may have waited, going by the sender and by the flow that the move does not touch."""
+    begun, done = (round(report.times[step] * 1e9) for step in ("paused", "announced"))
+    untouched = traffic.flows[-1].arrivals
+    delays = (
+        there - here for here, there in zip(untouched.sent_ns, untouched.arrived_ns, strict=True)
+        if begun - _AROUND <= here <= done + _AROUND
+    )
+    return max(_HOPS * traffic.sender_lateness, max(delays, default=0) / 1e9)
+
+
+def _loss(flow: FlowResult, untouched: FlowResult, report: MoveReport, under_way: float) -> Loss:
     gone, announced = report.times["paused"], report.times["announced"]
     clock = _by_number(untouched)
     own = _by_number(flow)
@@ -173,7 +191,7 @@ def _loss(flow: FlowResult, untouched: FlowResult, report: MoveReport) -> Loss:
     return Loss(
         flow.name, announced - gone, flow.count.lost,
         sum(at > announced + ALLOWED for at in lost), max(lost, default=gone) - announced,
-        sum(at < gone - _UNDER_WAY for at in lost), statistics.median(around) / 1e9,
+        sum(at < gone - under_way for at in lost), statistics.median(around) / 1e9,
     )
 
 
