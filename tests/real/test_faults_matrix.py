@@ -19,7 +19,8 @@ STORIES = {story.key: story for story in twists.TWISTS}
 
 @pytest.fixture(scope="module")
 def ground() -> Iterator[Ground]:
-    with Ground(quiet_time=1.5) as made:
+    """A move drains for longer than it takes, also on a busy machine, until a fault has begun."""
+    with Ground(quiet_time=3.0) as made:
         yield made
 
 

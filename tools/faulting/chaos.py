@@ -6,6 +6,7 @@ the machine.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
@@ -22,7 +23,7 @@ from topologies.traffic.session import Outcome, Pair, both_ways
 
 from .cells import aftermath
 from .faults import RECOVERY, await_underlay, whole_at
-from .ground import Ground
+from .ground import Ground, await_true
 from .losses import UNDER_WAY, Losses, Outage, account, span
 from .roamer import Roamer
 
@@ -34,7 +35,6 @@ TIMES: dict[str, Any] = {
 }
 _PATIENCE = 90.0
 CHAOS_RATE = 100.0
-_NOTICED = 0.3  # seconds in which the NVA has surely seen that a switch's connection has gone
 _AFTER = 0.4
 _CALM = 1.5  # seconds of traffic that must be without any loss in the end
 
@@ -90,6 +90,20 @@ def plan(seed: int, seconds: float) -> list[Step]:
     return steps
 
 
+@dataclass(frozen=True)
+class _Empty:
+    """An NVE that the NVA has to tell of flows: since when (monotonic seconds), of which, and whether the NVA knows."""
+
+    nve: str
+    began: float
+    flows: frozenset[str]
+    noticed: Callable[[], bool]
+
+    def outage(self) -> Outage:
+        """What cannot be delivered until now."""
+        return Outage(f"{self.nve} waits for the NVA", self.began, whole_at(self.began), self.flows)
+
+
 class Breaker:
     """Carries out a plan, and mends everything in the end."""
 
@@ -100,7 +114,7 @@ class Breaker:
         self._dead = False
         self.outages: list[Outage] = []
         self.done: Counter[str] = Counter()
-        self._empty: list[tuple[str, float, frozenset[str]]] = []  # NVEs that the NVA has to tell of flows, since when
+        self._empty: list[_Empty] = []
         self._ended = threading.Event()
         self._watch = threading.Thread(target=self._await_whole, daemon=True)
         self._movers = {ground.vm(name) for name in ground.movers}
@@ -173,9 +187,9 @@ class Breaker:
         began = time.monotonic()
         with self._hands:
             nve.crash()
+            crashed = time.time()
             nve.restart()
-        flows = self._crossing(nve)
-        self._empty.append((nve.name, began, flows))
+        self._empty.append(_Empty(nve.name, began, self._crossing(nve), lambda: self._synchronised(nve, crashed)))
 
     def _link(self, nve: NVE, lasting: float) -> None:
         fabric = self._ground.net.underlay.namespace
@@ -194,10 +208,9 @@ class Breaker:
         with self._hands:
             for _ in range(3):
                 nve.unplug(vm.spec.port)
-                nve.plug(vm.spec.port)
-        self._empty.append((nve.name, began, frozenset(
-            pair.name for pair in self._pairs if vm in (pair.source, pair.target)
-        )))
+                number = nve.plug(vm.spec.port)
+        flows = frozenset(pair.name for pair in self._pairs if vm in (pair.source, pair.target))
+        self._empty.append(_Empty(nve.name, began, flows, lambda: self._has_port(nve, vm.spec.port, number)))
 
     # --- empty switches are whole again once the NVA has been able to tell them what to do ---------------------------
     def watch(self) -> None:
@@ -208,31 +221,38 @@ class Breaker:
         """End that: all is whole by now."""
         self._ended.set()
         self._watch.join(30)
-        self.outages += [
-            Outage(f"{name} waits for the NVA", began, whole_at(began), flows) for name, began, flows in self._empty
-        ]
+        self.outages += [one.outage() for one in self._empty]
+
+    def _synchronised(self, nve: NVE, since: float) -> bool:
+        """Whether the NVA has met an NVE anew, and has told it all, since then (Unix time)."""
+        kinds = [event["kind"] for event in self._ground.nva.events(kind="nve.")
+                 if event["at"] >= since and event["fields"].get("nve") == nve.name]
+        return "nve.connected" in kinds and "nve.synchronised" in kinds[kinds.index("nve.connected") :]
+
+    def _has_port(self, nve: NVE, port: str, number: int) -> bool:
+        """Whether the NVA knows a port by this number, or by one that it was given still later."""
+        ports = self._ground.get(f"/nves/{nve.name}")["ports"]
+        return any(one["name"] == port and one["number"] >= number for one in ports)
 
     def _await_whole(self) -> None:
         while not self._ended.wait(0.05):
             if not self._empty:
                 continue
-            asked = time.monotonic()
-            try:
+            with contextlib.suppress(ApiError):
+                noticed = [one for one in self._empty if one.noticed()]
                 known = {nve["name"]: nve for nve in self._ground.get("/nves")["items"]}
-            except ApiError:
-                continue
-            for entry in list(self._empty):
-                name, began, flows = entry
-                nve = known[name]
-                told = nve["generation"]["programmed"] == nve["generation"]["realised"]
-                # the NVA may not have noticed yet that the switch was away
-                if nve["in_sync"] and told and asked > began + _NOTICED:
-                    self._empty.remove(entry)
-                    self.outages.append(Outage(f"{name} waits for the NVA", began, whole_at(began), flows))
+                for one in noticed:
+                    nve = known[one.nve]
+                    if nve["in_sync"] and nve["generation"]["programmed"] == nve["generation"]["realised"]:
+                        self._empty.remove(one)
+                        self.outages.append(one.outage())
 
 
-def run(ground: Ground, seed: int, seconds: float, say: Callable[[str], None]) -> Chaos:
-    """Raises TopologyError, AssertionError where something comes to no end."""
+def run(ground: Ground, seed: int, seconds: float, say: Callable[[str], None], least: int = 0) -> Chaos:
+    """Break things for so many seconds, and wait until at least so many moves have settled.
+
+    Raises TopologyError, AssertionError where something comes to no end.
+    """
     steps, hands, stop = plan(seed, seconds), threading.RLock(), threading.Event()
     pairs = traffic(ground)
     breaker = Breaker(ground, pairs, hands)
@@ -243,6 +263,7 @@ def run(ground: Ground, seed: int, seconds: float, say: Callable[[str], None]) -
             roamer.start()
         try:
             breaker.carry_out(steps, seconds)
+            await_true(lambda: _settled(ground) >= least, _PATIENCE)
         finally:
             stop.set()
             breaker.mend()
@@ -274,6 +295,11 @@ def run(ground: Ground, seed: int, seconds: float, say: Callable[[str], None]) -
         outcome.sent, outcome.duplicated, dict(Counter(move["state"] for move in moves)), _ledgers(moves), left, calm,
         sum(roamer.left for roamer in roamers), wrong, steps, _story(span(outcome)[0], outages, moves),
     )
+
+
+def _settled(ground: Ground) -> int:
+    moves = ground.insist("GET", "/moves?limit=1000")["items"]
+    return sum(move["state"] == "settled" for move in moves)
 
 
 def _of(pairs: list[Pair], vm: str) -> frozenset[str]:

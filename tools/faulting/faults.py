@@ -25,7 +25,7 @@ STALL = 1.5
 UNAWARE = 0.7
 #: Seconds from an NVE's being in sync (with empty tables before), or from the first ping over its underlay (cut off
 #: before), until Open vSwitch surely forwards: it has to read its routes and to learn its neighbors again.
-RECOVERY = 0.3
+RECOVERY = 1.0
 #: Guests that cannot reach a neighbor for some seconds drop what they know of it and ask again, once a second
 #: (RFC 4861's RetransTimer, and Linux for ARP): what they drop until the next question has never been sent.
 FORGOTTEN, RETRANSMISSION = 2.0, 1.1

@@ -13,7 +13,7 @@ from .losses import Outage
 from .staged import STATES, Staged
 
 #: Seconds from a VM's (or its port's) being there again until Open vSwitch surely forwards to it.
-BACK = 0.15
+BACK = 0.5
 _KINDS = ("garp-request", "garp-reply", "na", "rarp")
 _UNDECIDED = ("preparing", "prepared", "redirecting")
 _FLAPS = 3
