@@ -14,8 +14,8 @@ import pytest
 from live import LiveRuntime, serving
 from rest_lab import client, lab, problem
 
+from ryu_vmm.eventlog import EventLog
 from ryu_vmm.rest import make_app, stream
-from ryu_vmm.runtime import EventLog
 
 __all__ = ["client", "lab"]
 

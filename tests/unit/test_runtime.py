@@ -14,9 +14,10 @@ from ryu_vmm import runtime as runtime_module
 from ryu_vmm.admission import heard_about
 from ryu_vmm.effects import Program, ReadFlows
 from ryu_vmm.errors import Conflict, NoAnswer, NotFound, StoreUnavailable
+from ryu_vmm.eventlog import EventLog
 from ryu_vmm.model import Interface, MoveState, Network, Nve, Place, Redirect
 from ryu_vmm.nva import Settings
-from ryu_vmm.runtime import EventLog, Runtime
+from ryu_vmm.runtime import Runtime
 from ryu_vmm.store import MemoryStore
 from ryu_vmm.tables import Why, cookie
 from ryu_vmm.wire import frames
