@@ -54,7 +54,7 @@ def gap(gone: float, announced: float) -> MoveReport:
 def test_losses_are_placed_by_a_flow_that_lost_nothing(
     lost: range, beyond: int, latest: float, unexplained: int
 ) -> None:
-    found = unplanned._loss(flow("a", lost), flow("b", range(0)), gap(1.1, 1.15))
+    found = unplanned._loss(flow("a", lost), flow("b", range(0)), gap(1.1, 1.15), 0.02)
     assert (found.lost, found.beyond, found.unexplained) == (len(lost), beyond, unexplained)
     assert found.latest == pytest.approx(latest, abs=1e-6)
     assert found.excess == pytest.approx(max(0.0, latest - 0.005) if beyond else 0.0, abs=1e-6)
@@ -66,7 +66,7 @@ def test_the_ledger_must_lie_within_what_the_datagrams_allow() -> None:
     ledger: dict[str, Any] = {"barriers": {"nve3": 0.0102}, "stale": [{"nve": "nve3", "packets": 180}]}
     made = flow("vm3 to vm1", range(0))
     one = FlowResult(made.name, Made(source=Made(nve=Made(name="nve3"))), made.count, made.arrivals)  # type: ignore
-    found = planned._redirected(one, times, ledger)
+    found = planned._redirected(one, times, ledger, 0.015)
     assert (found.least, found.ledger, found.most) == (136, 180, 226)  # 250 to 385 ms; 200 to 425 ms
     assert found.agrees
     for wrong in (135, 232):
