@@ -62,8 +62,9 @@ def test_dropped_connections_are_closed_at_once_and_opened_again_at_the_destinat
     for family in (4, 6):
         found = drop(lab, (family,), 50)
         assert found.problems() == []
-        assert found.reset < 2.0
-        assert sorted(found.again)[len(found.again) // 2] < 0.9  # an attempt that is lost would be repeated after 1 s
+        assert found.reset < 5.0
+        # an attempt that is lost would be repeated after 1 s; one made while nobody runs has to wait for that
+        assert sorted(found.again)[len(found.again) // 2] < 0.9 + found.pause
 
 
 def test_an_address_changes_with_the_host() -> None:
@@ -146,9 +147,10 @@ def test_a_task_outlives_its_agent_and_is_adopted_by_the_next(lab: TaskLab, task
 
 def test_a_task_whose_process_dies_begins_anew(lab: TaskLab, task: StreamTask) -> None:
     agent = lab.agents["nve1"]
-    before = agent.tasks()[task.name]["pid"]
+    before, ran = agent.tasks()[task.name]["pid"], len(task.ran())
     subprocess.run(["kill", "-KILL", str(before)], check=True)
     wait_until(lambda: agent.tasks()[task.name]["pid"] not in (before, None), 10, "another process")
+    task.await_begun(ran + 1)
     assert task.births() == 2
     with lab.clients(task, 1) as clients:
         assert all(one["errors"] == [] for one in clients.stop())

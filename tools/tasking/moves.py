@@ -82,6 +82,7 @@ class Dropped:
     again: list[float]  # seconds from the reset to the next connection
     errors: list[str]
     reset: float  # seconds from the freeze to the last reset at a client
+    pause: float  # seconds from the freeze to the start elsewhere
 
     def problems(self) -> list[str]:
         """What should not be so."""
@@ -105,5 +106,5 @@ def drop(lab: TaskLab, families: tuple[int, ...], each: int) -> Dropped:
     lab.agents["nve2"].ask("stop", task=task.name, remove=True)
     return Dropped(
         2 * each * len(families), [seconds for one in seen for seconds in one["again"]], wrong,
-        max(resets, default=0.0) - report["marks"]["stopped"],
+        max(resets, default=0.0) - report["marks"]["stopped"], report["pause"],
     )  # fmt: skip

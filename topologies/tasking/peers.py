@@ -63,7 +63,7 @@ class Clients:
         for process in self._processes:
             process.send_signal(signal.SIGTERM)
         for process in self._processes:
-            out, _ = process.communicate(timeout=60)
+            out, _ = process.communicate(timeout=120)
             found.append(json.loads(out.splitlines()[-1]))
         self._processes = []
         self._folder.cleanup()

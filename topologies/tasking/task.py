@@ -61,8 +61,15 @@ class StreamTask:
         self.addresses = [a.partition("/")[0] for one in interfaces for a in one["addresses"]]
 
     def run(self, nve: str) -> dict[str, Any]:
-        """Start it on an NVE."""
-        return self.agents[nve].ask("run", definition=self.definition)
+        """Start it on an NVE and wait until it serves. Raises AgentError, NotReady."""
+        before = len(self.ran())
+        answer = self.agents[nve].ask("run", definition=self.definition)
+        self.await_begun(before + 1)  # the agent's word is that there is a process; it has yet to listen
+        return answer
+
+    def await_begun(self, times: int, seconds: float = 20.0) -> None:
+        """Wait until it has begun to run so many times, with its sockets. Raises NotReady."""
+        wait_until(lambda: len(self.ran()) >= times, seconds, f"{self.name} to run, time {times}")
 
     def move(self, source: str, to: str, **policy: Any) -> dict[str, Any]:
         """Have it moved; the move's document as it is opened."""
