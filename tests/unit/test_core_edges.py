@@ -467,7 +467,7 @@ def test_what_comes_in_before_a_ports_flows_says_something_only_if_it_is_the_vms
 
 
 def test_an_announcement_for_which_there_is_no_room_is_an_event_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ryu_vmm.moves.MARKS", 1)
+    monkeypatch.setattr("ryu_vmm.proposals.MARKS", 1)
     w = three()
     w.move("vm2", "n1")
     w.vm(4, "n1", attachments=(Place("n3", "tap-vm4"),))

@@ -374,7 +374,7 @@ def test_a_vm_that_comes_back_is_sent_off_again_but_not_for_ever() -> None:
 
 
 def test_it_waits_where_too_many_moves_are_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ryu_vmm.moves.MARKS", 2)
+    monkeypatch.setattr("ryu_vmm.proposals.MARKS", 2)
     w = house(4)
     evacuate(w, parallel=4)
     assert states(w) == {"moving": 2, "waiting": 2}
