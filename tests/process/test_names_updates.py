@@ -65,7 +65,7 @@ def test_clocks_that_differ(
     with pytest.raises(Rejected, match=rf"BADTIME: its clock is \d+ s {side} ours; 300 s are tolerated") as caught:
         updater(name_server).send(parse_server(name_server.address), ZONE, {NAME: ips("10.0.0.1")})
     monkeypatch.undo()
-    assert abs(int(caught.value.message.split()[4]) - abs(skew)) <= 2
+    assert abs(int(caught.value.message.split()[4]) - abs(skew)) <= 60
     assert name_server.resolve(NAME) == ()
 
 
