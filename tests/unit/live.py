@@ -25,7 +25,7 @@ from ryu_vmm.runtime import Runtime
 from ryu_vmm.store import MemoryStore
 
 #: Short, so that a move settles while a test waits.
-QUICK = Settings(prepare_deadline=2.0, quiet_time=0.05, poll_interval=0.01, probe_interval=0.01, redirect_guard=0.0)
+QUICK = Settings(prepare_deadline=20.0, quiet_time=0.05, poll_interval=0.01, probe_interval=0.01, redirect_guard=0.0)
 
 
 class LiveRuntime(Runtime):
@@ -155,7 +155,7 @@ class LiveRuntime(Runtime):
                 )
 
     # --- time --------------------------------------------------------------------------------------------------------
-    def until(self, condition: Callable[[], bool], timeout: float = 5.0) -> None:
+    def until(self, condition: Callable[[], bool], timeout: float = 30.0) -> None:
         """Let the core's deadlines pass until the condition holds; AssertionError if it does not in time."""
         end = time.monotonic() + timeout
         while not condition():

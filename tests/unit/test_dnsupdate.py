@@ -224,17 +224,17 @@ def test_an_answer_of_another_time(fake: Fake, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_silence(fake: Fake) -> None:
-    fake.raw, fake.patience = (lambda wire: b""), 5.0
+    fake.raw, fake.patience = (lambda wire: b""), 30.0
     begun = time.monotonic()
-    with pytest.raises(Unanswered, match=r"timeout: no answer within 0\.2 s") as caught:
-        send(fake, timeout=0.2)
-    assert caught.value.sent and 0.2 <= time.monotonic() - begun < 4
+    with pytest.raises(Unanswered, match=r"timeout: no answer within 1 s") as caught:
+        send(fake, timeout=1.0)
+    assert caught.value.sent and 1.0 <= time.monotonic() - begun < 20
 
 
 def test_an_answer_that_stops_halfway(fake: Fake) -> None:
-    fake.raw, fake.patience = (lambda wire: len(wire).to_bytes(2, "big") + wire[:7]), 5.0
+    fake.raw, fake.patience = (lambda wire: len(wire).to_bytes(2, "big") + wire[:7]), 30.0
     with pytest.raises(Unanswered, match="timeout") as caught:
-        send(fake, timeout=0.2)
+        send(fake, timeout=1.0)
     assert caught.value.sent
     fake.patience = 0.0
     with pytest.raises(Unanswered, match=r"closed the connection|reset"):

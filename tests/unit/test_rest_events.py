@@ -59,7 +59,7 @@ def url(runtime: LiveRuntime) -> Iterator[str]:
 @contextmanager
 def listening(url: str, query: str = "", last: str | None = None) -> Iterator[Listener]:
     headers = {} if last is None else {"Last-Event-ID": last}
-    with httpx.stream("GET", f"{url}/v1/events{query}", headers=headers, timeout=5) as response:
+    with httpx.stream("GET", f"{url}/v1/events{query}", headers=headers, timeout=30) as response:
         assert response.status_code == 200
         assert response.headers["content-type"] == "text/event-stream"
         listener = Listener(response)
@@ -180,7 +180,7 @@ def test_streams_are_limited_and_given_back(url: str, runtime: LiveRuntime, monk
         assert refused.headers["retry-after"]
     done = threading.Event()
     for _ in range(200):  # the server notices at the next heartbeat that its client has gone
-        with httpx.stream("GET", f"{url}/v1/events", timeout=5) as response:
+        with httpx.stream("GET", f"{url}/v1/events", timeout=30) as response:
             if response.status_code == 200:
                 done.set()
                 break
