@@ -61,6 +61,22 @@ def test_losses_are_placed_by_a_flow_that_lost_nothing(
     assert found.window == pytest.approx(0.05)
 
 
+def test_what_the_machine_held_up_around_a_move_is_allowed_for() -> None:
+    """Six processes may wait as long as the sender did; a delay long before or after the move is none of its own."""
+
+    def traffic(lateness: float, delayed: dict[int, int]) -> Outcome:
+        untouched = flow("b", range(0))
+        for number, by in delayed.items():
+            untouched.arrivals.arrived_ns[number] += by
+        return Outcome([flow("a", range(70, 150)), untouched], 0, 0, [], lateness, {})
+
+    made = gap(1.4, 1.45)
+    assert unplanned._held_up(traffic(0.0, {}), made) == pytest.approx(0.0005)
+    assert unplanned._held_up(traffic(0.004, {}), made) == pytest.approx(0.024)
+    assert unplanned._held_up(traffic(0.004, {10: 99 * MS, 900: 99 * MS}), made) == pytest.approx(0.024)
+    assert unplanned._held_up(traffic(0.004, {390: 30 * MS}), made) == pytest.approx(0.0305)
+
+
 def test_the_ledger_must_lie_within_what_the_datagrams_allow() -> None:
     times = {"requested": 1.2, "in force": 1.25, "steering": 1.4}
     ledger: dict[str, Any] = {"barriers": {"nve3": 0.0102}, "stale": [{"nve": "nve3", "packets": 180}]}
