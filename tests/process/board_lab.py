@@ -27,7 +27,7 @@ class Client:
 
     def __init__(self, sock: socket.socket, dpid: int = 0x2A) -> None:
         self.sock, self.dpid, self.buffer = sock, dpid, b""
-        sock.settimeout(20)
+        sock.settimeout(60)
 
     def send(self, *messages: bytes) -> None:
         self.sock.sendall(b"".join(messages))

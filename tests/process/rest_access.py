@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from ryu_vmm.cli.root import vmm as command
 
 BIN = Path(sys.executable).parent
-DEADLINE = 20.0  # seconds
+DEADLINE = 40.0  # seconds
 
 
 class Authorities:

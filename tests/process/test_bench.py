@@ -95,7 +95,7 @@ def test_every_program_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     for median in figures.values():
         assert median["rate"] > 0
         assert 0 < median["p50"] <= median["p99"]
-    assert figures["ryu_vmm"]["checked"] > 100
+    assert figures["ryu_vmm"]["checked"] >= packet_ins.GUESTS  # how many it comes to depends on the machine
     assert len(said) == len(part.rows) == len(packet_ins.SUBJECTS)
 
 

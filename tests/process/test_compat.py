@@ -27,7 +27,7 @@ HELLO = struct.pack("!BBHI", 4, 0, 8, 7)
 
 
 def get(port: int, path: str) -> str:
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as s:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as s:
         s.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
         return s.makefile("rb").read().decode()
 
@@ -107,7 +107,7 @@ def test_signals_in_a_row_still_end_it_cleanly(ryu_manager: Start, toy: str, tmp
     for number in (signal.SIGINT, signal.SIGTERM):
         manager.process.send_signal(number)
     (tmp_path / "all-sent").touch()
-    assert manager.process.wait(20) == 0
+    assert manager.process.wait(60) == 0
     assert manager.text.count("toy: closed at last") == 1
     assert not NOISE.search(manager.text)
 
@@ -130,7 +130,7 @@ def test_one_that_fails_and_one_that_hangs_do_not_keep_the_third_from_closing(
         assert manager.end() == 0
         assert "Failing failed to stop" in manager.text
         assert "no stopping me" in manager.text
-        assert "Hanging did not stop within 0.3 s" in manager.text
+        assert "Hanging did not stop within 1 s" in manager.text
         for name in ("Failing: closed", "Hanging: closed", "toy: closed"):
             assert manager.text.count(name) == 1
 
@@ -150,10 +150,10 @@ def test_an_ignored_signal_stays_ignored(ryu_manager: Start, toy: str) -> None:
 
 def test_help_and_a_missing_application_end_as_ever(ryu_manager: Start) -> None:
     manager = ryu_manager("--help")
-    assert manager.process.wait(20) == 0
+    assert manager.process.wait(60) == 0
     assert "--ofp-tcp-listen-port" in manager.text
     manager = ryu_manager("no_such_module_at_all")
-    assert manager.process.wait(20) == 1
+    assert manager.process.wait(60) == 1
     assert "ModuleNotFoundError" in manager.text
 
 
@@ -161,7 +161,7 @@ def test_help_and_a_missing_application_end_as_ever(ryu_manager: Start) -> None:
 
 
 def refused(manager: Any, line: str) -> None:
-    assert manager.process.wait(20) == 1
+    assert manager.process.wait(60) == 1
     assert line in manager.text.splitlines()
     assert not NOISE.search(manager.text)
 
@@ -312,7 +312,7 @@ def test_a_certificate_that_cannot_be_used(
         f"TLS cannot use {absent}, {keys['ctl.key']}, {keys['ca.crt']}: [Errno 2] No such file or directory",
     )
     manager = ryu_manager(*tls_options(keys | {"ctl.key": keys["switch.key"]}, 1), toy)
-    assert manager.process.wait(20) == 1
+    assert manager.process.wait(60) == 1
     assert "KEY_VALUES_MISMATCH" in manager.text
     assert not NOISE.search(manager.text)
 

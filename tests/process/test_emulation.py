@@ -17,7 +17,7 @@ from ryu_vmm.wire import base as of
 from ryu_vmm.wire import openflow as nva
 
 SIMPLE_SWITCH = "ryu.app.simple_switch_13"
-DEADLINE = 20.0  # seconds
+DEADLINE = 60.0  # seconds
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:

@@ -84,7 +84,7 @@ def test_a_key_that_everybody_can_read_is_not_taken(name_server: NameServer, ryu
     config.write_text("\n".join([*lines, f"dns_key_file = {name_server.key_file}"]) + "\n")
     manager = ryu_manager("--config-file", str(config), "ryu_vmm")
     manager.wait_for("is open to every user (mode 0644); chmod o= it")  # type: ignore[attr-defined]
-    assert manager.process.wait(20) == 1  # type: ignore[attr-defined]
+    assert manager.process.wait(60) == 1  # type: ignore[attr-defined]
     assert secret_of(name_server) not in manager.text  # type: ignore[attr-defined]
 
 

@@ -16,7 +16,7 @@ import pytest
 from ryu_vmm.emulation.client import Emulation
 
 BIN = Path(sys.executable).parent
-DEADLINE = 20.0  # seconds
+DEADLINE = 60.0  # seconds
 NVE = {"name": "nve1", "dpid": "1", "ipv4": "192.168.100.1"}
 
 

@@ -49,7 +49,7 @@ def answering(client: Client) -> Iterator[list[int]]:
     finally:
         stop.set()
         thread.join()
-        client.sock.settimeout(20)
+        client.sock.settimeout(60)
 
 
 def test_a_second_connection_of_a_living_switch_is_refused(start: Callable[..., Board]) -> None:

@@ -28,7 +28,7 @@ def configuration(tmp_path: Path) -> str:
 
 
 def health(port: int) -> dict[str, Any]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/health", timeout=10) as reply:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/health", timeout=60) as reply:
         return dict(json.load(reply))
 
 
@@ -56,7 +56,7 @@ def test_a_second_one_is_refused(ryu_manager: Start, configuration: str, tmp_pat
     other.write_text("[vmm]\nstore = :memory:\n")
     for option, port in (("--ofp-tcp-listen-port", first.ofp), ("--wsapi-port", first.rest)):
         second = ryu_manager("--config-file", str(other), option, str(port), "ryu_vmm")
-        assert second.process.wait(20) == 1
+        assert second.process.wait(60) == 1
         assert f"port {port} on 127.0.0.1 is in use, another controller?" in second.text.splitlines()
         assert not NOISE.search(second.text)
     assert health(first.rest)
