@@ -157,16 +157,7 @@ class Lab:
 
     def await_synced(self, seconds: float = _SETTLING) -> None:
         """Wait until every NVE holds all that it was programmed with. Raises NotReady."""
-        names = {nve.name for nve in self.net.nves}
-
-        def synced() -> bool:
-            known = {nve["name"]: nve for nve in self.get("/nves")["items"]}
-            return names <= known.keys() and all(
-                known[n]["in_sync"] and known[n]["generation"]["programmed"] == known[n]["generation"]["realised"]
-                for n in names
-            )
-
-        wait_until(synced, seconds, "all NVEs to be in sync", 0.02)
+        self.net.need_rest().await_synced((nve.name for nve in self.net.nves), seconds)
 
     def verify(self, moving: bool = False) -> list[str]:
         """Compare every switch's flows with the desired state; what is wrong, in words.
