@@ -18,6 +18,7 @@ from benchmarks import overlay  # noqa: E402
 from certificates.authority import CLIENT, SERVER, Authority  # noqa: E402
 
 from ryu_vmm.emulation.client import Emulation  # noqa: E402
+from topologies.ports import free_port  # noqa: E402
 
 DEADLINE = 40.0  # seconds; a loaded machine is slow, a hang is endless
 T = TypeVar("T")
@@ -53,8 +54,6 @@ class Nva:
         config.write_text("\n".join(lines) + "\n")
         arguments = ["--config-file", str(config)]
         if pki is not None:
-            from conftest import free_port
-
             self.ofp = free_port()
             arguments += ["--ofp-ssl-listen-port", str(self.ofp)]
         self.manager = start(*arguments, "ryu_vmm")

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 from board_lab import ARP, BESIDE, Board, Client, start
-from conftest import wait_until
 
 from ryu_vmm.events import PortInfo
 from ryu_vmm.flows import Flow, FlowStats, Output
 from ryu_vmm.wire import agent, base, openflow
 from topologies.ports import free_port
+from topologies.rundir import wait_until
 
 __all__ = ["start"]  # a fixture
 
@@ -89,7 +89,7 @@ def test_an_idle_switch_that_answers_stays_and_a_dead_one_goes(start: Callable[.
         board.event("NveDisconnected(dpid=2)")
         assert dead.closed()
         # Asked whenever it has been silent for an interval: this takes longer than the dead one had.
-        wait_until(lambda: len(answered) > 15, "an idle switch asked again and again")
+        wait_until(lambda: len(answered) > 15, 60, "an idle switch asked again and again")
     assert "NveDisconnected(dpid=1)" not in board.manager.text
     assert board.end() == {"closed.silent": 1}
 
