@@ -183,10 +183,11 @@ class Accounts:
         if account.total and total != account.total:
             account.changed = now
         account.total = total
-        wanted = [n for n, (nve, _) in self._readings(move).items() if self._work.session(nve) is not None]
+        readings = self._readings(move)
+        wanted = [n for n, (nve, _) in readings.items() if self._work.session(nve) is not None]
         # A source that cannot be asked may be redirecting, and a destination has counted what nobody has read yet:
         # neither is known to be quiet.
-        complete = not self._unread(move) and all(n in account.read_at for n in wanted)
+        complete = not self._unread(readings) and all(n in account.read_at for n in wanted)
         if account.confirmed is None and complete:
             account.confirmed = ledger.redirected_packets
         if account.confirmed is not None:
@@ -217,18 +218,15 @@ class Accounts:
             exact=not account.blurred and not old.forgetful,
         )
 
-    def _unread(self, move: Move) -> set[str]:
-        """NVEs that count for a move and cannot be asked now, but may be again."""
-        counting = {nve for nve, _ in self._readings(move).values()}
-        return {nve for nve in counting if self._work.session(nve) is None and nve in self._work.state.nves}
+    def _unread(self, readings: dict[str, tuple[str, int | None]]) -> set[str]:
+        """NVEs of these readings that cannot be asked now, but may be again."""
+        return {nve for nve, _ in readings.values() if self._work.session(nve) is None and nve in self._work.state.nves}
 
     def closing(self, move: Move) -> None:
         """A steered move ends: what an NVE that is away has counted since it was last read stays unknown."""
-        unread = self._unread(move)
+        unread = self._unread(self._readings(move))
         if unread:
-            known = tuple(sorted({*move.ledger.forgetful, *unread}))
-            ledger = replace(move.ledger, forgetful=known, exact=False)
-            self._work.state.put("moves", move.id, replace(move, ledger=ledger))
+            self._not_exact(move, unread)
 
     def forgot(self, name: str) -> None:
         """An NVE has come back with empty tables: what it had counted for open moves is gone with them."""
@@ -237,8 +235,12 @@ class Accounts:
             counts = {nve for leg in move.legs for nve in (leg.src.nve, leg.dst.nve)}
             counts.update(target(state, state.interfaces[leg.interface]).nve for leg in move.legs)
             if name in counts and (move.state.steered or move.redirect is not Redirect.NONE):
-                known = tuple(sorted({*move.ledger.forgetful, name}))
-                state.put("moves", move.id, replace(move, ledger=replace(move.ledger, forgetful=known, exact=False)))
+                self._not_exact(move, {name})
+
+    def _not_exact(self, move: Move, because_of: set[str]) -> None:
+        known = tuple(sorted({*move.ledger.forgetful, *because_of}))
+        ledger = replace(move.ledger, forgetful=known, exact=False)
+        self._work.state.put("moves", move.id, replace(move, ledger=ledger))
 
     # --- what others note ---------------------------------------------------------------------------------------------
     def corrected(self, number: int, correspondent: str) -> None:

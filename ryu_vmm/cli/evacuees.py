@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from typing import Any
 
 import click
 from rich.console import Group, RenderableType
@@ -16,10 +15,10 @@ from rich.text import Text
 from . import words
 from .context import Context, console, table
 from .watch import follow, looks
+from .words import Doc
 
 __all__ = ["evacuation", "evacuations", "watch"]
 
-Doc = dict[str, Any]
 _STYLES = {
     "done": "green",
     "moved": "green",

@@ -14,6 +14,7 @@ from rich.live import Live
 from . import moved, words
 from .client import FAILED, Unreachable
 from .context import Context, console, print_json
+from .words import Doc
 
 __all__ = ["follow", "is_live", "looks", "watch"]
 
@@ -22,7 +23,6 @@ INTERVAL = 0.1
 #: How long an NVA that does not answer (because it is being restarted, say) is waited for, in seconds.
 PATIENCE = 15.0
 
-Doc = dict[str, Any]
 Show = Callable[[Context, Doc], Doc]
 
 

@@ -100,7 +100,7 @@ class Lab:
         if not self._ping:
             return
         # Switches confirm flows a little before they forward by them, and find their underlay neighbors by themselves
-        wait_until(lambda: not self.net.pingAll(), _SETTLING, "an answer to every ping before any move")
+        self.net.await_pings(seconds=_SETTLING)
 
     def body(self, spec: VMSpec, **interface: Any) -> dict[str, Any]:
         """What registers a VM; `interface` overrides."""

@@ -67,7 +67,7 @@ class LedgerDocument(Document):
     late_packets: int
     exact: bool = Field(description="counted by meters (flow counters, the fallback, are blurred around a change), "
                         "and every switch that counts kept its counters and was read to the end")
-    forgetful: list[str] = Field(description="NVEs that did not, or were not")
+    forgetful: list[str] = Field(description="NVEs whose counters were lost or could not be read to the end")
     stale: list[StaleDocument]
     barriers: dict[str, float] = Field(description="seconds from the trigger to each NVE's barrier reply")
     probes: dict[str, float] = Field(description="seconds that each path's probe took")
