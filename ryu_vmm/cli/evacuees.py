@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from . import words
+from . import awaited, words
 from .context import Context, console, table
 from .watch import follow, looks
 from .words import Doc
@@ -133,6 +133,7 @@ def _bar(document: Doc) -> Table:
 
 
 def _rows(rows: list[Doc]) -> Table:
+    waits = ["WAITS FOR", "UNTIL"] if any(row["waiting_for"] for row in rows) else []
     return table(
         "",
         "VM",
@@ -141,6 +142,7 @@ def _rows(rows: list[Doc]) -> Table:
         "MOVE",
         "MOVE IS",
         "ATTEMPTS",
+        *waits,
         "WHY",
         rows=(
             (
@@ -150,6 +152,7 @@ def _rows(rows: list[Doc]) -> Table:
                 row["move"],
                 None if row["move_state"] is None else words.styled(row["move_state"]),
                 row["attempts"],
+                *((awaited.shortly(row), row["until"] and words.clock(row["until"])) if waits else ()),
                 row["why"],
             )
             for row in rows
@@ -167,6 +170,7 @@ def watch(context: Context, document: Doc) -> None:
 def _lines(context: Context, document: Doc) -> Doc:
     """A line for each change of a VM's state, then all of it; nothing with --json."""
     before: dict[str, tuple[str, int | None]] = {}
+    asked: dict[str, str] = {}
     trouble = held_up = ""
     for document, why in looks(context, document, "evacuations"):  # noqa: B020 - the last one is the result
         if context.as_json:
@@ -176,11 +180,15 @@ def _lines(context: Context, document: Doc) -> Doc:
             if before.get(row["vm"], ("waiting", None)) != is_now:
                 _told(document, row)
             before[row["vm"]] = is_now
+            waits = awaited.hook(awaited.of_row(document, row))
+            if waits and waits != asked.get(row["vm"]):
+                click.echo(waits)
+            asked[row["vm"]] = waits
         if document["why"] and document["why"] != held_up:
             click.echo(f"evacuation {document['id']} waits: {document['why']}")
         held_up = document["why"]
         if why and not trouble:
-            click.echo(f"vmm: {why}; waiting", err=True)
+            click.echo(f"vmm: {why}", err=True)
         trouble = why
     if not context.as_json:
         for part in evacuation(document):
@@ -201,8 +209,8 @@ def _live(context: Context, document: Doc) -> Doc:
     with ExitStack() as stack:
         live = stack.enter_context(Live(console=console(), refresh_per_second=10, transient=False))
         for document, why in looks(context, document, "evacuations"):  # noqa: B020 - the last one is the result
-            parts = evacuation(document, time.time() if document["open"] else None)
+            parts = evacuation(document, time.time() if document["open"] or awaited.ledgers(document) else None)
             if why:
-                parts.append(Text(f"{why}; waiting", style="yellow"))
+                parts.append(Text(why, style="yellow"))
             live.update(Group(*parts))
     return document

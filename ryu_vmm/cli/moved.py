@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from rich.table import Table
 from rich.text import Text
 
+from . import awaited
 from .context import table
 from .words import Doc, clock, duration, local, styled
 
@@ -60,6 +61,9 @@ def move(document: Doc, now: float | None = None) -> list[Table | Text]:
     parts += [Text(f"{c['interface']}: {c['old']} becomes {c['new']}") for c in document["addresses"]]
     if document["addresses"] or document["connections"] != "keep":
         parts.append(Text(f"connections: {document['connections']}"))
+    waits = awaited.words(document)
+    if waits:
+        parts.append(Text(waits, style="yellow"))
     parts.append(_history(document, now))
     parts += _progress(document)
     probes: dict[str, float] = document["ledger"]["probes"]

@@ -11,7 +11,7 @@ import click
 from rich.console import Group
 from rich.live import Live
 
-from . import moved, words
+from . import awaited, moved, words
 from .client import FAILED, Unreachable
 from .context import Context, console, print_json
 from .words import Doc
@@ -20,6 +20,8 @@ __all__ = ["follow", "is_live", "looks", "watch"]
 
 #: Seconds between two looks.
 INTERVAL = 0.1
+#: How long the ledgers of moves that have ended are waited for, in seconds: an NVE that is away may never answer.
+CLOSING = 30.0
 #: How long an NVA that does not answer (because it is being restarted, say) is waited for, in seconds.
 PATIENCE = 15.0
 
@@ -50,10 +52,17 @@ def is_live(context: Context) -> bool:
 
 
 def looks(context: Context, document: Doc, what: str = "moves") -> Iterator[tuple[Doc, str]]:
-    """A move (or evacuation) as it is, again and again, until it has ended; and what is the matter, if anything."""
+    """A move (or evacuation) as it is, again and again, until it has ended and its ledgers are closed; and what is the
+    matter, if anything. Who does not answer keeps a ledger open for CLOSING seconds at most, and is named then."""
     yield document, ""
     silent_since: float | None = None
-    while document["open"]:
+    ended: float | None = None
+    while document["open"] or awaited.ledgers(document):
+        if not document["open"]:
+            ended = ended or time.monotonic()
+            if time.monotonic() - ended > CLOSING:
+                yield document, awaited.left_open(document)
+                return
         time.sleep(INTERVAL)
         try:
             document = context.client.get(f"/v1/{what}/{document['id']}")
@@ -61,7 +70,7 @@ def looks(context: Context, document: Doc, what: str = "moves") -> Iterator[tupl
             silent_since = silent_since or time.monotonic()
             if time.monotonic() - silent_since > PATIENCE:
                 raise
-            yield document, str(e)
+            yield document, f"{e}; waiting"
         else:
             silent_since = None
             yield document, ""
@@ -69,7 +78,7 @@ def looks(context: Context, document: Doc, what: str = "moves") -> Iterator[tupl
 
 def _lines(context: Context, document: Doc) -> Doc:
     """A line for each state as it is entered, then the whole account; nothing with --json."""
-    told, trouble = 0, ""
+    told, trouble, waits = 0, "", ""
     for document, why in looks(context, document):  # noqa: B020 - the last one is the result
         if context.as_json:
             continue
@@ -77,8 +86,12 @@ def _lines(context: Context, document: Doc) -> Doc:
             reason = f" ({step['why']})" if step["why"] else ""
             click.echo(f"{words.clock(step['time'])} move {document['id']} {step['state']}{reason}")
         told = len(document["history"])
+        now_waits = awaited.hook(document)
+        if now_waits and now_waits != waits:
+            click.echo(now_waits)
+        waits = now_waits
         if why and not trouble:
-            click.echo(f"vmm: {why}; waiting", err=True)
+            click.echo(f"vmm: {why}", err=True)
         trouble = why
     if not context.as_json:
         for part in moved.move(document)[1:]:
@@ -92,6 +105,6 @@ def _live(context: Context, document: Doc) -> Doc:
         for document, why in looks(context, document):  # noqa: B020 - the last one is the result
             parts: list[Any] = list(moved.move(document, time.time()))
             if why:
-                parts.append(words.styled(f"{why}; waiting"))
+                parts.append(words.styled(why))
             live.update(Group(*parts))
     return document

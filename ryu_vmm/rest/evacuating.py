@@ -117,6 +117,7 @@ def _evacuee(state: State, row: model.Evacuee) -> dict[str, Any]:
         "to": row.to,
         "move": row.move,
         "move_state": None if move is None else move.state,
+        **views.waits(state, move),
         "attempts": row.attempts,
         "why": row.why,
     }

@@ -9,6 +9,7 @@ from typing import Any
 
 from .. import addresses, model
 from ..state import State
+from ..waiting import waiting
 
 __all__ = [
     "directory_entry",
@@ -22,6 +23,7 @@ __all__ = [
     "plain",
     "timestamp",
     "vm",
+    "waits",
 ]
 
 Doc = dict[str, Any]
@@ -267,6 +269,7 @@ def move(state: State, value: model.Move) -> Doc:
         "redirect_in_force": value.open and value.redirect is model.Redirect.IN_FORCE,
         "unconfirmed": list(value.unconfirmed),
         "generation": _move_generation(state, value),
+        **waits(state, value),
         "legs": [
             {
                 "interface": leg.interface.partition("/")[2],
@@ -286,6 +289,14 @@ def move(state: State, value: model.Move) -> Doc:
         "history": history(value.history),
         "ledger": _ledger(value.ledger),
     }
+
+
+def waits(state: State, value: model.Move | None) -> Doc:
+    """What a move waits for, on which NVEs, and until when; nothing of the kind if there is none."""
+    found = None if value is None else waiting(state, value)
+    if found is None:
+        return {"waiting_for": None, "waiting_on": [], "until": None}
+    return {"waiting_for": found.what, "waiting_on": list(found.on), "until": _until(found.until)}
 
 
 def history(steps: tuple[model.Step, ...]) -> list[Doc]:

@@ -58,6 +58,8 @@ def test_from_request_to_end(house: httpx.Client, runtime: LiveRuntime) -> None:
     assert (document["total"], document["counts"]["moving"], document["counts"]["waiting"]) == (6, 2, 4)
     first = document["vms"][0]
     assert first.pop("move_state") in ("preparing", "prepared")
+    assert (first.pop("waiting_for"), first.pop("waiting_on")) == ("redirect", ["nve1"])
+    assert first.pop("until") > document["created"]
     assert first == {"vm": "vm1", "state": "moving", "to": "nve2", "move": 1, "attempts": 1, "why": ""}
     assert house.get("/v1/nves/nve1").json()["evacuation"] == 1
     figures = house.get("/metrics").text

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from ... import model
 from .common import TIME, Document
-from .moves import StepDocument
+from .moves import StepDocument, WaitingDocument
 
 
 class EvacueeCounts(Document):
@@ -21,8 +21,8 @@ class EvacueeCounts(Document):
     gone: int
 
 
-class EvacueeDocument(Document):
-    """A VM of an evacuation. ``move``: its newest move by the evacuation, ``to``: where that goes."""
+class EvacueeDocument(WaitingDocument):
+    """A VM of an evacuation. ``move``: its newest move by the evacuation, ``to``: where that goes and waits for."""
 
     vm: str
     state: model.EvacueeState

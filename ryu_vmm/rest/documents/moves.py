@@ -6,6 +6,7 @@ from pydantic import Field
 
 from ... import model
 from ...schema import PlaceInput
+from ...waiting import Wait
 from .common import TIME, Document
 from .registry import NveGeneration
 
@@ -89,7 +90,17 @@ class ChangeDocument(Document):
     new: str
 
 
-class MoveDocument(Document):
+class WaitingDocument(Document):
+    """What a move waits for."""
+
+    waiting_for: Wait | None = Field(description="what it waits for now; null: it has ended and its ledger is closed")
+    waiting_on: list[str] = Field(description="the NVEs that this depends on")
+    until: str | None = Field(
+        description="when the state's deadline passes: a move that has not steered fails then, one that has goes on "
+                    "without what is missing; RFC 3339, UTC; null: it waits as long as it takes")  # fmt: skip
+
+
+class MoveDocument(WaitingDocument):
     """A move."""
 
     id: int
