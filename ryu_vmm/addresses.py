@@ -19,6 +19,8 @@ __all__ = [
     "format_ip",
     "format_mac",
     "format_prefix",
+    "link_local",
+    "mac_of_link_local",
     "parse_dpid",
     "parse_half",
     "parse_ip",
@@ -152,6 +154,21 @@ def format_dpid(dpid: int) -> str:
     if not 0 <= dpid < 1 << 64:
         raise ValueError(f"datapath id {dpid} does not fit 64 bits")
     return f"{dpid:016x}"
+
+
+def link_local(mac: bytes) -> bytes:
+    """The link-local address that a MAC makes by modified EUI-64 (RFC 4291 appendix A).
+
+    >>> format_ip(link_local(parse_mac("02:00:00:00:00:0a")))
+    'fe80::ff:fe00:a'
+    """
+    return b"\xfe\x80\0\0\0\0\0\0" + bytes([mac[0] ^ 2]) + mac[1:3] + b"\xff\xfe" + mac[3:]
+
+
+def mac_of_link_local(address: bytes) -> bytes | None:
+    """The MAC that makes an address by :func:`link_local`; None: no MAC does."""
+    mac = bytes([address[8] ^ 2]) + address[9:11] + address[13:] if len(address) == 16 else b""
+    return mac if mac and link_local(mac) == address else None
 
 
 def _refused(text: object, field: str, why: str) -> InvalidInput:

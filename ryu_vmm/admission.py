@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from . import guard, routing
+from .addresses import link_local
 from .flows import Action, Flow, Match, ToNva, match, set_field
 from .model import Admit, Allowed, Interface, Place
 from .skeleton import announcements
@@ -236,8 +237,3 @@ def heard_about(interface: Interface) -> int:
     A packet that was on its way to the NVA while the VM moved on names an epoch that is over, and changes nothing.
     """
     return (interface.epoch & 0xFFFF) << 24 | interface.vni
-
-
-def link_local(mac: bytes) -> bytes:
-    """The link-local address that a MAC makes by modified EUI-64 (RFC 4291 appendix A)."""
-    return b"\xfe\x80\0\0\0\0\0\0" + bytes([mac[0] ^ 2]) + mac[1:3] + b"\xff\xfe" + mac[3:]

@@ -5,7 +5,7 @@ Switches check the same before (admission.py); but not at a port whose flows are
 
 from __future__ import annotations
 
-from .admission import link_local
+from .addresses import link_local
 from .model import Interface
 from .wire import frames
 from .wire.frames import Kind

@@ -8,8 +8,7 @@ travel by tunnel.
 
 from __future__ import annotations
 
-from .addresses import format_ip, format_mac
-from .admission import link_local
+from .addresses import format_ip, format_mac, link_local
 from .domains import Hop, hop_key
 from .flows import Output
 from .routing import ila_mac

@@ -8,7 +8,8 @@ but the one it is given, and never waits: a test can drive any interleaving in m
                                   \\--> records (committed first; if that fails, rollback() undoes the step)
 
 Who does what: registry.py (NVEs, networks, VMs), moves.py with mobility.py (the life of a move), recovery.py (what
-faults and restarts do to it), packets.py (ARP, ND, announcements), switches.py (connections, ports, barriers, reading
+faults and restarts do to it), packets.py (announcements, signs of life), resolver.py and announcing.py (questions about
+addresses, and telling of changed answers), switches.py (connections, ports, barriers, reading
 back), probes.py and ledger.py (proof and account), pipeline.py, admission.py and redirects.py (what the flows are).
 """
 
@@ -19,6 +20,7 @@ from typing import Any
 
 from . import events as ev
 from . import readdressing
+from .announcing import Announcing
 from .effects import Outcome, Record
 from .errors import NotFound, VmmError
 from .evacuations import Evacuations
@@ -56,7 +58,8 @@ class Nva:
         self._registry = Registry(self._work)
         self.moves = Moves(self._work, self._prober, self._accounts)
         self.recovery = Recovery(self._work, self.moves)
-        self.packets = Packets(self._work, self.moves, self._prober, self._accounts)
+        self.announcing = Announcing(self._work)
+        self.packets = Packets(self._work, self.moves, self._prober, self._accounts, self.announcing)
         self.switches = Switches(self._work, self.moves, self.recovery, self._accounts, self.packets, self._prober)
         self.evacuations = Evacuations(self._work, self.moves)
         self.names = Names(self._work)
@@ -252,7 +255,7 @@ class Nva:
         reply = self._registry.vm_submitted(event)
         self.names.check([event.name])
         for old in self._registry.changed_mac:
-            self.packets.announce(self.state.interfaces[old.id])
+            self.announcing.announce(self.state.interfaces[old.id])
         return reply
 
     def _vm_withdrawn(self, event: ev.VmWithdrawn) -> object:

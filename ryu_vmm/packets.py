@@ -1,44 +1,47 @@
-"""Packets that NVEs hand to the NVA: questions about addresses, announcements, signs of life, and the lost ones."""
+"""Packets that NVEs hand to the NVA: announcements, signs of life, and the lost ones; resolver.py has the questions."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from .admission import Role, heard_about, role, speaking
+from .announcing import Announcing
 from .claims import ANNOUNCEMENTS, CLAIMS, claims_own, speaks_for_itself
 from .effects import ReadFlows, SendPacket
 from .errors import Conflict, DecodeError, NotFound
 from .events import PacketSeen, ThawRequested
 from .flapping import Flapping, thaw
-from .flows import Action, Output, set_field
+from .flows import Action, Output
 from .ledger import Accounts
 from .mobility import MoveEvent
-from .model import Admit, Held, Interface, Leg, Move, Network, Place, Port, Redirect, Trust, Unknown, Vm
+from .model import Admit, Held, Interface, Leg, Move, Network, Place, Port, Redirect, Trust, Vm
 from .moves import Moves
 from .neighbors import Neighbors
 from .paths import path, target, tunnel_to
-from .pipeline import flood_actions, flood_ports
 from .probes import Prober
 from .refusals import Refusals
+from .resolver import Resolver
 from .router import Router
 from .tables import COOKIE_MASK, COOKIE_OURS, Why, move_of, why_of
 from .wire import frames
 from .wire.frames import Kind
 from .work import Work
 
-_NO_IPV4 = bytes(4)
-
 
 class Packets:
     """Handlers of packets, by the reason that the flow which handed them over gives in its cookie."""
 
-    def __init__(self, work: Work, moves: Moves, prober: Prober, accounts: Accounts) -> None:
+    def __init__(
+        self, work: Work, moves: Moves, prober: Prober, accounts: Accounts, announcing: Announcing
+    ) -> None:
         self._work = work
         self._moves = moves
         self._prober = prober
         self._accounts = accounts
         self._refusals = Refusals(work)
         self._router = Router(work)
+        self.resolver = Resolver(work)
+        self._announcing = announcing
         self.neighbors = Neighbors(work)
         self._flapping = Flapping(work)
 
@@ -54,7 +57,7 @@ class Packets:
         try:
             match why:
                 case Why.RESOLVE:
-                    self._resolve(name, event)
+                    self.resolver.asked(name, event)
                 case Why.LIFE | Why.ANNOUNCE:
                     self._heard(name, event, why, about)
                 case Why.MISS:
@@ -103,84 +106,6 @@ class Packets:
             thaw(self._work, interface, "request")
         return vm
 
-    # --- resolution (sections 4.1 and 4.2 of the draft; RFC 8014 section 4.3) -----------------------------------------
-    def answer(self, nve: str, in_port: int, frame: bytes) -> bytes | None:
-        """The answer to an ARP request or neighbor solicitation that entered by a port.
-
-        None: the directory does not know, or it is no question (an announcement, or a guest asking for its own).
-
-        Raises:
-            DecodeError: the frame is malformed.
-        """
-        state = self._work.state
-        asker = state.by_place.get(Place(nve, state.by_number.get((nve, in_port), "")))
-        if asker is None:
-            return None
-        if frame[12:14] == frames.ETH_ARP:
-            op, sha, spa, _, tpa, _, _ = frames.parse_arp(frame)
-            known = self._mac(asker, tpa)
-            return None if op != 1 or known is None else frames.build_arp_reply(known, tpa, sha, spa)
-        nd = frames.parse_nd(frame)
-        known = self._mac(asker, nd.target)
-        if known is None:
-            return None
-        if not any(nd.src):
-            return frames.build_na_for_dad(nd.target, known)
-        return frames.build_na(nd.target, known, nd.src, nd.lladdr or nd.eth_src)
-
-    def _mac(self, asker: str, address: bytes) -> bytes | None:
-        """The MAC at which a guest reaches an address, None if nobody has it, or the guest itself does."""
-        state = self._work.state
-        interface = state.interfaces[asker]
-        routed = self._router.resolve(interface, address)
-        if routed is not None or state.is_l3(interface.vni):
-            return routed
-        owner = state.by_ip.get((interface.vni, address))
-        return None if owner in (None, asker) else state.interfaces[owner].mac
-
-    def _resolve(self, nve: str, event: PacketSeen) -> None:
-        answered = self.answer(nve, event.in_port, event.frame)
-        if answered is not None:
-            self._work.send(nve, (Output(event.in_port),), answered)
-            return
-        asker = self._interface_at(nve, event.in_port)
-        if asker is None:
-            self._work.count("drop.unknown-port")
-            return
-        network = self._work.state.networks[asker.vni]
-        kind = frames.classify(event.frame)
-        known = kind in (Kind.GARP, Kind.DAD, Kind.ARP_PROBE)
-        if not known and network.policy.unknown is Unknown.DROP:
-            self._work.count("drop.unknown-target")
-            return
-        self._work.count("resolve.flooded")
-        self._flood(nve, asker.vni, event.in_port, event.frame)
-
-    def _flood(self, nve: str, vni: int, in_port: int, frame: bytes) -> None:
-        """Send a frame to everybody in a network, as if the edge had flooded it itself."""
-        actions = flood_actions(self._work.state, nve, vni)
-        if actions:
-            self._work.send(nve, (set_field("tun_id", vni), *actions), frame, in_port)
-
-    def announce(self, interface: Interface) -> None:
-        """Tell the guests of a network where an interface's addresses are (MAC), in the interface's name.
-
-        For hypervisors that announce by RARP alone, which says nothing of IP addresses, and for a MAC that changed.
-        """
-        state = self._work.state
-        packets = [frames.build_garp(interface.mac, ip) for ip in interface.ipv4]
-        packets += [frames.build_unsolicited_na(interface.mac, ip) for ip in interface.ipv6]
-        own = state.port_at(interface.location)
-        for nve in state.members(interface.vni):
-            if self._work.session(nve) is None:
-                continue
-            ports = set(flood_ports(state, nve, interface.vni))
-            if own is not None and own.nve == nve:
-                ports.discard(own.number)
-            for packet in packets:
-                self._work.send(nve, tuple(Output(port) for port in sorted(ports)), packet)
-        self._work.report("interface.announced", interface=interface.id, packets=len(packets))
-
     # --- announcements and signs of life ------------------------------------------------------------------------------
     def is_home(self, dpid: int, in_port: int, frame: bytes) -> bool:
         """Whether a sign of life says nothing new: its port is where the directory has the guest already."""
@@ -201,7 +126,7 @@ class Packets:
         bound = role(state, nve, port)
         interface = bound.interface
         if kind is Kind.RARP_REQUEST and interface is not None:
-            self._answer_rarp(nve, event, interface)
+            self.resolver.asked_by_mac(nve, event, interface)
         if interface is None:
             self._stranger(place, event.frame, kind)
             return
@@ -229,18 +154,7 @@ class Packets:
         elif homeless or (kind in ANNOUNCEMENTS and why is Why.LIFE):  # else its epoch is not known
             self._believe(interface, place, by, event.frame)
         if kind is Kind.RARP_REQUEST and state.interfaces[interface.id].location == place:
-            self.announce(state.interfaces[interface.id])
-
-    def _answer_rarp(self, nve: str, event: PacketSeen, interface: Interface) -> None:
-        """Section 4.1: a RARP request is answered with the IPv4 address found by MAC."""
-        asked = frames.parse_rarp(event.frame).tha
-        owner = self._work.state.by_mac.get((interface.vni, asked))
-        if owner is None or not self._work.state.interfaces[owner].ipv4:
-            self._work.count("drop.rarp-unknown")
-            return
-        ip = self._work.state.interfaces[owner].ipv4[0]
-        reply = frames.build_rarp_reply(interface.mac, _NO_IPV4, asked, ip)
-        self._work.send(nve, (Output(event.in_port),), reply)
+            self._announcing.announce(state.interfaces[interface.id])
 
     def _stranger(self, place: Place, frame: bytes, kind: Kind) -> None:
         """An announcement from a port of nobody: believed where the network of the one VM it fits says so."""
@@ -257,7 +171,7 @@ class Packets:
         if len(fitting) == 1:
             self._believe(state.interfaces[fitting[0]], place, kind.name.lower().replace("_", "-"), frame)
             if kind is Kind.RARP_REQUEST:
-                self.announce(state.interfaces[fitting[0]])
+                self._announcing.announce(state.interfaces[fitting[0]])
             return
         reason = "fits no VM of a network that believes any port" if not fitting else "fits VMs of several networks"
         self._refusals.refuse(place, frame, reason)
@@ -410,8 +324,3 @@ class Packets:
 
     def _newest(self, interface: Interface) -> int:
         return max((move.id for move, _ in self._work.state.moves_of(interface.id)), default=0)
-
-    def _interface_at(self, nve: str, in_port: int) -> Interface | None:
-        state = self._work.state
-        key = state.by_place.get(Place(nve, state.by_number.get((nve, in_port), "")))
-        return None if key is None else state.interfaces[key]

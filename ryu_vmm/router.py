@@ -1,4 +1,4 @@
-"""What the NVA says as the router that every NVE is to its guests: ICMP and ICMPv6, and who the gateway is.
+"""What the NVA says as the router that every NVE is to its guests: ICMP and ICMPv6.
 
 The NVE hands over what it cannot route by itself (routing.py), each at a limited rate; see wire/icmp.py for what is
 answered how. Answers go to where the sender is now, by the directory, whichever way its packet came.
@@ -6,7 +6,7 @@ answered how. Answers go to where the sender is now, by the directory, whichever
 
 from __future__ import annotations
 
-from .admission import link_local
+from .addresses import link_local
 from .events import PacketSeen
 from .flows import TABLE, Output
 from .model import Gateway, Interface
@@ -22,24 +22,6 @@ class Router:
 
     def __init__(self, work: Work) -> None:
         self._work = work
-
-    # --- questions about addresses ------------------------------------------------------------------------------------
-    def resolve(self, asker: Interface, address: bytes) -> bytes | None:
-        """The MAC to answer a question for an address with, where that is the gateway's; None: it is not.
-
-        In a layer 3 network the gateway answers for everybody but the asker: whoever holds others to be on its link
-        reaches them all the same.
-        """
-        state = self._work.state
-        gateway = state.gateway(asker.vni)
-        if gateway is None:
-            return None
-        if address in (gateway.ipv4, gateway.ipv6):
-            return gateway.mac
-        if not state.is_l3(asker.vni) or state.owner(asker.vni, address) == asker.id:
-            return None
-        within = any(address in subnet for subnet in state.networks[asker.vni].subnets)
-        return gateway.mac if within or state.owner(asker.vni, address) is not None else None
 
     # --- packets ------------------------------------------------------------------------------------------------------
     def seen(self, nve: str, event: PacketSeen, why: Why, vni: int) -> None:

@@ -233,7 +233,7 @@ class Runtime:
         if name is None:
             return b""
         try:
-            answered = self.nva.packets.answer(name, packet.in_port, packet.frame)
+            answered = self.nva.packets.resolver.answer(name, packet.in_port, packet.frame)
         except DecodeError:
             return b""  # counted by whoever looks closer
         if answered is None:

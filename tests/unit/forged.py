@@ -6,7 +6,7 @@ import struct
 
 from world import ip, mac
 
-from ryu_vmm.admission import link_local
+from ryu_vmm.addresses import link_local
 from ryu_vmm.emulation.packets import checksum
 
 LL1, LL2 = link_local(mac(1)), link_local(mac(2))

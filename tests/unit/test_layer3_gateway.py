@@ -8,7 +8,7 @@ import pytest
 from world import World, ip, mac
 
 from ryu_vmm import events as ev
-from ryu_vmm.admission import link_local
+from ryu_vmm.addresses import link_local
 from ryu_vmm.model import Gateway, Network, NetworkKind
 from ryu_vmm.wire.ip import checksum
 

@@ -218,7 +218,7 @@ def test_link_local_and_shouted_packets_go_nowhere(world: Layer3) -> None:
     one = world.task(1, "n1")
     world.task(2, "n2")
     world.task(3, "n1")
-    from ryu_vmm.admission import link_local
+    from ryu_vmm.addresses import link_local
 
     near = packet(link_local(one.mac), link_local(mac(3)), one.mac)
     assert world.send("n1", "tap-t1", near) == []

@@ -1,0 +1,37 @@
+"""Which MAC answers for an address: the one place that says so.
+
+What the NVA answers (resolver.py), what edges answer by flows, and what is announced because it has changed
+(announcing.py) all ask here, so that no two of them ever say different things.
+"""
+
+from __future__ import annotations
+
+from .addresses import mac_of_link_local
+from .state import State
+
+
+def answering(state: State, vni: int, address: bytes) -> bytes | None:
+    """The MAC at which the guests of a network reach an address (4 or 16 bytes); None: nobody has it.
+
+    The gateway's for its own addresses, and in a layer 3 network for everybody's: whoever holds others to be on its
+    link reaches them all the same. Else that of the interface that :func:`holder` names.
+    """
+    gateway = state.gateway(vni)
+    if gateway is not None and address in (gateway.ipv4, gateway.ipv6):
+        return gateway.mac
+    if state.is_l3(vni):
+        within = any(address in subnet for subnet in state.networks[vni].subnets)
+        return gateway.mac if gateway is not None and (within or state.owner(vni, address) is not None) else None
+    found = holder(state, vni, address)
+    return None if found is None else state.interfaces[found].mac
+
+
+def holder(state: State, vni: int, address: bytes) -> str | None:
+    """The id of the interface of a network that has an address.
+
+    That is one of its registered addresses, or the link-local address that its MAC makes: what admission lets an
+    interface speak for, it is found at.
+    """
+    found = state.by_ip.get((vni, address))
+    mac = mac_of_link_local(address) if found is None else None
+    return found if mac is None else state.by_mac.get((vni, mac))

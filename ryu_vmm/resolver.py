@@ -1,0 +1,101 @@
+"""Questions about addresses that NVEs hand to the NVA (sections 4.1 and 4.2 of the draft; RFC 8014 section 4.3)."""
+
+from __future__ import annotations
+
+from .addresses import link_local
+from .admission import speaking
+from .events import PacketSeen
+from .flows import Output, set_field
+from .model import Interface, Place, Unknown
+from .pipeline import flood_actions
+from .resolution import answering
+from .wire import frames
+from .wire.frames import Kind
+from .work import Work
+
+_NO_IPV4 = bytes(4)
+
+
+class Resolver:
+    """Answers ARP and RARP requests and neighbor solicitations from the directory."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    def answer(self, nve: str, in_port: int, frame: bytes) -> bytes | None:
+        """The answer to an ARP request or neighbor solicitation that entered by a port.
+
+        None: the directory does not know, or it is no question (an announcement, or a guest asking for its own).
+
+        Raises:
+            DecodeError: the frame is malformed.
+        """
+        asker = self._interface_at(nve, in_port)
+        if asker is None:
+            return None
+        if frame[12:14] == frames.ETH_ARP:
+            op, sha, spa, _, tpa, _, _ = frames.parse_arp(frame)
+            known = self._mac(asker, tpa)
+            return None if op != 1 or known is None else frames.build_arp_reply(known, tpa, sha, spa)
+        nd = frames.parse_nd(frame)
+        known = self._mac(asker, nd.target)
+        if known is None:
+            return None
+        if not any(nd.src):
+            return frames.build_na_for_dad(nd.target, known)
+        return frames.build_na(nd.target, known, nd.src, nd.lladdr or nd.eth_src)
+
+    def _mac(self, asker: Interface, address: bytes) -> bytes | None:
+        """The MAC at which a guest reaches an address, None if nobody has it, or the guest itself does.
+
+        An address that it is to have, or still speaks for, is its own as well: it may ask whether that is taken.
+        """
+        own = speaking(self._work.state, asker)
+        if address in (*own.ipv4, *own.ipv6, link_local(asker.mac)):
+            return None
+        return answering(self._work.state, asker.vni, address)
+
+    def asked(self, nve: str, event: PacketSeen) -> None:
+        """A question was handed over: it is answered, or goes to whom the network's policy says.
+
+        Raises:
+            DecodeError: the frame is malformed.
+        """
+        answered = self.answer(nve, event.in_port, event.frame)
+        if answered is not None:
+            self._work.send(nve, (Output(event.in_port),), answered)
+            return
+        asker = self._interface_at(nve, event.in_port)
+        if asker is None:
+            self._work.count("drop.unknown-port")
+            return
+        network = self._work.state.networks[asker.vni]
+        kind = frames.classify(event.frame)
+        known = kind in (Kind.GARP, Kind.DAD, Kind.ARP_PROBE)
+        if not known and network.policy.unknown is Unknown.DROP:
+            self._work.count("drop.unknown-target")
+            return
+        self._work.count("resolve.flooded")
+        self._flood(nve, asker.vni, event.in_port, event.frame)
+
+    def asked_by_mac(self, nve: str, event: PacketSeen, interface: Interface) -> None:
+        """Section 4.1: a RARP request is answered with the IPv4 address found by MAC. Raises DecodeError."""
+        asked = frames.parse_rarp(event.frame).tha
+        owner = self._work.state.by_mac.get((interface.vni, asked))
+        if owner is None or not self._work.state.interfaces[owner].ipv4:
+            self._work.count("drop.rarp-unknown")
+            return
+        ip = self._work.state.interfaces[owner].ipv4[0]
+        reply = frames.build_rarp_reply(interface.mac, _NO_IPV4, asked, ip)
+        self._work.send(nve, (Output(event.in_port),), reply)
+
+    def _flood(self, nve: str, vni: int, in_port: int, frame: bytes) -> None:
+        """Send a frame to everybody in a network, as if the edge had flooded it itself."""
+        actions = flood_actions(self._work.state, nve, vni)
+        if actions:
+            self._work.send(nve, (set_field("tun_id", vni), *actions), frame, in_port)
+
+    def _interface_at(self, nve: str, in_port: int) -> Interface | None:
+        state = self._work.state
+        key = state.by_place.get(Place(nve, state.by_number.get((nve, in_port), "")))
+        return None if key is None else state.interfaces[key]
