@@ -23,7 +23,8 @@ class FieldSpec(NamedTuple):
 FIELDS: dict[str, FieldSpec] = {
     "in_port": FieldSpec(0x8000, 0, 4),
     "metadata": FieldSpec(0x8000, 2, 8),
-    "reg0": FieldSpec(0x0001, 0, 4),  # a register of Open vSwitch, zero when a packet comes in
+    "reg0": FieldSpec(0x0001, 0, 4),  # registers of Open vSwitch, zero when a packet comes in
+    "reg1": FieldSpec(0x0001, 1, 4),
     "eth_dst": FieldSpec(0x8000, 3, 6),
     "eth_src": FieldSpec(0x8000, 4, 6),
     "eth_type": FieldSpec(0x8000, 5, 2),
@@ -46,6 +47,8 @@ FIELDS: dict[str, FieldSpec] = {
     "icmpv6_type": FieldSpec(0x8000, 29, 1),
     "icmpv6_code": FieldSpec(0x8000, 30, 1),
     "nd_target": FieldSpec(0x8000, 31, 16),
+    "nd_reserved": FieldSpec(0x1000, 1, 4),  # the word behind the checksum: an advertisement's flags
+    "nd_options_type": FieldSpec(0x1000, 2, 1),  # the type of neighbor discovery's option
     "nd_sll": FieldSpec(0x8000, 32, 6),
     "nd_tll": FieldSpec(0x8000, 33, 6),
     "tun_id": FieldSpec(0x8000, 38, 8),
@@ -118,7 +121,15 @@ class CheckLarger(NamedTuple):
     kind: str = "check_larger"
 
 
-Action = Output | ToNva | SetField | Meter | DecTtl | CheckLarger
+class Copy(NamedTuple):
+    """Write one whole field into another of the same width, by Open vSwitch's own action (NXAST_REG_MOVE)."""
+
+    source: str
+    target: str
+    kind: str = "copy"
+
+
+Action = Output | ToNva | SetField | Meter | DecTtl | CheckLarger | Copy
 #: (table, priority, match): what makes two flows the same entry of a switch.
 FlowKey = tuple[int, int, Match]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import addresses
-from .flows import IN_PORT, CheckLarger, DecTtl, Flow, Match, Meter, SetField, ToNva
+from .flows import IN_PORT, CheckLarger, Copy, DecTtl, Flow, Match, Meter, SetField, ToNva
 
 __all__ = ["actions", "describe", "match"]
 
@@ -28,6 +28,7 @@ _IP = frozenset(
 )
 _DECIMAL = frozenset(
     {"in_port", "ip_proto", "ip_ttl", "icmpv4_type", "icmpv6_type", "icmpv6_code", "udp_src", "udp_dst", "arp_op"}
+    | {"nd_options_type"}
 )
 #: ``ip_frag`` has words for what its two bits say.
 _FRAGMENTS = {(1, 1): "yes", (0, 1): "no", (1, 3): "first", (3, 3): "later", (0, 2): "not_later", (2, 2): "later"}
@@ -55,13 +56,15 @@ def actions(flow: Flow) -> str:
             parts.append(f"CONTROLLER:{action.max_len}")
         elif isinstance(action, SetField):
             value = _value(action.field, action.value)
-            parts.append(f"set_field:{value}->{_NAMES.get(action.field, action.field)}")
+            parts.append(f"set_field:{value}->{_written(action.field)}")
         elif isinstance(action, Meter):
             parts.append(f"meter:{action.id}")
         elif isinstance(action, DecTtl):
             parts.append("dec_ttl")
         elif isinstance(action, CheckLarger):
             parts.append(f"check_pkt_larger({action.length})->NXM_NX_REG0[0]")
+        elif isinstance(action, Copy):
+            parts.append(f"move:{_written(action.source)}[]->{_written(action.target)}[]")
         else:
             parts.append("IN_PORT" if action.port == IN_PORT else f"output:{action.port}")
     if flow.write_metadata:
@@ -80,6 +83,11 @@ def describe(flow: Flow) -> str:
     if on:
         parts.append(on)
     return ",".join(parts) + f" actions={actions(flow)}"
+
+
+def _written(name: str) -> str:
+    """A field's name where an action writes it: icmp_type alone is IPv4's there."""
+    return name if name.startswith("icmpv6_") else _NAMES.get(name, name)
 
 
 def _value(name: str, value: bytes) -> str:

@@ -122,6 +122,7 @@ def _icmpv6(frame: bytes, l4: int, end: int, fields: dict[str, int]) -> None:
     if frame[l4] not in (NS, NA) or frame[l4 + 1] or end < l4 + 24:
         return
     found = {"nd_target": int.from_bytes(frame[l4 + 8 : l4 + 24], "big")}
+    found["nd_reserved"] = int.from_bytes(frame[l4 + 4 : l4 + 8], "big")
     for at, kind, size in _options(frame, l4, end):
         if not size:
             return  # an option of no length: Open vSwitch takes no field from such a message
@@ -130,6 +131,7 @@ def _icmpv6(frame: bytes, l4: int, end: int, fields: dict[str, int]) -> None:
             if name in found:
                 return
             found[name] = int.from_bytes(frame[at + 2 : at + 8], "big")
+            found.setdefault("nd_options_type", kind)
     fields.update(found)
 
 
@@ -154,6 +156,8 @@ def without_ethernet(frame: bytes) -> bytes:
 
 # --- rewriting ----------------------------------------------------------------------------------------------
 _ARP_AT = {"arp_op": 6, "arp_sha": 8, "arp_spa": 14, "arp_tha": 18, "arp_tpa": 24}
+#: From the start of ICMPv6; the type is that of the first option, whatever it is.
+_ND_AT = {"nd_reserved": 4, "nd_target": 8, "nd_options_type": 24}
 _IP_AT = {"ipv4_src": 12, "ipv4_dst": 16, "ipv6_src": 8, "ipv6_dst": 24}
 _CHECKSUM_AT = {UDP: 6, TCP: 16, ICMPV6: 2}
 _LEAST = {UDP: 8, TCP: 20, ICMPV6: 4}  # bytes of a header; of one that is cut short no checksum is touched
@@ -230,8 +234,8 @@ def _place(frame: bytes, fields: dict[str, int], field: str, l3: int, l4: int, e
         return l4 + (0 if field == "udp_src" else 2), checksums
     if field in ("icmpv6_type", "icmpv6_code"):
         return l4 + (0 if field == "icmpv6_type" else 1), checksums
-    if field == "nd_target":
-        return l4 + 8, checksums
+    if field in _ND_AT:
+        return l4 + _ND_AT[field], checksums
     if field in ("nd_sll", "nd_tll"):
         wanted = 1 if field == "nd_sll" else 2
         return next((at + 2 for at, kind, _ in _options(frame, l4, end) if kind == wanted), 0), checksums
@@ -342,7 +346,8 @@ def _nd(given: dict[str, int], take) -> bytes:  # type: ignore[no-untyped-def]
     kind = given.get("icmpv6_type", NS)
     if kind not in (NS, NA):
         return b""
-    body: bytes = (b"\0\0\0\0" if kind == NS else b"\x20\0\0\0") + take("nd_target")
+    body: bytes = take("nd_reserved", 0 if kind == NS else 0x20000000) + take("nd_target")
+    take("nd_options_type")  # as the option has it
     if "nd_sll" in given:
         body += b"\x01\x01" + take("nd_sll")
     if "nd_tll" in given:

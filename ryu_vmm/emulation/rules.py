@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..flows import FIELDS, DecTtl, Flow, Match, Meter, Output, SetField
+from ..flows import FIELDS, Copy, DecTtl, Flow, Match, Meter, Output, SetField
 from . import packets
 
 #: OpenFlow error types (ofp_error_type).
@@ -30,7 +30,7 @@ _NEEDS = {
     **_need("icmpv4_type", ("eth_type", (packets.IPV4,)), ("ip_proto", (packets.ICMP,))),
     **_need("udp_src udp_dst", ("ip_proto", (packets.UDP,))),
     **_need("icmpv6_type icmpv6_code", ("eth_type", (packets.IPV6,)), ("ip_proto", (packets.ICMPV6,))),
-    **_need("nd_target", ("icmpv6_type", (packets.NS, packets.NA))),
+    **_need("nd_target nd_reserved nd_options_type", ("icmpv6_type", (packets.NS, packets.NA))),
     **_need("nd_sll", ("icmpv6_type", (packets.NS,))),
     **_need("nd_tll", ("icmpv6_type", (packets.NA,))),
 }
@@ -73,10 +73,11 @@ def check(flow: Flow) -> None:
             if action.field not in FIELDS:  # an action or instruction that the codec has no word for
                 instruction = action.field.startswith("instruction")
                 raise Refused(f"{action.field} is not known", BAD_INSTRUCTION if instruction else BAD_ACTION, 0)
-            if action.field in _UNSETTABLE:
-                raise Refused(f"{action.field} cannot be set", BAD_ACTION, 13)  # OFPBAC_BAD_SET_TYPE
-            if lacking := _lacking(action.field, exact):  # OFPBAC_MATCH_INCONSISTENT
-                raise Refused(f"setting {action.field} without matching {lacking}", BAD_ACTION, 10)
+            _settable(action.field, exact)
+        elif isinstance(action, Copy):
+            _settable(action.target, exact)
+            if lacking := _lacking(action.source, exact):
+                raise Refused(f"copying {action.source} without matching {lacking}", BAD_ACTION, 10)
         elif isinstance(action, DecTtl) and _lacking("ip_ttl", exact):  # OFPBAC_MATCH_INCONSISTENT
             raise Refused("a TTL is decremented without matching eth_type", BAD_ACTION, 10)
         elif isinstance(action, Meter) and action is not flow.actions[0]:
@@ -87,6 +88,13 @@ def check(flow: Flow) -> None:
         raise Refused(f"there is no table {flow.table}", FLOW_MOD_FAILED, 2)  # OFPFMFC_BAD_TABLE_ID
     if flow.goto is not None and not flow.table < flow.goto <= LAST_TABLE:  # OFPBIC_BAD_TABLE_ID
         raise Refused(f"goto from table {flow.table} to {flow.goto}", BAD_INSTRUCTION, 2)
+
+
+def _settable(name: str, exact: Mapping[str, int]) -> None:
+    if name in _UNSETTABLE:
+        raise Refused(f"{name} cannot be set", BAD_ACTION, 13)  # OFPBAC_BAD_SET_TYPE
+    if lacking := _lacking(name, exact):  # OFPBAC_MATCH_INCONSISTENT
+        raise Refused(f"setting {name} without matching {lacking}", BAD_ACTION, 10)
 
 
 def _lacking(name: str, exact: Mapping[str, int]) -> str:

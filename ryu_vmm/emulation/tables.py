@@ -23,6 +23,7 @@ from ..flows import (
     TABLE,
     Action,
     CheckLarger,
+    Copy,
     DecTtl,
     Flow,
     FlowChange,
@@ -46,6 +47,8 @@ ANY_PORT = 0xFFFFFFFF
 RESET_COUNTS = 4
 FLOOD, ALL = 0xFFFFFFFB, 0xFFFFFFFC
 ETHERNET = 14
+#: Fields that are not in the frame, but beside it.
+_BESIDE = frozenset(("metadata", "reg0", "reg1"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ class ToNva:
     in_port: int = field(default=0, compare=False, repr=False)
     table: int = field(default=0, compare=False, repr=False)
     max_len: int = field(default=0xFFFF, compare=False, repr=False)
-    #: pipeline fields at that moment: metadata, reg0 and tun_*, where not zero
+    #: pipeline fields at that moment: metadata, registers and tun_*, where not zero
     context: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
 
 
@@ -312,6 +315,8 @@ class Tables:
                 if state.fields.get("ip_ttl", 0) <= 1:
                     return False
                 self._set(state, set_field("ip_ttl", state.fields["ip_ttl"] - 1))
+            elif isinstance(action, Copy):
+                self._set(state, set_field(action.target, state.fields.get(action.source, 0)))
             elif isinstance(action, CheckLarger):
                 larger = len(state.frame) > action.length
                 state.fields["reg0"] = state.fields.get("reg0", 0) & ~1 | larger
@@ -325,7 +330,7 @@ class Tables:
                         state.in_port,
                         flow.table if flow is not None else 0,
                         action.max_len,
-                        {k: v for k, v in state.fields.items() if v and (k in ("metadata", "reg0") or k[:4] == "tun_")},
+                        {k: v for k, v in state.fields.items() if v and (k in _BESIDE or k[:4] == "tun_")},
                     )
                 )
             elif action.port == TABLE:
@@ -351,7 +356,7 @@ class Tables:
     def _set(self, state: _Packet, action: SetField) -> None:
         value = int.from_bytes(action.value, "big")
         name = action.field
-        if name in ("metadata", "reg0") or name.startswith("tun_"):
+        if name in _BESIDE or name.startswith("tun_"):
             state.fields[name] = value
             return
         # what later tables match is the field as set, even where the packet has no room for it

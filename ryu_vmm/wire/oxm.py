@@ -20,7 +20,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from ..errors import DecodeError
-from ..flows import FIELDS, Action, CheckLarger, DecTtl, Match, MatchItem, Meter, Output, SetField, ToNva
+from ..flows import FIELDS, Action, CheckLarger, Copy, DecTtl, Match, MatchItem, Meter, Output, SetField, ToNva
 from .base import MAX_MESSAGE, PORT_CONTROLLER
 
 _U32 = struct.Struct("!I")
@@ -35,6 +35,10 @@ _DEC_TTL = struct.pack("!HH4x", 24, 8)
 _CHECK_LARGER = struct.Struct("!HHIHH12s")
 _CHECK_LARGER_HEAD = (0xFFFF, 24, 0x00002320, 49)
 _INTO_REG0 = bytes.fromhex("0000 00010004") + bytes(6)
+# NXAST_REG_MOVE: type len vendor subtype, bits; the first bit at the source and at the target, and their headers.
+# Open vSwitch reports the fields by the numbers they had before OpenFlow 1.2, so these are sent as well.
+_COPY = struct.Struct("!HHIHHHHII")
+_COPY_HEAD = (0xFFFF, 24, 0x00002320, 6)
 
 _GOTO_TABLE, _WRITE_METADATA, _APPLY_ACTIONS = 1, 2, 4
 _ACTION_OUTPUT, _ACTION_SET_FIELD = 0, 25
@@ -54,6 +58,14 @@ _KNOWN = {
     **{_U32.unpack(header)[0]: (name, FIELDS[name].width) for name, header in _MASKED.items()},
 }
 _NAMED = {(spec.oxm_class, spec.oxm_field): name for name, spec in FIELDS.items()}
+_BEFORE_OXM = {
+    "eth_dst": (0, 1), "eth_src": (0, 2), "arp_op": (0, 15), "arp_spa": (0, 16), "arp_tpa": (0, 17),
+    "reg0": (1, 0), "reg1": (1, 1), "arp_sha": (1, 17), "arp_tha": (1, 18), "ipv6_src": (1, 19),
+    "ipv6_dst": (1, 20), "nd_target": (1, 23), "nd_sll": (1, 24), "nd_tll": (1, 25),
+}  # fmt: skip
+#: The fields that a copy may read or write, and the header of each.
+COPIED = {name: _oxm_header(*number, False, FIELDS[name].width) for name, number in _BEFORE_OXM.items()}
+_COPIED = {header: name for name, header in COPIED.items()}
 _PAD = tuple(bytes(-size % 8) for size in range(8))
 
 
@@ -187,6 +199,8 @@ def _encode_action(action: Action) -> bytes:
         if not 0 <= action.length <= 0xFFFF:
             raise ValueError(f"no packet is larger than {action.length} bytes")
         return _CHECK_LARGER.pack(*_CHECK_LARGER_HEAD, action.length, _INTO_REG0)
+    if isinstance(action, Copy):
+        return _encode_copy(action)
     name, value = action
     if name.startswith("action_"):
         return _TYPE_LEN.pack(int(name[7:], 16), 4 + len(value)) + value
@@ -194,6 +208,14 @@ def _encode_action(action: Action) -> bytes:
     oxm = exact + value if exact is not None else _foreign_oxm(name, value, None)
     size = 4 + len(oxm)
     return _TYPE_LEN.pack(_ACTION_SET_FIELD, (size + 7) & ~7) + oxm + _PAD[size & 7]
+
+
+@lru_cache(maxsize=64)
+def _encode_copy(action: Copy) -> bytes:
+    source, target = COPIED.get(action.source), COPIED.get(action.target)
+    if source is None or target is None or source & 0xFF != target & 0xFF:
+        raise ValueError(f"{action.source} cannot be copied into {action.target}")
+    return _COPY.pack(*_COPY_HEAD, 8 * (source & 0xFF), 0, 0, source, target)
 
 
 @lru_cache(maxsize=4096)
@@ -229,6 +251,11 @@ def _decode_other(raw: bytes) -> Action:
         *head, length, destination = _CHECK_LARGER.unpack(raw)
         if tuple(head) == _CHECK_LARGER_HEAD and destination == _INTO_REG0:
             return CheckLarger(length)
+        *_, source, target = _COPY.unpack(raw)
+        if source in _COPIED and target in _COPIED and source & 0xFF == target & 0xFF:
+            copy = Copy(_COPIED[source], _COPIED[target])
+            if _encode_copy(copy) == raw:  # anything but a whole field is another action
+                return copy
     return SetField(f"action_{raw[:2].hex()}", raw[4:])
 
 

@@ -18,7 +18,7 @@ import pytest
 from ryu_vmm.emulation import packets
 from ryu_vmm.emulation.rules import Refused
 from ryu_vmm.emulation.tables import Tables, ToNva
-from ryu_vmm.flows import TABLE, Action, CheckLarger, DecTtl, Flow, FlowChange, Match, Output, match, set_field
+from ryu_vmm.flows import TABLE, Action, CheckLarger, Copy, DecTtl, Flow, FlowChange, Match, Output, match, set_field
 from ryu_vmm.flows import ToNva as ToNvaAction
 from ryu_vmm.wire import base as of
 from ryu_vmm.wire import openflow as nva
@@ -220,6 +220,11 @@ SETTABLE = {
     "arp_tha": MACS, "nd_target": V6, "nd_sll": MACS, "nd_tll": MACS, "metadata": [1, 2],
     "reg0": [6, 7], "ip_ttl": [1, 2, 255],
 }  # fmt: skip
+COPIED = [
+    ("eth_src", "eth_dst"), ("reg0", "reg1"), ("arp_sha", "eth_src"), ("arp_sha", "arp_tha"), ("arp_spa", "arp_tpa"),
+    ("arp_tpa", "reg1"), ("reg1", "arp_spa"), ("ipv6_src", "ipv6_dst"), ("nd_target", "ipv6_src"),
+    ("eth_src", "nd_tll"),
+]  # fmt: skip
 
 
 def some_flows(chance: random.Random) -> list[Flow]:
@@ -232,6 +237,8 @@ def some_flows(chance: random.Random) -> list[Flow]:
                 if what < 0.1:
                     actions.append(DecTtl())
                 elif what < 0.2:
+                    actions.append(Copy(*chance.choice(COPIED)))
+                elif what < 0.3:
                     actions.append(CheckLarger(chance.choice([13, 14, 54, 60, 62, 86, 0xFFFF])))
                 elif what < 0.6:
                     name = chance.choice(list(SETTABLE))

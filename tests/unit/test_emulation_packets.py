@@ -37,10 +37,16 @@ udp6 = st.fixed_dictionaries(
 )
 ndisc = {"eth_type": st.just(packets.IPV6), "ip_proto": st.just(58), "icmpv6_code": st.just(0), "ip_ttl": ttls}
 ns = st.fixed_dictionaries(
-    ethernet | ndisc | {"ipv6_src": v6, "ipv6_dst": v6, "icmpv6_type": st.just(135), "nd_target": v6, "nd_sll": macs}
+    ethernet
+    | ndisc
+    | {"ipv6_src": v6, "ipv6_dst": v6, "icmpv6_type": st.just(135), "nd_target": v6, "nd_sll": macs}
+    | {"nd_reserved": v4, "nd_options_type": st.just(1)}
 )
 na = st.fixed_dictionaries(
-    ethernet | ndisc | {"ipv6_src": v6, "ipv6_dst": v6, "icmpv6_type": st.just(136), "nd_target": v6, "nd_tll": macs}
+    ethernet
+    | ndisc
+    | {"ipv6_src": v6, "ipv6_dst": v6, "icmpv6_type": st.just(136), "nd_target": v6, "nd_tll": macs}
+    | {"nd_reserved": v4, "nd_options_type": st.just(2)}
 )
 anything = st.one_of(arp, udp4, udp6, ns, na)
 payloads = st.binary(max_size=9)
@@ -72,7 +78,7 @@ def test_a_rewritten_field_is_the_only_change_and_checksums_stay_right(
     fields: dict[str, int], payload: bytes, data: st.DataObject
 ) -> None:
     frame = packets.build(fields, payload if "nd_target" not in fields else b"")
-    fixed = {"eth_type", "ip_proto", "vlan_vid", "icmpv6_type", "icmpv6_code"}
+    fixed = {"eth_type", "ip_proto", "vlan_vid", "icmpv6_type", "icmpv6_code", "nd_options_type"}
     name = data.draw(st.sampled_from(sorted(fields.keys() - fixed)))
     top = 255 if name == "arp_op" else (1 << 8 * FIELDS[name].width) - 1
     value = data.draw(st.integers(0, top))

@@ -14,6 +14,7 @@ from ryu_vmm.flows import (
     IN_PORT,
     Action,
     CheckLarger,
+    Copy,
     DecTtl,
     Flow,
     FlowChange,
@@ -146,7 +147,12 @@ setters = st.sampled_from(list(FIELDS)).flatmap(
         lambda value: SetField(name, value)
     )
 )
-checks = st.integers(0, 0xFFFF).map(CheckLarger) | st.just(DecTtl())
+copies = st.sampled_from(list(oxm.COPIED)).flatmap(
+    lambda name: st.sampled_from([n for n in oxm.COPIED if FIELDS[n].width == FIELDS[name].width]).map(
+        lambda other: Copy(name, other)
+    )
+)
+checks = st.integers(0, 0xFFFF).map(CheckLarger) | st.just(DecTtl()) | copies
 actions: st.SearchStrategy[Action] = ports.map(Output) | st.integers(0, 0xFFFF).map(ToNva) | setters | checks
 u16, u32, u64 = (st.integers(0, (1 << bits) - 1) for bits in (16, 32, 64))
 flows = st.builds(
@@ -257,6 +263,11 @@ def test_known_actions_of_routers() -> None:
     raw = bytes.fromhex("0018000800000000 ffff001800002320003105ea000000010004000000000000")
     assert oxm.decode_actions(raw) == (DecTtl(), CheckLarger(1514))
     assert oxm.encode_actions((DecTtl(), CheckLarger(1514))) == raw
+    copy = bytes.fromhex("ffff0018000023200006003000000000 00000406 00013206")
+    assert oxm.decode_actions(copy) == (Copy("eth_src", "nd_tll"),)
+    assert oxm.encode_actions((Copy("eth_src", "nd_tll"),)) == copy
+    with pytest.raises(ValueError, match="cannot be copied"):
+        oxm.encode_actions((Copy("eth_src", "reg1"),))
     fields = bytes.fromhex("0001001880000a0286dd 0001010800000001 00000001 00013a0140")
     raw = fields[:2] + len(fields).to_bytes(2, "big") + fields[4:] + bytes(-len(fields) % 8)
     expected = make_match(eth_type=0x86DD, reg0=(1, 1), ip_ttl=64)
@@ -270,6 +281,9 @@ def test_what_only_resembles_them_stays_what_it_is() -> None:
         "ffff001800002320003105ea000100010004000000000000",
         "ffff001800002320003105ea000000010004000000000001",
         "ffff002000002320003105ea0000000100040000000000000000000000000000",
+        "ffff00180000232000060018000000080000200400002204",  # a part of a field
+        "ffff0018000023200006003000000000800008068000dc06",  # fields by other numbers
+        "ffff00180000232000060030000000000000040600010204",  # into a narrower one
         "001800080000ffff",
         "00180010000000000000000000000000",
     ):
@@ -279,7 +293,16 @@ def test_what_only_resembles_them_stays_what_it_is() -> None:
 
 
 def test_no_action_is_taken_for_another() -> None:
-    kinds = [Output(5), ToNva(5), Meter(5), CheckLarger(5), DecTtl(), SetField("reg0", bytes(4)), SetField("", b"")]
+    kinds = [
+        Output(5),
+        ToNva(5),
+        Meter(5),
+        CheckLarger(5),
+        DecTtl(),
+        Copy("", ""),
+        SetField("reg0", bytes(4)),
+        SetField("", b""),
+    ]
     assert len({*kinds, ()}) == len(kinds) + 1  # type: ignore[arg-type]
 
 
