@@ -41,12 +41,19 @@ class SendPacket:
 
 @dataclass(frozen=True, slots=True)
 class ReadFlows:
-    """Ask a switch for its flows whose cookie matches under the mask; the answer is FlowsRead with ``token``."""
+    """Ask a switch for its flows whose cookie matches under the mask; the answer is FlowsRead with ``token``.
+
+    ``whole``: these are all of ours, and the answer is to replace what is believed of the switch: its meters are read
+    as well. ``generation``: what the switch was last programmed with; the answer says it again, so that it can be told
+    whether a change has been sent since.
+    """
 
     dpid: int
     token: str
     cookie: int = 0
     cookie_mask: int = 0
+    whole: bool = False
+    generation: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

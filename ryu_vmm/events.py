@@ -231,11 +231,12 @@ class FlowRefused:
 
 @dataclass(frozen=True, slots=True)
 class FlowsRead:
-    """The answer to a ReadFlows effect with the same ``token``."""
+    """The answer to a ReadFlows effect with the same ``token`` and ``generation`` (None: nobody has noted any)."""
 
     dpid: int
     token: str
     flows: tuple[FlowStats, ...]
+    generation: int | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from .admission import Role, heard_about, role, speaking
 from .announcing import Announcing
 from .claims import ANNOUNCEMENTS, CLAIMS, claims_own, speaks_for_itself
-from .effects import ReadFlows, SendPacket
+from .effects import SendPacket
 from .errors import Conflict, DecodeError, NotFound
 from .events import PacketSeen, ThawRequested
 from .flapping import Flapping, thaw
@@ -22,7 +22,7 @@ from .probes import Prober
 from .refusals import Refusals
 from .resolver import Resolver
 from .router import Router
-from .tables import COOKIE_MASK, COOKIE_OURS, Why, move_of, why_of
+from .tables import Why, move_of, why_of
 from .wire import frames
 from .wire.frames import Kind
 from .work import Work
@@ -299,7 +299,7 @@ class Packets:
         self._moves.sample(number, False)
         self._work.report("correspondent.stale", move=number, nve=sender, source=nve)
         if self._work.session(sender) is not None:
-            self._work.do(ReadFlows(self._work.dpid(sender), "sync", COOKIE_OURS, COOKIE_MASK))
+            self._work.read_back(sender)
 
     def _sender(self, event: PacketSeen, move: Move) -> str | None:
         """The NVE that sent a redirected packet: by the tunnel's address, or by that of its guest if it came by ILA."""

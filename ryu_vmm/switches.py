@@ -33,6 +33,8 @@ from .recovery import Recovery
 from .tables import COOKIE_MASK, COOKIE_OURS, DELIVER
 from .work import Work
 
+#: Readings of all flows in a row that changes may overtake, until these wait for the next one.
+OVERTAKEN_MOST = 3
 #: Seconds that a switch which keeps refusing flows is left alone at the most.
 RESYNC_PAUSE_MAX = 60.0
 
@@ -73,6 +75,7 @@ class Switches:
         self._packets = packets
         self._prober = prober
         self._asked_at: dict[str, int] = {}
+        self._overtaken: dict[str, int] = {}  # NVE -> readings in a row that a change has overtaken
 
     # --- coming and going --------------------------------------------------------------------------------------------
     def connected(self, event: NveConnected) -> None:
@@ -288,7 +291,7 @@ class Switches:
         if session is None:
             return
         state.put("sessions", name, replace(session, synced=False))
-        self._work.do(ReadFlows(self._work.dpid(name), "sync", COOKIE_OURS, COOKIE_MASK))
+        self._work.read_back(name)
 
     def verify(self, name: str, token: str) -> None:
         """Ask for a full comparison; the answer carries ``token``. Raises Conflict if there is nothing to ask."""
@@ -317,8 +320,10 @@ class Switches:
         if name is None:
             return
         kind, _, rest = event.token.partition(":")
-        if kind == "sync":
+        if kind == "sync" and event.generation in (None, self._work.state.generations.get(name, (0, 0))[0]):
             self._synchronise(name, event.flows)
+        elif kind == "sync":
+            self._read_too_early(name)
         elif kind == "ledger":
             number, _, reading = rest.partition(":")
             self._account(int(number), self._accounts.read_flows(int(number), reading, event.flows))
@@ -327,8 +332,24 @@ class Switches:
         else:
             self._work.do(Answer(event.token, event.flows))
 
+    def _read_too_early(self, name: str) -> None:
+        """A change was sent after all flows had been asked for: the answer may be older, and nothing of it is adopted.
+
+        It is asked for again; in the end while no changes are sent, so that nothing can overtake the answer.
+        """
+        self._work.count("reading.overtaken")
+        if self._work.session(name) is None:
+            return  # who took it out of sync has it read again
+        times = self._overtaken.get(name, 0) + 1
+        self._overtaken[name] = times
+        if times < OVERTAKEN_MOST:
+            self._work.read_back(name)
+        else:
+            self.resync(name)
+
     def _synchronise(self, name: str, stats: tuple[FlowStats, ...]) -> None:
         state = self._work.state
+        self._overtaken.pop(name, None)
         session = state.sessions.get(name)
         if session is None:
             return

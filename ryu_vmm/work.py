@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from .effects import Effect, Outcome, Report, SendPacket
+from .effects import Effect, Outcome, ReadFlows, Report, SendPacket
 from .flows import Action
 from .limits import Limits
 from .model import Session
 from .state import State
+from .tables import COOKIE_MASK, COOKIE_OURS
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,11 @@ class Work:
     def do(self, effect: Effect) -> None:
         """Ask for an effect after the step's programs."""
         self.out.effects.append(effect)
+
+    def read_back(self, nve: str) -> None:
+        """Ask an NVE for all our flows: unless a change overtakes it, the answer replaces what is believed of them."""
+        asked = self.state.generations.get(nve, (0, 0))[0]
+        self.do(ReadFlows(self.dpid(nve), "sync", COOKIE_OURS, COOKIE_MASK, whole=True, generation=asked))
 
     def session(self, nve: str) -> Session | None:
         """The session of an NVE that takes programs."""

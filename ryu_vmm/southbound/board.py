@@ -159,7 +159,7 @@ class Switchboard:
             # Later, as the sink would hear of the end from within its own call.
             hub.spawn(datapath.fail, "impostor", "its certificate is not that of the NVE with its datapath id")
         else:
-            datapath.read_flows(effect.token, effect.cookie, effect.cookie_mask)
+            datapath.read_flows(effect.token, effect.cookie, effect.cookie_mask, effect.whole, effect.generation)
 
     # --- for the datapaths ------------------------------------------------------------------------------------
     def emit(self, event: SwitchEvent) -> None:

@@ -23,11 +23,12 @@ from ..events import (
     PortChanged,
     PortInfo,
 )
-from ..flows import FlowChange, FlowStats
+from ..flows import FlowChange
 from ..lanes import FIELD, FIELD_END, OWN, WHY
 from ..wire import base, meters, openflow
 from ..wire.openflow import PacketIn
 from .meters import Meters
+from .readings import Reading
 from .ryuside import RyuSide
 
 LOG = logging.getLogger("ryu_vmm.southbound")
@@ -46,14 +47,6 @@ MOST = 256
 
 _FLOW_MOD_FAILED, _UNKNOWN = 5, 0
 
-class _Reading:
-    """The answer to a ReadFlows while it comes in, part by part."""
-
-    def __init__(self, token: str, cookie: int, mask: int, attempt: int = 1) -> None:
-        self.token, self.cookie, self.mask, self.attempt = token, cookie, mask, attempt
-        self.asked = time.monotonic()
-        self.flows: list[FlowStats] = []
-
 
 class VmmDatapath(RyuSide):
     """A switch; to Ryu and its applications a Datapath like any other."""
@@ -62,7 +55,8 @@ class VmmDatapath(RyuSide):
         self._ports_told: list[PortInfo] = []
         self._batches: dict[int, int] = {}  # xid of flow mods -> generation
         self._barriers: dict[int, tuple[int, int, float]] = {}  # xid -> (generation, xid of flow mods, when)
-        self._readings: dict[int, _Reading] = {}
+        self._programs = 0  # sent so far
+        self._readings: dict[int, Reading] = {}  # by transaction id; whole ones have two
         self._meters: Meters = Meters(self.board.meter_rate)
         self._told = False  # the sink knows of the connection
         self._answered = 0.0  # when a barrier or a part of its flows came last
@@ -88,6 +82,7 @@ class VmmDatapath(RyuSide):
     def program(self, changes: tuple[FlowChange, ...], generation: int) -> None:
         """Send flow changes and a barrier; the sink hears of errors, then of the barrier's reply."""
         xid, barrier = self.next_xid(), self.next_xid()
+        self._programs += 1
         self._batches[xid] = generation
         self._barriers[barrier] = (generation, xid, time.monotonic())
 
@@ -102,15 +97,23 @@ class VmmDatapath(RyuSide):
         self._outbox.put_changes(changes, xid, refused)
         self.send(after + openflow.encode_barrier(barrier))
 
-    def read_flows(self, token: str, cookie: int, mask: int) -> None:
-        """Ask for flows; the sink hears of the whole answer at once."""
-        self._ask(_Reading(token, cookie, mask))
+    def read_flows(
+        self, token: str, cookie: int, mask: int, whole: bool = False, generation: int | None = None
+    ) -> None:
+        """Ask for flows; the sink hears of the whole answer at once. Arguments: see effects.ReadFlows."""
+        self._ask(Reading(token, cookie, mask, whole, generation))
 
     def read_meters(self, token: str) -> None:
         """Ask what the meters have counted; the sink hears of the whole answer at once."""
         self.send(self._meters.ask(self.next_xid(), token))
 
-    def _ask(self, reading: _Reading) -> None:
+    def _ask(self, reading: Reading) -> None:
+        reading.programs = self._programs
+        if reading.whole and self._meters.highest:
+            # Before the flows: one that is there by then, and uses a meter, proves that the meter is.
+            reading.config = self.next_xid()
+            self._readings[reading.config] = reading
+            self.send(meters.encode_meter_config_request(reading.config))
         xid = self.next_xid()
         self._readings[xid] = reading
         self.send(openflow.encode_flow_stats_request(xid, reading.cookie, reading.mask))
@@ -169,14 +172,13 @@ class VmmDatapath(RyuSide):
             self._answered = time.monotonic()
             self.send(openflow.encode_set_config(self.next_xid()))
             LOG.info("datapath %s connected from %s", self.name, self.address)
-            # What meters it has is asked first; the barrier's reply comes after the answers, or after their lack.
-            self._meters.features, self._meters.config, self._meters.end = (self.next_xid() for _ in range(3))
+            # What meters it can have is asked first; the barrier's reply comes after the answer, or after its lack.
+            self._meters.features, self._meters.end = self.next_xid(), self.next_xid()
             self.send(meters.encode_meter_features_request(self._meters.features))
-            self.send(meters.encode_meter_config_request(self._meters.config))
             self.send(openflow.encode_barrier(self._meters.end))
 
     def _tell(self) -> None:
-        """The switch's meters are known as well as its ports: now the sink hears of it."""
+        """What meters the switch can have is known as well as its ports: now the sink hears of it."""
         self._told = True
         self.board.emit(NveConnected(self.id, tuple(self._ports_told), self._meters.highest, self.names))
 
@@ -300,7 +302,7 @@ class VmmDatapath(RyuSide):
 
     def _error(self, message: bytes, xid: int) -> bool:
         error = openflow.decode_error(message)
-        if xid in (self._meters.features, self._meters.config):
+        if xid == self._meters.features:
             return True  # it has none
         if self._meters_unread(xid):
             return True
@@ -312,7 +314,7 @@ class VmmDatapath(RyuSide):
             LOG.warning("datapath %s: flow of generation %d refused: %s", self.name, generation, error)
             self.board.emit(FlowRefused(self.id, generation, error.type, error.code))
             return True
-        reading = self._readings.pop(xid, None)
+        reading = self._readings.get(xid)
         if reading is not None:
             self._read_again(reading, f"error of type {error.type}, code {error.code}")
         return reading is not None
@@ -332,20 +334,24 @@ class VmmDatapath(RyuSide):
         if reading is None:
             return False
         try:
-            flows, more = openflow.decode_flow_stats(message)
+            more = reading.take(message, xid)
         except DecodeError as error:
-            del self._readings[xid]
             self._read_again(reading, error.message)
             raise
-        reading.flows += flows
         self._answered = time.monotonic()
         if len(reading.flows) > self.board.flow_cap:
             self.fail("flows", f"it reports more than {self.board.flow_cap} flows")
         elif not more:
             del self._readings[xid]
-            self._meters.adopt(stats.flow for stats in reading.flows)
-            self.board.emit(FlowsRead(self.id, reading.token, tuple(reading.flows)))
+            if reading not in self._readings.values():
+                self._has_read(reading)
         return True
+
+    def _has_read(self, reading: Reading) -> None:
+        """A question is answered. Only what no later change can have overtaken takes the place of what is believed."""
+        if reading.whole and reading.programs == self._programs:
+            self._meters.replace(reading.meters, (stats.flow for stats in reading.flows))
+        self.board.emit(FlowsRead(self.id, reading.token, tuple(reading.flows), reading.generation))
 
     def _meters_unread(self, xid: int) -> bool:
         """Whether this was a reading of meters, which has failed now: they have counted nothing known."""
@@ -355,10 +361,11 @@ class VmmDatapath(RyuSide):
         self.board.emit(MetersRead(self.id, token, {}))
         return True
 
-    def _read_again(self, reading: _Reading, why: str) -> None:
+    def _read_again(self, reading: Reading, why: str) -> None:
         """A reading has failed. Once more, then no more: without its flows a switch cannot be kept in sync."""
+        self._readings = {xid: other for xid, other in self._readings.items() if other is not reading}
         if reading.attempt == 1:
-            self._ask(_Reading(reading.token, reading.cookie, reading.mask, attempt=2))
+            self._ask(reading.again())
         else:
             self.fail("unreadable", f"its flows cannot be read: {why}")
 

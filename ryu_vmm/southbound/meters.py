@@ -1,9 +1,12 @@
 """The meters of one switch: which are there, and which flow uses which. No I/O.
 
 A meter lives as long as any flow that uses it: it is made before the first and removed after the last, since a switch
-removes with a meter all flows that use it. One that is there
-already when it is wanted, because an earlier connection ended in the middle of a move, counts from zero again, unless
-a flow that uses it is there as well.
+removes with a meter all flows that use it. One that is there already when it is wanted, because an earlier connection
+ended in the middle of a move, counts from zero again, unless a flow that uses it is there as well.
+
+What the switch says it has is believed as of the moment when it was asked. Only an answer that no change has overtaken
+replaces what is known (``replace``); of any other (``adopt``) all that we have changed ourselves is known better: a key
+that has lost its meter does not get it back, and nobody uses a meter that we have removed.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from ..wire import meters as wire
 
 #: So many meters are always asked for one by one.
 ASKED_SINGLY = 16
+#: Keys that have lost their meter and are remembered for it.
+LOST_KEPT = 4096
 
 
 class Meters:
@@ -26,7 +31,7 @@ class Meters:
 
     Attributes:
         highest: the highest number a meter may have, 0: none.
-        features, config, end: transaction ids of the first questions.
+        features, end: transaction ids of the first questions.
         readings: those under way, by transaction id: token, what has been read, how many answers are still to come;
             complete: those just completed.
     """
@@ -34,21 +39,21 @@ class Meters:
     def __init__(self, rate: Callable[[int], int] = lambda meter: 0) -> None:
         self._rate = rate
         self.highest = 0
-        self.features = self.config = self.end = -1
+        self.features = self.end = -1
         self.readings: dict[int, tuple[str, dict[int, tuple[int, int]], int]] = {}
         self.complete: dict[int, tuple[str, dict[int, tuple[int, int]]]] = {}
         self._there: dict[int, int | None] = {}  # meter -> its rate; None: some other kind of meter
         self._inherited: list[int] = []  # adopted, and not yet looked at
         self._used: dict[FlowKey, int] = {}
         self._users: Counter[int] = Counter()
+        # Since all was read last: keys that have lost their meter by a change of ours, and meters that we have removed.
+        self._lost: dict[FlowKey, None] = {}
+        self._removed: set[int] = set()
 
     def answered(self, message: bytes, xid: int) -> bool:
         """Take in a multipart reply if it answers one of our questions. Raises DecodeError."""
         if xid == self.features:
             self.highest = wire.decode_meter_features(message)
-            return True
-        if xid == self.config:
-            self._there.update(wire.decode_meter_config(message)[0])
             return True
         if xid not in self.readings:
             return False
@@ -74,36 +79,53 @@ class Meters:
         self.readings[xid] = (token, {}, len(asked))
         return b"".join(asked)
 
+    def replace(self, there: dict[int, int | None], flows: Iterable[Flow]) -> None:
+        """Believe nothing but that these meters are there, by rate, and these flows, of which some use them.
+
+        Both were read, and nothing has been changed since they were asked for.
+        """
+        self._there = dict(there)
+        for known in (self._inherited, self._used, self._users, self._lost, self._removed):
+            known.clear()
+        self.adopt(flows)
+
     def adopt(self, flows: Iterable[Flow]) -> None:
-        """Learn from flows that were read which meters are in use."""
+        """Learn from flows that were read at some time which meters are in use, where that is not known better."""
         for flow in flows:
             meter = _meter(flow)
-            if meter is not None and self._used.get(flow.key) != meter:
+            if meter is None or meter in self._removed:
+                continue
+            key = flow.key
+            if key not in self._used and key not in self._lost:
                 self._inherited.append(meter)
-                self._release(flow.key)
-                self._used[flow.key] = meter
-                self._users[meter] += 1
+                self._uses(key, meter)
 
     def around(self, changes: Sequence[FlowChange], xid: int) -> tuple[bytes, bytes]:
         """The meter changes that must come before some flow changes, and those that must come after them."""
         before = self._corrected(xid)
         left: set[int] = set()
         for op, flow in changes:
-            meter = flow.actions[0].id if flow.actions and isinstance(flow.actions[0], Meter) and op == "add" else None
-            if (meter is None and not self._used) or self._used.get(flow.key) == meter:
+            meter = _meter(flow) if op == "add" else None
+            if meter is None and not self._used:
                 continue
-            last = self._release(flow.key)
+            key = flow.key
+            if self._used.get(key) == meter:
+                continue
+            last = self._release(key)
             if last is not None:
                 left.add(last)
-            if meter is not None:
-                if not self._users[meter] and meter not in left:
-                    before.append(wire.encode_meter_add(meter, xid, meter in self._there, self._rate(meter)))
-                self._used[flow.key] = meter
-                self._users[meter] += 1
-                self._there[meter] = self._rate(meter)
-        gone = sorted(meter for meter in left if not self._users[meter])
+            if meter is None:
+                self._has_lost(key)
+                continue
+            if meter not in self._users and meter not in left:
+                before.append(wire.encode_meter_add(meter, xid, meter in self._there, self._rate(meter)))
+            self._uses(key, meter)
+            self._there[meter] = self._rate(meter)
+            self._removed.discard(meter)
+        gone = sorted(meter for meter in left if meter not in self._users)
         for meter in gone:
             self._there.pop(meter, None)
+        self._removed.update(gone)
         return b"".join(before), b"".join(wire.encode_meter_delete(meter, xid) for meter in gone)
 
     def refused(self, message: bytes, code: int) -> None:
@@ -118,6 +140,7 @@ class Meters:
             self._there[meter] = None
         else:
             self._there.pop(meter, None)
+            self._removed.add(meter)
         for key in [key for key, used in self._used.items() if used == meter]:
             self._release(key)
 
@@ -128,6 +151,17 @@ class Meters:
         self._inherited.clear()
         self._there.update((meter, self._rate(meter)) for meter in wrong)
         return [wire.encode_meter_add(meter, xid, True, self._rate(meter)) for meter in wrong]
+
+    def _uses(self, key: FlowKey, meter: int) -> None:
+        self._used[key] = meter
+        self._users[meter] += 1
+        self._lost.pop(key, None)
+
+    def _has_lost(self, key: FlowKey) -> None:
+        """A flow has its meter no longer. Of many such, the oldest are forgotten: all is read again before long."""
+        self._lost[key] = None
+        if len(self._lost) > LOST_KEPT:
+            del self._lost[next(iter(self._lost))]
 
     def _release(self, key: FlowKey) -> int | None:
         """A flow uses its meter no longer: the meter, if nothing else does."""

@@ -113,12 +113,12 @@ class LiveRuntime(Runtime):
                         box.tables.change(change, self.now())
                     if box.connected and box.nve.name not in self.hold:
                         self._queue.append(ev.BarrierReplied(dpid, generation))
-                case ReadFlows(dpid, token, cookie, mask):
+                case ReadFlows(dpid, token, cookie, mask, _, generation):
                     box = self._box(dpid)
                     chosen = box.tables.select(cookie=cookie, cookie_mask=mask)
                     if box.connected and box.nve.name not in self.mute:
                         stats = tuple(entry.stats(self.now()) for entry in chosen)
-                        self._queue.append(ev.FlowsRead(dpid, token, stats))
+                        self._queue.append(ev.FlowsRead(dpid, token, stats, generation))
                 case ReadMeters(dpid, token):
                     box = self._box(dpid)
                     if box.connected and box.nve.name not in self.mute:

@@ -130,7 +130,8 @@ class Watch:
         state = self._state
         if isinstance(event, ev.FlowsRead) and event.token == "sync":
             name = state.by_dpid.get(event.dpid)
-            if name is not None and name not in self._synced:
+            now = state.sessions.get(name or "")
+            if name is not None and name not in self._synced and now is not None and now.synced:
                 ours = [s.flow for s in event.flows if s.flow.cookie & COOKIE_MASK == COOKIE_OURS]
                 self._told[name] = {flow.key: flow for flow in ours}
         for effect in outcome.effects:

@@ -240,11 +240,11 @@ class World:
                     box.held_barriers.append(generation)
                 elif box.connected:
                     self._reply(box, ev.BarrierReplied(dpid, generation))
-            case ReadFlows(dpid, token, cookie, mask):
+            case ReadFlows(dpid, token, cookie, mask, _, generation):
                 box = self._box(dpid)
                 found = tuple(e.stats(self.now) for e in box.tables.select(cookie=cookie, cookie_mask=mask))
                 if box.connected:
-                    self._reply(box, ev.FlowsRead(dpid, token, found))
+                    self._reply(box, ev.FlowsRead(dpid, token, found, generation))
             case ReadMeters(dpid, token):
                 box = self._box(dpid)
                 if box.connected:
