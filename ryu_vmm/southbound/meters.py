@@ -4,9 +4,10 @@ A meter lives as long as any flow that uses it: it is made before the first and 
 removes with a meter all flows that use it. One that is there already when it is wanted, because an earlier connection
 ended in the middle of a move, counts from zero again, unless a flow that uses it is there as well.
 
-What the switch says it has is believed as of the moment when it was asked. Only an answer that no change has overtaken
-replaces what is known (``replace``); of any other (``adopt``) all that we have changed ourselves is known better: a key
-that has lost its meter does not get it back, and nobody uses a meter that we have removed.
+What the switch says it has is believed as of the moment when it was asked. Only an answer to the question for all that
+no change has overtaken replaces what is known (``replace``); from then on nothing is to be learned from any other.
+Before it (``adopt``), what we have changed ourselves is known better: a key that has lost its meter does not get it
+back, and nobody uses a meter that we have removed.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ class Meters:
         self._inherited: list[int] = []  # adopted, and not yet looked at
         self._used: dict[FlowKey, int] = {}
         self._users: Counter[int] = Counter()
-        # Since all was read last: keys that have lost their meter by a change of ours, and meters that we have removed.
+        self._known = False  # all has been read, and what has been changed since was changed by us
+        # Until then: keys that have lost their meter by a change of ours, and meters that we have removed.
         self._lost: dict[FlowKey, None] = {}
         self._removed: set[int] = set()
 
@@ -87,11 +89,13 @@ class Meters:
         self._there = dict(there)
         for known in (self._inherited, self._used, self._users, self._lost, self._removed):
             known.clear()
+        self._known = False
         self.adopt(flows)
+        self._known = True
 
     def adopt(self, flows: Iterable[Flow]) -> None:
         """Learn from flows that were read at some time which meters are in use, where that is not known better."""
-        for flow in flows:
+        for flow in () if self._known else flows:
             meter = _meter(flow)
             if meter is None or meter in self._removed:
                 continue
@@ -125,7 +129,8 @@ class Meters:
         gone = sorted(meter for meter in left if meter not in self._users)
         for meter in gone:
             self._there.pop(meter, None)
-        self._removed.update(gone)
+        if not self._known:
+            self._removed.update(gone)
         return b"".join(before), b"".join(wire.encode_meter_delete(meter, xid) for meter in gone)
 
     def refused(self, message: bytes, code: int) -> None:
@@ -140,7 +145,8 @@ class Meters:
             self._there[meter] = None
         else:
             self._there.pop(meter, None)
-            self._removed.add(meter)
+            if not self._known:
+                self._removed.add(meter)
         for key in [key for key, used in self._used.items() if used == meter]:
             self._release(key)
 
@@ -158,7 +164,9 @@ class Meters:
         self._lost.pop(key, None)
 
     def _has_lost(self, key: FlowKey) -> None:
-        """A flow has its meter no longer. Of many such, the oldest are forgotten: all is read again before long."""
+        """A flow has its meter no longer. Of many such, the oldest are forgotten: all is read before long."""
+        if self._known:
+            return
         self._lost[key] = None
         if len(self._lost) > LOST_KEPT:
             del self._lost[next(iter(self._lost))]

@@ -10,6 +10,7 @@ from ryu_vmm import compat  # noqa: F401 - before any of Ryu
 from ryu.base import app_manager
 from ryu.controller import ofp_handler
 from ryu.controller.handler import MAIN_DISPATCHER
+from ryu.ofproto import ofproto_v1_3, ofproto_v1_3_parser
 
 from ryu_vmm.southbound.board import Switchboard
 from ryu_vmm.southbound.datapath import VmmDatapath
@@ -61,15 +62,23 @@ class Connected(VmmDatapath):
         self.state = state
 
 
-def connected() -> Connected:
-    """A connected switch."""
+def ready() -> None:
+    """Have what Ryu's datapaths look for when they are made."""
     if app_manager.lookup_service_brick("ofp_event") is None:
         app_manager.register_app(ofp_handler.OFPHandler())
+
+
+def speaks_13(made: VmmDatapath) -> None:
+    """A switch has said hello in OpenFlow 1.3."""
+    made.ofproto, made.ofproto_parser = ofproto_v1_3, ofproto_v1_3_parser
+    assert made.ofproto.OFP_VERSION == base.VERSION
+
+
+def connected() -> Connected:
+    """A connected switch."""
+    ready()
     Connected.board = Switchboard(Deaf())  # type: ignore[arg-type]
     made = Connected(Nowhere(), ("192.0.2.1", 6653))
     made.id = 1
-    from ryu.ofproto import ofproto_v1_3, ofproto_v1_3_parser
-
-    made.ofproto, made.ofproto_parser = ofproto_v1_3, ofproto_v1_3_parser
-    assert made.ofproto.OFP_VERSION == base.VERSION
+    speaks_13(made)
     return made
