@@ -189,8 +189,12 @@ class Wired:
 
     def settle(self) -> None:
         """Let all messages arrive."""
-        while any([wire.send(1 << 20, self.now) | wire.hear(1 << 20) for wire in self.wires.values()]):
-            pass
+        moved = True
+        while moved:
+            moved = False
+            for wire in self.wires.values():
+                moved |= wire.send(1 << 20, self.now)
+                moved |= wire.hear(1 << 20)
 
     # --- what holds ---------------------------------------------------------------------------------------------------
     def differences(self) -> list[str]:
