@@ -19,6 +19,7 @@ __all__ = [
     "format_ip",
     "format_mac",
     "format_prefix",
+    "is_link_local",
     "link_local",
     "mac_of_link_local",
     "parse_dpid",
@@ -154,6 +155,13 @@ def format_dpid(dpid: int) -> str:
     if not 0 <= dpid < 1 << 64:
         raise ValueError(f"datapath id {dpid} does not fit 64 bits")
     return f"{dpid:016x}"
+
+
+def is_link_local(address: bytes) -> bool:
+    """Whether an address is valid on its link only: 169.254.0.0/16 (RFC 3927) or fe80::/10 (RFC 4291 section 2.5.6)."""
+    if len(address) == 4:
+        return address[:2] == b"\xa9\xfe"
+    return address[0] == 0xFE and address[1] & 0xC0 == 0x80
 
 
 def link_local(mac: bytes) -> bytes:

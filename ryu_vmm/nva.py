@@ -149,6 +149,7 @@ class Nva:
         self.names.follow()
         self.packets.release()
         self.packets.neighbors.follow()
+        self.announcing.follow()
         self._warm()
 
     def _warm(self) -> None:
@@ -254,8 +255,6 @@ class Nva:
         self.evacuations.admit(i.location.nve for i in event.interfaces if i.id not in self.state.interfaces)
         reply = self._registry.vm_submitted(event)
         self.names.check([event.name])
-        for old in self._registry.changed_mac:
-            self.announcing.announce(self.state.interfaces[old.id])
         return reply
 
     def _vm_withdrawn(self, event: ev.VmWithdrawn) -> object:
@@ -279,6 +278,9 @@ class Nva:
                 continue
             if kind == "hops":
                 self.packets.neighbors.solicit(str(key))
+                continue
+            if kind in ("tell", "told"):
+                self.announcing.time(kind, key)
                 continue
             if kind == "evacuation":
                 self.evacuations.replan(key)
@@ -313,6 +315,7 @@ class Nva:
         self.evacuations.resume()
         readdressing.resume(self._work)
         self.names.resume()
+        self.announcing.resume()
         self.state.begin()
         return self._work.out
 

@@ -25,8 +25,6 @@ class Registry:
 
     def __init__(self, work: Work) -> None:
         self._work = work
-        #: Interfaces, as they were, whose MAC the last vm_submitted changed: the NVA announces the new one.
-        self.changed_mac: list[Interface] = []
 
     def nve_submitted(self, event: NveSubmitted) -> tuple[Nve, bool]:
         """Register an NVE or change it. Raises InvalidInput, Conflict."""
@@ -154,13 +152,11 @@ class Registry:
                 raise Conflict(f"{i} cannot be removed during a move", interface=i)
         for i in gone:
             self._forget(i)
-        changed = [state.interfaces[i.id] for i in settled if i.id in state.interfaces]
         for interface in settled:
             state.put("interfaces", interface.id, interface)
             for address in (*interface.ipv4, *interface.ipv6):
                 taken(self._work, interface.vni, address)
         state.put("vms", vm.name, vm)
-        self.changed_mac = [i for i in changed if state.interfaces[i.id].mac != i.mac]
         return vm, old is None
 
     def _owner(self, event: VmSubmitted, interfaces: list[Interface]) -> str | None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .addresses import link_local
+from .addresses import is_link_local, link_local
 from .admission import speaking
 from .events import PacketSeen
 from .flows import Output, set_field
-from .model import Interface, Place, Unknown
+from .model import Admit, Interface, Network, Place, Unknown
 from .pipeline import flood_actions
 from .resolution import answering
 from .wire import frames
@@ -71,8 +71,8 @@ class Resolver:
             return
         network = self._work.state.networks[asker.vni]
         kind = frames.classify(event.frame)
-        known = kind in (Kind.GARP, Kind.DAD, Kind.ARP_PROBE)
-        if not known and network.policy.unknown is Unknown.DROP:
+        for_all = kind in (Kind.GARP, Kind.DAD, Kind.ARP_PROBE) or _cannot_be_known(network, event.frame)
+        if not for_all and network.policy.unknown is Unknown.DROP:
             self._work.count("drop.unknown-target")
             return
         self._work.count("resolve.flooded")
@@ -99,3 +99,11 @@ class Resolver:
         state = self._work.state
         key = state.by_place.get(Place(nve, state.by_number.get((nve, in_port), "")))
         return None if key is None else state.interfaces[key]
+
+
+def _cannot_be_known(network: Network, frame: bytes) -> bool:
+    """Whether a question is for a link-local address that guests may give themselves: where only MACs are looked at."""
+    if network.policy.admit is not Admit.MAC:
+        return False
+    is_arp = frame[12:14] == frames.ETH_ARP
+    return is_link_local(frames.parse_arp(frame).tpa if is_arp else frames.parse_nd(frame).target)

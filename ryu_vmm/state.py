@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from .answertables import AnswerTables
 from .domains import Domains
 from .events import NveConnected
 from .journal import Unit
@@ -21,7 +22,7 @@ from .nametables import NameTables
 __all__ = ["State", "Unit"]
 
 
-class State(NameTables, Domains):
+class State(NameTables, AnswerTables, Domains):
     """The directory, the open moves, and what the switches reported.
 
     Tables (read freely, write with :meth:`put` only): ``nves`` by name, ``networks`` by VNI, ``vms`` by name,
@@ -32,7 +33,8 @@ class State(NameTables, Domains):
     ``barriers`` by move id: NVE -> seconds from trigger to barrier reply, ``generations`` by NVE:
     (programmed, realised), ``waits``, ``probes`` and ``returning`` (ended; the source may not know) by move id,
     ``silenced``: ports whose forgeries are only counted, by place, and until when; ``frozen`` by interface id, and
-    ``thawed``: when that ended; ``clock`` by (kind, key); and those of nametables.py, evacuees.py and domains.py.
+    ``thawed``: when that ended; ``clock`` by (kind, key); and those of nametables.py, answertables.py,
+    evacuees.py and domains.py.
     """
 
     def __init__(self) -> None:

@@ -6,6 +6,7 @@ IPv6): what a packet carries is what is looked up. ``ryu_vmm.addresses`` convert
 
 from __future__ import annotations
 
+from .answers import Changed, Vanished, answer_key
 from .evacuations import Evacuation, EvacuationState, Evacuee, EvacueeState
 from .moves import (
     Addressing,
@@ -53,6 +54,7 @@ __all__ = [
     "Allowed",
     "Answer",
     "Change",
+    "Changed",
     "Connections",
     "Distribution",
     "Evacuation",
@@ -86,5 +88,7 @@ __all__ = [
     "Trust",
     "Unknown",
     "Unpublished",
+    "Vanished",
     "Vm",
+    "answer_key",
 ]
