@@ -1,4 +1,4 @@
-"""The tables of what was answered for addresses, and their indexes: a part of State (state.py)."""
+"""The tables of what was answered for addresses and who was heard, and their indexes: a part of State (state.py)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ class AnswerTables(Journal):
     """Answers that have changed, and the last ones for addresses that nobody has any more.
 
     Tables: ``changed`` and ``vanished`` by answers.answer_key, ``telling``: how often guests were told so far, by what
-    is told or who is (announcing.py). No flow depends on any of them.
+    is told or who is (announcing.py), ``heard`` by interface id: that it was, since it was registered (hearing.py).
+    No flow depends on any of them.
     """
 
     def __init__(self) -> None:
@@ -24,6 +25,7 @@ class AnswerTables(Journal):
         self.changed: dict[str, Changed] = {}
         self.vanished: dict[str, Vanished] = {}
         self.telling: dict[tuple[str, ...], int] = {}
+        self.heard: dict[str, bool] = {}
         # Keys by VNI, the oldest first
         self._changed_in: dict[int, dict[str, None]] = defaultdict(dict)
         self._vanished_in: dict[int, dict[str, None]] = defaultdict(dict)

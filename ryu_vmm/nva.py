@@ -150,6 +150,7 @@ class Nva:
         self.packets.release()
         self.packets.neighbors.follow()
         self.announcing.follow()
+        self.packets.hearing.follow()
         self._warm()
 
     def _warm(self) -> None:

@@ -12,6 +12,7 @@ from .errors import Conflict, DecodeError, NotFound
 from .events import PacketSeen, ThawRequested
 from .flapping import Flapping, thaw
 from .flows import Action, Output
+from .hearing import Hearing
 from .ledger import Accounts
 from .mobility import MoveEvent
 from .model import Admit, Held, Interface, Leg, Move, Network, Place, Port, Redirect, Trust, Vm
@@ -40,7 +41,8 @@ class Packets:
         self._accounts = accounts
         self._refusals = Refusals(work)
         self._router = Router(work)
-        self.resolver = Resolver(work)
+        self.hearing = Hearing(work)
+        self.resolver = Resolver(work, self.hearing)
         self._announcing = announcing
         self.neighbors = Neighbors(work)
         self._flapping = Flapping(work)
@@ -54,6 +56,7 @@ class Packets:
             return
         why, about = purpose
         self._work.count(f"packet_in.{why.name.lower()}")
+        self.hearing.note(name, event.in_port, why, event.frame)
         try:
             match why:
                 case Why.RESOLVE:
@@ -125,7 +128,7 @@ class Packets:
         kind = frames.classify(event.frame)
         bound = role(state, nve, port)
         interface = bound.interface
-        if kind is Kind.RARP_REQUEST and interface is not None:
+        if kind is Kind.RARP_REQUEST and interface is not None and bound.role is Role.HOME:
             self.resolver.asked_by_mac(nve, event, interface)
         if interface is None:
             self._stranger(place, event.frame, kind)

@@ -6,7 +6,8 @@ from .addresses import is_link_local, link_local
 from .admission import speaking
 from .events import PacketSeen
 from .flows import Output, set_field
-from .model import Admit, Interface, Network, Place, Unknown
+from .hearing import Hearing
+from .model import Admit, Gateway, Interface, Network, Place, Unknown
 from .pipeline import flood_actions
 from .resolution import answering
 from .wire import frames
@@ -19,8 +20,9 @@ _NO_IPV4 = bytes(4)
 class Resolver:
     """Answers ARP and RARP requests and neighbor solicitations from the directory."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, hearing: Hearing) -> None:
         self._work = work
+        self._hearing = hearing
 
     def answer(self, nve: str, in_port: int, frame: bytes) -> bytes | None:
         """The answer to an ARP request or neighbor solicitation that entered by a port.
@@ -79,14 +81,21 @@ class Resolver:
         self._flood(nve, asker.vni, event.in_port, event.frame)
 
     def asked_by_mac(self, nve: str, event: PacketSeen, interface: Interface) -> None:
-        """Section 4.1: a RARP request is answered with the IPv4 address found by MAC. Raises DecodeError."""
+        """Section 4.1: a RARP request is answered with the IPv4 address found by MAC; an announcement is not.
+
+        Raises:
+            DecodeError: the frame is malformed.
+        """
         asked = frames.parse_rarp(event.frame).tha
+        if asked == interface.mac and not self._hearing.asks(interface):
+            return
         owner = self._work.state.by_mac.get((interface.vni, asked))
         if owner is None or not self._work.state.interfaces[owner].ipv4:
             self._work.count("drop.rarp-unknown")
             return
         ip = self._work.state.interfaces[owner].ipv4[0]
-        reply = frames.build_rarp_reply(interface.mac, _NO_IPV4, asked, ip)
+        server = (self._work.state.gateway(interface.vni) or Gateway()).mac  # a guest takes nothing from its own MAC
+        reply = frames.build_rarp_reply(server, _NO_IPV4, asked, ip)
         self._work.send(nve, (Output(event.in_port),), reply)
 
     def _flood(self, nve: str, vni: int, in_port: int, frame: bytes) -> None:

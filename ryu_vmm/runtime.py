@@ -230,8 +230,8 @@ class Runtime:
     def _answer(self, dpid: int, packet: PacketIn) -> bytes:
         """The packet-out that answers a question; empty if the directory cannot answer it."""
         name = self.state.by_dpid.get(dpid)
-        if name is None:
-            return b""
+        if name is None or self.nva.packets.hearing.is_new(name, packet.in_port):
+            return b""  # that it was heard is to be recorded
         try:
             answered = self.nva.packets.resolver.answer(name, packet.in_port, packet.frame)
         except DecodeError:

@@ -37,6 +37,7 @@ _ADAPTERS: dict[str, TypeAdapter[Any]] = {
     "left": TypeAdapter(tuple[Left], config=_CONFIG),
     "changed": TypeAdapter(tuple[Changed], config=_CONFIG),
     "vanished": TypeAdapter(tuple[Vanished], config=_CONFIG),
+    "heard": TypeAdapter(tuple[bool], config=_CONFIG),
     "names": TypeAdapter(tuple[Published], config=_CONFIG),
 }
 _INT_KEYS = ("networks", "moves", "evacuations")
