@@ -20,6 +20,7 @@ __all__ = [
     "format_mac",
     "format_prefix",
     "is_link_local",
+    "is_mac",
     "link_local",
     "mac_of_link_local",
     "parse_dpid",
@@ -49,6 +50,11 @@ def parse_mac(text: str, field: str = "") -> bytes:
     if not any(mac):
         raise _refused(text, field, "the all-zero MAC address, which belongs to nobody")
     return mac
+
+
+def is_mac(text: str) -> bool:
+    """Whether a text looks like a MAC address, and not like an IP address."""
+    return _MAC.fullmatch(text) is not None
 
 
 def format_mac(mac: bytes) -> str:

@@ -119,8 +119,9 @@ def _strangers(state: State, nve: str, number: int, forged: tuple[Action, ...], 
 
 
 def speaking(state: State, interface: Interface) -> Interface:
-    """An interface with all addresses that it may speak for: those to come, and those that it is still reached by."""
-    more = (*routing.expected(state, interface), *state.still(interface))
+    """An interface with all addresses that it may speak for: those to come, those that it is still reached by, and the
+    shared ones, whether it holds them or not: else it could never take one over."""
+    more = (*routing.expected(state, interface), *state.still(interface), *interface.shared)
     if not more:
         return interface
     return replace(
@@ -139,7 +140,8 @@ class _Port:
     """The flows of a port that is an interface's.
 
     ``asked``: the action that limits what it asks and announces; ``forged``: the actions of what it forges; ``hears``:
-    what it announces and asks is a sign of life; ``hears_all``: whatever it sends is.
+    what it announces and asks is a sign of life; ``hears_all``: whatever it sends is. What it says of shared addresses
+    is handed over in any case: it may have taken one.
     """
 
     def __init__(
@@ -155,15 +157,18 @@ class _Port:
         self._hears, self._hears_all = hears, hears_all
         self._life = cookie(Why.LIFE, heard_about(interface))
         self._mine = cookie(Why.INTERFACE, interface.vni)
+        self._announces = self._life if hears else cookie(Why.ANNOUNCE, interface.vni)
+        self._macs = (interface.mac, *interface.shared_macs)
 
-    def _own(self, **fields: Any) -> Match:
-        return match(in_port=self._number, eth_src=self._interface.mac, **fields)
+    def _own(self, mac: bytes, **fields: Any) -> Match:
+        return match(in_port=self._number, eth_src=mac, **fields)
 
-    def allow(self, priority: int, **fields: Any) -> Flow:
-        """What may pass to the common guard if it has the interface's MAC."""
+    def allow(self, priority: int, **fields: Any) -> Iterator[Flow]:
+        """What may pass to the common guard if it has one of the interface's MACs."""
         actions = (ToNva(HEAD),) if self._hears_all else ()
         tag = self._life if self._hears_all else self._mine
-        return Flow(ADMIT, priority, self._own(**fields), actions, GUARD, cookie=tag)
+        for mac in self._macs:
+            yield Flow(ADMIT, priority, self._own(mac, **fields), actions, GUARD, cookie=tag)
 
     def _says(self, table: int, priority: int, on: Match, heard: bool) -> Flow:
         """What may pass, at a limited rate, since it asks or announces."""
@@ -171,43 +176,62 @@ class _Port:
         following = GUARD if table == ADMIT else RESOLVE
         return Flow(table, priority, on, actions, following, cookie=self._life if heard else self._mine)
 
+    def _takes(self, table: int, priority: int, on: Match) -> Flow:
+        """What may pass, and says that the interface has a shared address."""
+        following = GUARD if table == ADMIT else RESOLVE
+        return Flow(table, priority, on, (*self._asked, ToNva(HEAD)), following, cookie=self._announces)
+
+    def _answers(self, mac: bytes, ip: bytes | int, **link: bytes) -> Match:
+        """ARP replies, which requests that announce are not needed beside: those are questions, too."""
+        return self._own(mac, eth_type=ETH_ARP, arp_op=2, arp_spa=ip, **link)
+
     def admits_all(self) -> Iterator[Flow]:
         """In a network that looks at the MAC alone."""
-        yield self.allow(100)
-        yield self._says(ADMIT, 110, self._own(eth_type=ETH_ARP), self._hears)
-        for kind in (135, 136):
-            on = self._own(eth_type=ETH_IPV6, ip_proto=58, icmpv6_type=kind)
-            yield self._says(ADMIT, 110, on, self._hears)
+        yield from self.allow(100)
+        for mac in self._macs:
+            yield self._says(ADMIT, 110, self._own(mac, eth_type=ETH_ARP), self._hears)
+            for ip in self._shared(4):
+                yield self._takes(ADMIT, 120, self._answers(mac, ip))
+            for kind in (135, 136):
+                on = self._own(mac, eth_type=ETH_IPV6, ip_proto=58, icmpv6_type=kind)
+                yield self._says(ADMIT, 110, on, self._hears)
+            for ip in self._shared(16):
+                on = self._own(mac, eth_type=ETH_IPV6, ip_proto=58, icmpv6_type=136, nd_target=ip)
+                yield self._takes(ADMIT, 120, on)
 
     def admits(self, forward: bool) -> Iterator[Flow]:
         """What names the interface as its sender."""
-        mac = self._interface.mac
-        yield self.allow(50)
-        for ip in (0, *self._interface.ipv4):
-            on = self._own(eth_type=ETH_ARP, arp_sha=mac, arp_spa=ip)
-            yield self._says(ADMIT, 100, on, self._hears)
-        yield self.allow(100, eth_type=ETH_IPV4, ip_proto=17, ipv4_src=0, udp_src=68, udp_dst=67)
+        yield from self.allow(50)
+        for mac in self._macs:
+            for ip in (0, *self._interface.ipv4):
+                on = self._own(mac, eth_type=ETH_ARP, arp_sha=mac, arp_spa=ip)
+                yield self._says(ADMIT, 100, on, self._hears)
+            for ip in self._shared(4):
+                yield self._takes(ADMIT, 110, self._answers(mac, ip, arp_sha=mac))
+        yield from self.allow(100, eth_type=ETH_IPV4, ip_proto=17, ipv4_src=0, udp_src=68, udp_dst=67)
         for ip in self._interface.ipv4:
-            yield self.allow(100, eth_type=ETH_IPV4, ipv4_src=ip)
-        yield self.allow(100, eth_type=ETH_IPV6, ip_proto=58, ipv6_src=0)
+            yield from self.allow(100, eth_type=ETH_IPV4, ipv4_src=ip)
+        yield from self.allow(100, eth_type=ETH_IPV6, ip_proto=58, ipv6_src=0)
         for ip in self._addresses6():
-            yield self.allow(100, eth_type=ETH_IPV6, ipv6_src=ip)
+            yield from self.allow(100, eth_type=ETH_IPV6, ipv6_src=ip)
         for eth_type in (ETH_IPV4, ETH_IPV6):
             if forward:
-                yield self.allow(60, eth_type=eth_type)
-            else:
-                yield drop(ADMIT, 60, self._own(eth_type=eth_type), Drop.SPOOFED_ADDRESS)
+                yield from self.allow(60, eth_type=eth_type)
+                continue
+            for mac in self._macs:
+                yield drop(ADMIT, 60, self._own(mac, eth_type=eth_type), Drop.SPOOFED_ADDRESS)
 
     def discovers(self) -> Iterator[Flow]:
         """Neighbor discovery names addresses in its payload, too (RFC 4861): those must be the port's own as well."""
         port = {"in_port": self._number, "eth_type": ETH_IPV6, "ip_proto": 58}
         heard = self._hears and not self._hears_all  # else its admission has handed it over
-        for link in (self._interface.mac, bytes(6)):
+        for link in (*self._macs, bytes(6)):
             on = match(**port, icmpv6_type=135, icmpv6_code=0, nd_sll=link)
             yield self._says(GUARD, 140, on, heard)
             for ip in self._addresses6():
                 on = match(**port, icmpv6_type=136, icmpv6_code=0, nd_target=ip, nd_tll=link)
-                yield self._says(GUARD, 140, on, heard)
+                takes = ip in self._interface.shared and not self._hears_all
+                yield self._takes(GUARD, 140, on) if takes else self._says(GUARD, 140, on, heard)
         for kind in (135, 136):
             yield drop(GUARD, 130, match(**port, icmpv6_type=kind), Drop.SPOOFED_ND, self._forged)
 
@@ -216,11 +240,11 @@ class _Port:
 
         ``nd``: the priority of neighbor discovery, below what the interface may say and above what it may forward.
         """
-        own, port = self._interface.mac, self._number
+        port = self._number
         # Reverse ARP is a question to the NVA and, from hypervisors, an announcement; it goes no further.
-        asked = self._life if self._hears else cookie(Why.ANNOUNCE, self._interface.vni)
-        on = self._own(eth_type=ETH_RARP, arp_sha=own)
-        yield Flow(ADMIT, 150, on, (*self._asked, ToNva(HEAD)), cookie=asked)
+        for mac in self._macs:
+            on = self._own(mac, eth_type=ETH_RARP, arp_sha=mac)
+            yield Flow(ADMIT, 150, on, (*self._asked, ToNva(HEAD)), cookie=self._announces)
         for eth_type in (ETH_ARP, ETH_RARP):
             yield drop(ADMIT, 60, match(in_port=port, eth_type=eth_type), Drop.SPOOFED_ARP, self._forged)
         for kind in (135, 136):
@@ -228,7 +252,10 @@ class _Port:
             yield drop(ADMIT, nd, on, Drop.SPOOFED_ND, self._forged)
 
     def _addresses6(self) -> tuple[bytes, ...]:
-        return (*self._interface.ipv6, link_local(self._interface.mac))
+        return (*self._interface.ipv6, *map(link_local, self._macs))
+
+    def _shared(self, width: int) -> tuple[bytes, ...]:
+        return tuple(ip for ip in self._interface.shared if len(ip) == width)
 
 
 def heard_about(interface: Interface) -> int:

@@ -54,6 +54,10 @@ class Announcing:
                     asked.update(dict.fromkeys(self._of_network(old, new)))
                     if new is None:
                         self._forget_network(key)
+                case "holders":
+                    row = new or old
+                    if len(row.address) != 6:
+                        asked[row.vni, row.address] = None
                 case "ports" if _came_up(old, new):
                     up[Place(*key)] = None
                 case "sessions" if _came_back(old, new):

@@ -25,8 +25,14 @@ def speaks_for_itself(interface: Interface, frame: bytes, kind: Kind) -> bool:
     if kind not in _DISCOVERY:
         return True
     nd = frames.parse_nd(frame)
-    own = (*interface.ipv6, link_local(interface.mac))
-    return nd.lladdr in (None, interface.mac) and (nd.type == frames.NS or nd.target in own)
+    macs = _macs(interface)
+    own = (*interface.ipv6, *map(link_local, macs))
+    return nd.lladdr in (None, *macs) and (nd.type == frames.NS or nd.target in own)
+
+
+def _macs(interface: Interface) -> tuple[bytes, ...]:
+    """The MACs that an interface may send from."""
+    return (interface.mac, *interface.shared_macs)
 
 
 def claims_own(interface: Interface, frame: bytes, kind: Kind) -> bool:
@@ -35,16 +41,17 @@ def claims_own(interface: Interface, frame: bytes, kind: Kind) -> bool:
     Raises:
         DecodeError: it is malformed.
     """
-    if frame[6:12] != interface.mac:
+    macs = _macs(interface)
+    if frame[6:12] not in macs:
         return False
     if kind in (Kind.GARP, Kind.ARP_REQUEST, Kind.ARP_REPLY):
         arp = frames.parse_arp(frame)
-        return arp.sha == interface.mac and arp.spa in interface.ipv4
+        return arp.sha in macs and arp.spa in interface.ipv4
     if kind in (Kind.NA_UNSOLICITED, Kind.NA):
         nd = frames.parse_nd(frame)
-        own = (*interface.ipv6, link_local(interface.mac))
-        return nd.target in own and nd.src in own and nd.lladdr in (None, interface.mac)
+        own = (*interface.ipv6, *map(link_local, macs))
+        return nd.target in own and nd.src in own and nd.lladdr in (None, *macs)
     if kind is Kind.RARP_REQUEST:
         rarp = frames.parse_rarp(frame)
-        return rarp.sha == interface.mac and rarp.tha == interface.mac
+        return rarp.sha in macs and rarp.tha in macs
     return False

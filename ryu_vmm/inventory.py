@@ -146,7 +146,7 @@ def unchanged(state: _StateView, request: events.Request) -> bool:
 
 
 def _lasting(i: model.Interface) -> tuple[object, ...]:
-    return (i.id, i.vni, i.mac, i.ipv4, i.ipv6, i.attachments, i.allow, i.dns)
+    return (i.id, i.vni, i.mac, i.ipv4, i.ipv6, i.attachments, i.allow, i.dns, i.shared, i.shared_macs)
 
 
 def _item(inventory: InventoryInput, index: int) -> str:

@@ -15,10 +15,10 @@ from typing import Any
 #: Tables that survive a restart.
 PERSISTENT = (
     "nves", "networks", "vms", "interfaces", "moves", "evacuations", "evacuees", "names", "offers", "hops", "left",
-    "changed", "vanished", "heard",
+    "holders", "changed", "vanished", "heard",
 )  # fmt: skip
 
-_ANSWERED_FROM = ("nves", "networks", "interfaces", "ports")
+_ANSWERED_FROM = ("nves", "networks", "interfaces", "ports", "holders")
 
 #: A part of an NVE's flows that is computed as one: ("base",), ("probes",), ("vn", vni), ("peer", vni, NVE), ("port",
 #: name), ("if", id), ("move", id).

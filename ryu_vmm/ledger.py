@@ -130,7 +130,12 @@ class Accounts:
         kind, nve = name.split("@", 1)
         found: dict[str, Count] = {}
         interfaces = self._work.state.interfaces
-        macs = {interfaces[leg.interface].mac for leg in move.legs if leg.interface in interfaces}
+        macs = {
+            mac
+            for leg in move.legs
+            if leg.interface in interfaces
+            for mac in self._work.state.macs(interfaces[leg.interface])
+        }
         for stats in flows:
             fields = {item[0]: item[1] for item in stats.flow.match}
             if kind == "lost" and fields.get("eth_dst") not in macs:

@@ -283,6 +283,9 @@ class Nva:
             if kind in ("tell", "told"):
                 self.announcing.time(kind, key)
                 continue
+            if kind == "holder":
+                self.packets.sharing.time(key)
+                continue
             if kind == "evacuation":
                 self.evacuations.replan(key)
                 continue
@@ -317,6 +320,7 @@ class Nva:
         readdressing.resume(self._work)
         self.names.resume()
         self.announcing.resume()
+        self.packets.sharing.resume()
         self.state.begin()
         return self._work.out
 

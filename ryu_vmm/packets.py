@@ -23,6 +23,7 @@ from .probes import Prober
 from .refusals import Refusals
 from .resolver import Resolver
 from .router import Router
+from .sharing import Sharing
 from .tables import Why, move_of, why_of
 from .wire import frames
 from .wire.frames import Kind
@@ -42,7 +43,8 @@ class Packets:
         self._refusals = Refusals(work)
         self._router = Router(work)
         self.hearing = Hearing(work)
-        self.resolver = Resolver(work, self.hearing)
+        self.sharing = Sharing(work)
+        self.resolver = Resolver(work, self.hearing, self.sharing)
         self._announcing = announcing
         self.neighbors = Neighbors(work)
         self._flapping = Flapping(work)
@@ -133,6 +135,8 @@ class Packets:
         if interface is None:
             self._stranger(place, event.frame, kind)
             return
+        if bound.role is Role.HOME or why is Why.LIFE:
+            self.sharing.heard(interface, event.frame, kind)
         if bound.role is Role.HOME:
             return  # the same epoch again changes nothing
         if why is Why.LIFE and about != heard_about(interface):
@@ -195,7 +199,7 @@ class Packets:
     def _missed(self, nve: str, frame: bytes, vni: int) -> None:
         """An NVE asks where a destination is: install it, and bring this packet there."""
         state = self._work.state
-        key = state.by_mac.get((vni, frame[0:6]))
+        key = state.mac_owner(vni, frame[0:6])
         session = state.sessions.get(nve)  # in sync or not: it can send
         if key is None or session is None or session.tunnel is None:
             self._work.count("drop.unknown-destination")
@@ -214,7 +218,7 @@ class Packets:
     def _hold(self, about: int, frame: bytes) -> None:
         """A packet came to a move's destination before the VM's port did."""
         found = self._leg(about)
-        if found is None or found[2].mac != frame[0:6]:
+        if found is None or frame[0:6] not in self._work.state.macs(found[2]):
             self._work.count("drop.hold-closed")
             return
         self._give(found[2], frame, found[0].id)
@@ -278,7 +282,7 @@ class Packets:
     def _stale(self, nve: str, frame: bytes, about: int) -> None:
         """A packet reached the source of a cold move after all: it is brought on, and those after it redirected."""
         found = self._leg(about)
-        if found is None or not found[0].open or found[2].mac != frame[0:6]:
+        if found is None or not found[0].open or frame[0:6] not in self._work.state.macs(found[2]):
             self._work.count("drop.hold-closed")
             return
         move, leg, interface = found

@@ -179,9 +179,10 @@ def _network(state: State, nve: str, vni: int) -> Iterator[Flow]:
     for move, leg in state.moves_to(vni, nve):
         if not move.state.steered and move.redirect is not Redirect.NONE:
             # The VM still runs at the source: what it says to all must not wait for itself here (RFC 7527).
-            port_there, mac = state.port_at(leg.dst), state.interfaces[leg.interface].mac
+            port_there = state.port_at(leg.dst)
             others = here if port_there is None else tuple(out for out in here if out.port != port_there.number)
-            yield Flow(FLOOD, 110, match(metadata=REMOTE, tun_id=vni, eth_src=mac), others, cookie=mine)
+            for mac in state.macs(state.interfaces[leg.interface]):
+                yield Flow(FLOOD, 110, match(metadata=REMOTE, tun_id=vni, eth_src=mac), others, cookie=mine)
     everywhere = flood_actions(state, nve, vni)
     yield Flow(FLOOD, 100, match(metadata=LOCAL, tun_id=vni), everywhere, cookie=mine)
     if state.networks[vni].policy.distribution is Distribution.PULL:
@@ -205,7 +206,13 @@ def _interface(state: State, nve: str, key: str) -> Iterator[Flow]:
     if interface is None or nve not in state.members(interface.vni):
         return
     yield from routing.interface(state, nve, interface)
-    mine = cookie(Why.INTERFACE, interface.vni)
+    for face in state.faces(interface):
+        yield from _delivery(state, nve, face)
+
+
+def _delivery(state: State, nve: str, interface: Interface) -> Iterator[Flow]:
+    """Where what is sent to an interface's MAC goes."""
+    key, mine = interface.id, cookie(Why.INTERFACE, interface.vni)
     to: dict[str, int | bytes] = {"tun_id": interface.vni, "eth_dst": interface.mac}
     active = state.active_move(key)
     if nve == interface.location.nve:

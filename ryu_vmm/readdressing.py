@@ -73,7 +73,8 @@ def _allot(work: Work, interface: Interface, old: bytes, home: Subnet, nve: str,
         for address in _candidates(subnet, old):
             if address in pending or address in gateways or address in named or (interface.vni, address) in left:
                 continue
-            if state.owner(interface.vni, address) is None:
+            shared = any((each, address) in state.sharing for each in state.domain(interface.vni))
+            if state.owner(interface.vni, address) is None and not shared:
                 return address
     family = "IPv4" if len(old) == 4 else "IPv6"
     what = "free address in its subnet" if subnets else "subnet"

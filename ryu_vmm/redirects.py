@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from .flows import IN_PORT, Action, Flow, Match, Output, ToNva, match, set_field
-from .model import METER_SLOTS, PROBE_IDENTIFIER, PROBE_PROTOCOL, PROBE_VNI, Kind, Leg, Move, Redirect
+from .model import METER_SLOTS, PROBE_IDENTIFIER, PROBE_PROTOCOL, PROBE_VNI, Interface, Kind, Leg, Move, Redirect
 from .paths import entries, exit_to, from_peer, is_routed, path, target, tunnel_to
 from .routing import addressed, has_ila, remote
 from .state import State
@@ -51,7 +51,8 @@ def flows(state: State, nve: str, tunnel: int | None, number: int) -> Iterator[F
     for leg in move.legs:
         yield from _arrivals(state, nve, move, leg)
         if nve == leg.src.nve and _newest_from(state, nve, leg) == number:
-            yield from _redirect(state, nve, move, leg)
+            for face in state.faces(state.interfaces[leg.interface]):
+                yield from _redirect(state, nve, move, leg, face)
 
 
 class By(enum.StrEnum):
@@ -178,10 +179,9 @@ def _newest_from(state: State, nve: str, leg: Leg) -> int:
     return max(m.id for m, other in state.moves_of(leg.interface) if other.src.nve == nve)
 
 
-def _redirect(state: State, nve: str, move: Move, leg: Leg) -> Iterator[Flow]:
+def _redirect(state: State, nve: str, move: Move, leg: Leg, interface: Interface) -> Iterator[Flow]:
     if not (move.state.steered or move.redirect.at_source):
         return
-    interface = state.interfaces[leg.interface]
     goal = target(state, interface)
     way, exit_port = path(state, nve, goal.nve), exit_to(state, nve, goal.nve, leg.vni)
     if goal.nve == nve or way is None or exit_port is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from . import addresses, routed_networks
+from . import addresses, routed_networks, sharing
 from .errors import Conflict, InvalidInput, NotFound
 from .events import (
     NetworkSubmitted,
@@ -146,6 +146,7 @@ class Registry:
             self._check(final, f"interfaces.{n}", settled, () if old is None else old.interfaces)
             settled.append(final)
         vm = replace(vm, tenant=self._owner(event, settled))
+        sharing.check_tenant(state, vm, settled)
         gone = [] if old is None else [i for i in old.interfaces if i not in vm.interfaces]
         for i in gone:
             if next(state.moves_of(i), None) is not None:
@@ -154,6 +155,7 @@ class Registry:
             self._forget(i)
         for interface in settled:
             state.put("interfaces", interface.id, interface)
+            sharing.release(state, interface.id)
             for address in (*interface.ipv4, *interface.ipv6):
                 taken(self._work, interface.vni, address)
         state.put("vms", vm.name, vm)
@@ -192,6 +194,7 @@ class Registry:
             state.put("clock", ("left", left.key), None)
             state.put("left", left.key, None)
         state.put("interfaces", interface, None)
+        sharing.release(state, interface)
 
     def _check(self, interface: Interface, where: str, siblings: list[Interface], own: tuple[str, ...]) -> None:
         """Raise InvalidInput or Conflict unless the interface can stand beside all others.
@@ -208,6 +211,7 @@ class Registry:
             if state.is_tunnel(place):
                 raise InvalidInput(f"port {place.port} on {place.nve} is its tunnel", field=f"{where}.port")
         network = state.networks[interface.vni].name
+        sharing.check(state, interface, where, siblings, own)
         rivals: list[tuple[str | None, str, str]] = [
             (state.by_mac.get((interface.vni, interface.mac)), "MAC " + addresses.format_mac(interface.mac), "mac"),
             (self._at(interface.location), f"port {interface.location.port} on {interface.location.nve}", "port"),
@@ -218,6 +222,8 @@ class Registry:
         for holder, what, field in rivals:
             if holder is not None and holder != interface.id and holder not in own:
                 message = f"{what} in network {network} belongs to {holder}"
+                if field != "port":
+                    message += f"; what interfaces hold in turn is registered with each as {sharing.FIELDS[field]}"
                 raise Conflict(message, interface=holder, field=f"{where}.{field}")
         for move, leg in state.moves_at(interface.location):
             if leg.dst == interface.location and leg.interface != interface.id and not move.state.steered:

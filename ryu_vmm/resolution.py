@@ -14,24 +14,39 @@ def answering(state: State, vni: int, address: bytes) -> bytes | None:
     """The MAC at which the guests of a network reach an address (4 or 16 bytes); None: nobody has it.
 
     The gateway's for its own addresses, and in a layer 3 network for everybody's: whoever holds others to be on its
-    link reaches them all the same. Else that of the interface that :func:`holder` names.
+    link reaches them all the same. Else one of the interface that :func:`holder` names.
     """
     gateway = state.gateway(vni)
     if gateway is not None and address in (gateway.ipv4, gateway.ipv6):
         return gateway.mac
     if state.is_l3(vni):
         within = any(address in subnet for subnet in state.networks[vni].subnets)
-        return gateway.mac if gateway is not None and (within or state.owner(vni, address) is not None) else None
-    found = holder(state, vni, address)
-    return None if found is None else state.interfaces[found].mac
+        return gateway.mac if gateway is not None and (within or reached(state, vni, address) is not None) else None
+    owner, held = state.by_ip.get((vni, address)), state.holder_of(vni, address)
+    if owner is not None:
+        return state.interfaces[owner].mac
+    if held is not None:
+        return held.mac
+    mac = mac_of_link_local(address)
+    return None if mac is None or state.mac_owner(vni, mac) is None else mac
 
 
 def holder(state: State, vni: int, address: bytes) -> str | None:
     """The id of the interface of a network that has an address.
 
-    That is one of its registered addresses, or the link-local address that its MAC makes: what admission lets an
-    interface speak for, it is found at.
+    That is one of its registered addresses, a shared one that it holds, or the link-local address that one of its MACs
+    makes: what admission lets an interface speak for, it is found at.
     """
-    found = state.by_ip.get((vni, address))
-    mac = mac_of_link_local(address) if found is None else None
-    return found if mac is None else state.by_mac.get((vni, mac))
+    found, held = state.by_ip.get((vni, address)), state.holder_of(vni, address)
+    if found is not None:
+        return found
+    if held is not None:
+        return held.interface
+    mac = mac_of_link_local(address)
+    return None if mac is None else state.mac_owner(vni, mac)
+
+
+def reached(state: State, vni: int, address: bytes) -> str | None:
+    """The id of the interface in a network's domain that packets to a registered or shared address are routed to."""
+    held = (state.holder_of(each, address) for each in state.domain(vni))
+    return state.owner(vni, address) or next((row.interface for row in held if row is not None), None)

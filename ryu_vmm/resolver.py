@@ -8,8 +8,10 @@ from .events import PacketSeen
 from .flows import Output, set_field
 from .hearing import Hearing
 from .model import Admit, Gateway, Interface, Network, Place, Unknown
+from .paths import target
 from .pipeline import flood_actions
-from .resolution import answering
+from .resolution import answering, holder
+from .sharing import Sharing, unheld
 from .wire import frames
 from .wire.frames import Kind
 from .work import Work
@@ -20,9 +22,10 @@ _NO_IPV4 = bytes(4)
 class Resolver:
     """Answers ARP and RARP requests and neighbor solicitations from the directory."""
 
-    def __init__(self, work: Work, hearing: Hearing) -> None:
+    def __init__(self, work: Work, hearing: Hearing, sharing: Sharing) -> None:
         self._work = work
         self._hearing = hearing
+        self._sharing = sharing
 
     def answer(self, nve: str, in_port: int, frame: bytes) -> bytes | None:
         """The answer to an ARP request or neighbor solicitation that entered by a port.
@@ -37,25 +40,29 @@ class Resolver:
             return None
         if frame[12:14] == frames.ETH_ARP:
             op, sha, spa, _, tpa, _, _ = frames.parse_arp(frame)
-            known = self._mac(asker, tpa)
+            known = self._mac(asker, tpa, spa)
             return None if op != 1 or known is None else frames.build_arp_reply(known, tpa, sha, spa)
         nd = frames.parse_nd(frame)
-        known = self._mac(asker, nd.target)
+        known = self._mac(asker, nd.target, nd.src)
         if known is None:
             return None
         if not any(nd.src):
             return frames.build_na_for_dad(nd.target, known)
         return frames.build_na(nd.target, known, nd.src, nd.lladdr or nd.eth_src)
 
-    def _mac(self, asker: Interface, address: bytes) -> bytes | None:
+    def _mac(self, asker: Interface, address: bytes, as_address: bytes) -> bytes | None:
         """The MAC at which a guest reaches an address, None if nobody has it, or the guest itself does.
 
-        An address that it is to have, or still speaks for, is its own as well: it may ask whether that is taken.
+        An address that it is to have, or still speaks for, is its own as well: it may ask whether that is taken. So is
+        a shared one for who may hold it and announces it or is about to; who asks ``as_address`` wants to know.
         """
-        own = speaking(self._work.state, asker)
-        if address in (*own.ipv4, *own.ipv6, link_local(asker.mac)):
+        state = self._work.state
+        if address in asker.shared and any(as_address) and as_address != address:
+            return answering(state, asker.vni, address) if holder(state, asker.vni, address) != asker.id else None
+        own = speaking(state, asker)
+        if address in (*own.ipv4, *own.ipv6, *map(link_local, (asker.mac, *asker.shared_macs))):
             return None
-        return answering(self._work.state, asker.vni, address)
+        return answering(state, asker.vni, address)
 
     def asked(self, nve: str, event: PacketSeen) -> None:
         """A question was handed over: it is answered, or goes to whom the network's policy says.
@@ -73,7 +80,10 @@ class Resolver:
             return
         network = self._work.state.networks[asker.vni]
         kind = frames.classify(event.frame)
+        self._sharing.heard(asker, event.frame, kind)
         for_all = kind in (Kind.GARP, Kind.DAD, Kind.ARP_PROBE) or _cannot_be_known(network, event.frame)
+        if not for_all and self._asked_of_sharers(asker, event.frame):
+            return
         if not for_all and network.policy.unknown is Unknown.DROP:
             self._work.count("drop.unknown-target")
             return
@@ -87,7 +97,7 @@ class Resolver:
             DecodeError: the frame is malformed.
         """
         asked = frames.parse_rarp(event.frame).tha
-        if asked == interface.mac and not self._hearing.asks(interface):
+        if asked in (interface.mac, *interface.shared_macs) and not self._hearing.asks(interface):
             return
         owner = self._work.state.by_mac.get((interface.vni, asked))
         if owner is None or not self._work.state.interfaces[owner].ipv4:
@@ -97,6 +107,16 @@ class Resolver:
         server = (self._work.state.gateway(interface.vni) or Gateway()).mac  # a guest takes nothing from its own MAC
         reply = frames.build_rarp_reply(server, _NO_IPV4, asked, ip)
         self._work.send(nve, (Output(event.in_port),), reply)
+
+    def _asked_of_sharers(self, asker: Interface, frame: bytes) -> bool:
+        """Whether a question is for a shared address that nobody holds: it goes to those who may, to nobody else."""
+        state = self._work.state
+        sharers = unheld(state, asker.vni, _target(frame))
+        for interface in sharers:
+            port = state.port_at(target(state, interface))
+            if interface.id != asker.id and port is not None and port.nve in state.sessions:
+                self._work.send(port.nve, (Output(port.number),), frame)
+        return bool(sharers)
 
     def _flood(self, nve: str, vni: int, in_port: int, frame: bytes) -> None:
         """Send a frame to everybody in a network, as if the edge had flooded it itself."""
@@ -114,5 +134,10 @@ def _cannot_be_known(network: Network, frame: bytes) -> bool:
     """Whether a question is for a link-local address that guests may give themselves: where only MACs are looked at."""
     if network.policy.admit is not Admit.MAC:
         return False
+    return is_link_local(_target(frame))
+
+
+def _target(frame: bytes) -> bytes:
+    """The address that a question is for."""
     is_arp = frame[12:14] == frames.ETH_ARP
-    return is_link_local(frames.parse_arp(frame).tpa if is_arp else frames.parse_nd(frame).target)
+    return frames.parse_arp(frame).tpa if is_arp else frames.parse_nd(frame).target

@@ -66,9 +66,11 @@ def check_interface(state: State, interface: Interface, where: str) -> None:
                 message = f"{addresses.format_ip(ip)} is the gateway of network {state.networks[vni].name}"
                 raise InvalidInput(message, field=f"{where}.address")
     sir = state.networks[interface.vni].sir
-    for ip in interface.ipv6 if sir is not None else ():
-        if ip[:8] != sir:
+    for ip in (*interface.ipv6, *interface.shared) if sir is not None else ():
+        if len(ip) != 16 or ip[:8] != sir:
             continue
+        if ip in interface.shared:
+            raise InvalidInput(f"{addresses.format_ip(ip)} is reached by ILA, at one task", field=f"{where}.shared")
         if ip[8:] == PROBE_IDENTIFIER:
             raise InvalidInput(f"{addresses.format_ip(ip)} is reserved for probes", field=f"{where}.address")
         for other in state.networks.values():
@@ -81,4 +83,4 @@ def check_interface(state: State, interface: Interface, where: str) -> None:
 
 
 def _addresses(interface: Interface) -> tuple[bytes, ...]:
-    return (*interface.ipv4, *interface.ipv6)
+    return (*interface.ipv4, *interface.ipv6, *interface.shared)

@@ -11,6 +11,7 @@ from .events import PacketSeen
 from .flows import TABLE, Output
 from .model import Gateway, Interface
 from .paths import target
+from .resolution import reached
 from .tables import Why
 from .wire import icmp
 from .wire.ip import fragment, parse_ip
@@ -59,11 +60,11 @@ class Router:
     def _sender(self, vni: int, address: bytes, mac: bytes) -> Interface | None:
         """Whose address it is, or was; guests ask a link-local gateway from their own link-local address (RFC 6724)."""
         state = self._work.state
-        found = state.owner(vni, address)
+        found = reached(state, vni, address)
         if found is None:  # an address that it still speaks for
             found = next((left.interface for left in state.left.values() if left.address == address), None)
         if found is None and address == link_local(mac):
-            here = (state.by_mac.get((each, mac)) for each in state.domain(vni))
+            here = (state.mac_owner(each, mac) for each in state.domain(vni))
             found = next((each for each in here if each is not None), None)
         return None if found is None else state.interfaces.get(found)
 
@@ -82,7 +83,7 @@ class Router:
         state = self._work.state
         subnets = (s for each in state.domain(vni) for s in state.networks[each].subnets)
         left = any(left.address == address for left in state.left.values())
-        ours = left or state.owner(vni, address) is not None or any(address in subnet for subnet in subnets)
+        ours = left or reached(state, vni, address) is not None or any(address in subnet for subnet in subnets)
         return icmp.Unreachable.HOST if ours else icmp.Unreachable.NETWORK
 
     def _send(self, to: Interface, frame: bytes) -> None:

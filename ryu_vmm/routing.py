@@ -12,8 +12,10 @@ of tasks that have moved and kept their address, have a host route at every NVE 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
+from .addresses import is_link_local
 from .flows import IN_PORT, Action, CheckLarger, DecTtl, Flow, Match, Output, SetField, ToNva, match, set_field
 from .limits import question_meter
 from .model import Answer, Gateway, Interface, Left, Nve, Redirect, Subnet
@@ -149,6 +151,14 @@ def interface(state: State, nve: str, found: Interface) -> Iterator[Flow]:
             yield _arrived(state, found, gateway, address, 300)
         if here and is_sir(state, found, address):
             yield from _located(state, nve, found, address)
+    for row in state.held_by(found.id):
+        if len(row.address) == 6 or is_link_local(row.address):
+            continue
+        reached = replace(found, mac=row.mac)
+        if here or not l3 or not state.at_home(found, row.address):
+            yield _routed(state, reached, gateway, row.address, 300)
+        if here and l3:
+            yield _arrived(state, reached, gateway, row.address, 300)
 
 
 def expected(state: State, found: Interface) -> tuple[bytes, ...]:

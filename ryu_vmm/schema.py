@@ -12,15 +12,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Protocol
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from . import addresses, events, model
 from .checking import error, refuse
-from .fields import Dpid, Half, HostName, Input, Ipv4, Ipv6, Mac, Name, PortName, Targets, Token, Whole, Words, distinct
+from .fields import Dpid, Half, Input, Ipv4, Ipv6, Name, PortName, Targets, Token, Whole, Words, distinct
+from .guests import Allow, InterfaceInput, PlaceInput
 from .routed import GatewayInput, LeaveInput, SubnetInput
 
 __all__ = [
     "AbortInput",
+    "Allow",
     "CancelInput",
     "EvacuationInput",
     "InterfaceInput",
@@ -37,11 +39,6 @@ __all__ = [
 ]
 
 _POLICY = model.Policy()
-
-
-Allow = Annotated[
-    list[model.Allowed], Field(max_length=len(model.Allowed)), AfterValidator(distinct), AfterValidator(sorted)
-]
 
 
 class Known(Protocol):
@@ -187,67 +184,6 @@ class NetworkInput(Input):
             tuple(subnet.value() for subnet in self.subnets),
             addresses.parse_half(self.sir) if self.sir else None,
             self.router,
-        )
-
-
-class PlaceInput(Input):
-    """An attachment point."""
-
-    nve: Name
-    port: PortName
-
-    def value(self) -> model.Place:
-        """The core's value."""
-        return model.Place(self.nve, self.port)
-
-
-class InterfaceInput(Input):
-    """An interface of a VM, where it is now, and where else the hypervisor may attach it."""
-
-    name: Name
-    network: Name
-    mac: Mac
-    ipv4: Annotated[list[Ipv4], Field(max_length=64), AfterValidator(distinct)] = []
-    ipv6: Annotated[list[Ipv6], Field(max_length=64), AfterValidator(distinct)] = []
-    nve: Name
-    port: PortName
-    attachments: list[PlaceInput] = Field(
-        default=[],
-        max_length=256,
-        description="ports elsewhere that are bound to this interface, at most one per NVE",
-    )
-    allow: Allow = Field(
-        default=[],
-        description="what it may do beyond speaking for itself: send what routers send (router), or DHCP servers and "
-        "relays (dhcp-server), or IP packets of others (forward)",
-    )
-    dns: HostName | None = Field(
-        default=None,
-        description="name whose address records are to be its addresses; interfaces of one tenant may share one",
-    )
-
-    @model_validator(mode="after")
-    def _one_port_per_nve(self) -> InterfaceInput:
-        seen = {self.nve: self.port}
-        for place in self.attachments:
-            if seen.setdefault(place.nve, place.port) != place.port:
-                raise ValueError(f"two ports on NVE {place.nve}: {seen[place.nve]} and {place.port}")
-        return self
-
-    def value(self, vm: str, vni: int) -> model.Interface:
-        """The core's value."""
-        return model.Interface(
-            id=f"{vm}/{self.name}",
-            vm=vm,
-            name=self.name,
-            vni=vni,
-            mac=addresses.parse_mac(self.mac),
-            ipv4=tuple(addresses.parse_ipv4(a) for a in self.ipv4),
-            ipv6=tuple(addresses.parse_ipv6(a) for a in self.ipv6),
-            location=model.Place(self.nve, self.port),
-            attachments=tuple(dict.fromkeys(place.value() for place in self.attachments)),
-            allow=tuple(self.allow),
-            dns=self.dns,
         )
 
 

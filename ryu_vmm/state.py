@@ -16,7 +16,23 @@ from .domains import Domains
 from .events import NveConnected
 from .journal import Unit
 from .limits import Limits
-from .model import Fault, Frozen, Held, Interface, Leg, Move, MoveState, Network, Nve, Place, Port, Session, Trust, Vm
+from .model import (
+    Fault,
+    Frozen,
+    Held,
+    Holder,
+    Interface,
+    Leg,
+    Move,
+    MoveState,
+    Network,
+    Nve,
+    Place,
+    Port,
+    Session,
+    Trust,
+    Vm,
+)
 from .nametables import NameTables
 
 __all__ = ["State", "Unit"]
@@ -272,6 +288,7 @@ class State(NameTables, AnswerTables, Domains):
 
     def _index_interfaces(self, key: str, old: Interface | None, new: Interface | None) -> None:
         self._index_dns(key, old, new)
+        self._index_sharing(key, old, new)
         if old is not None:
             if self.by_mac.get((old.vni, old.mac)) == key:
                 del self.by_mac[(old.vni, old.mac)]
@@ -320,6 +337,17 @@ class State(NameTables, AnswerTables, Domains):
                 if any(leg.interface == key for leg in self.moves[number].legs):
                     self._touch_returning(number)
                     self.touch(interface.location.nve, ("move", number))
+
+    def _index_holders(self, key: str, old: Holder | None, new: Holder | None) -> None:
+        self._keep_holder(key, old, new)
+        for row in (old, new):
+            interface = None if row is None else self.interfaces.get(row.interface)
+            if interface is None or self._quiet:
+                continue
+            moves: list[Unit] = [("move", move.id) for move, _ in self.moves_of(interface.id)]
+            self._touch_everywhere(interface.vni, ("if", interface.id), *moves)
+            for _, leg in self.moves_of(interface.id):
+                self.touch(leg.dst.nve, ("vn", interface.vni))  # what does not wait for itself there
 
     def _index_moves(self, key: int, old: Move | None, new: Move | None) -> None:
         vm = (new or old).vm  # type: ignore[union-attr]

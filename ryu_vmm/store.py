@@ -19,7 +19,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from .domains import Hop, Offer
 from .effects import Record
 from .errors import StoreUnavailable
-from .model import Changed, Evacuation, Evacuee, Interface, Left, Move, Network, Nve, Published, Vanished, Vm
+from .model import Changed, Evacuation, Evacuee, Holder, Interface, Left, Move, Network, Nve, Published, Vanished, Vm
 
 _VERSION = 1
 _CONFIG = ConfigDict(ser_json_bytes="hex", val_json_bytes="hex")
@@ -35,6 +35,7 @@ _ADAPTERS: dict[str, TypeAdapter[Any]] = {
     "offers": TypeAdapter(tuple[Offer], config=_CONFIG),
     "hops": TypeAdapter(tuple[Hop], config=_CONFIG),
     "left": TypeAdapter(tuple[Left], config=_CONFIG),
+    "holders": TypeAdapter(tuple[Holder], config=_CONFIG),
     "changed": TypeAdapter(tuple[Changed], config=_CONFIG),
     "vanished": TypeAdapter(tuple[Vanished], config=_CONFIG),
     "heard": TypeAdapter(tuple[bool], config=_CONFIG),

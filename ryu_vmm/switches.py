@@ -272,7 +272,7 @@ class Switches:
         fields = {item[0]: item[1] for item in flow.match}
         if "tun_id" not in fields or "eth_dst" not in fields:
             return None
-        return self._work.state.by_mac.get((int.from_bytes(fields["tun_id"], "big"), fields["eth_dst"]))
+        return self._work.state.mac_owner(int.from_bytes(fields["tun_id"], "big"), fields["eth_dst"])
 
     def packets_shed(self, event: PacketsShed) -> None:
         """Packets were dropped before anybody looked at them; counted by the runtime, told now and then."""

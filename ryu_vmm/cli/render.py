@@ -135,6 +135,13 @@ def network(document: Doc) -> list[Table]:
     return [networks([document]), about, *([subnets] if document["subnets"] else [])]
 
 
+def _shared(vm: Doc, interface: Doc, row: Doc) -> str:
+    """An address or a MAC that interfaces share, and who holds it."""
+    holder = row["holder"]
+    here = holder == f"{vm['name']}/{interface['name']}"
+    return f"{row.get('address', row['mac'])} ({'held' if here else 'at ' + holder if holder else 'at nobody'})"
+
+
 def vms(items: Iterable[Doc]) -> Table:
     """VMs, a line for each interface."""
     return table(
@@ -157,7 +164,7 @@ def vms(items: Iterable[Doc]) -> Table:
                 i["name"],
                 i["network"],
                 i["mac"],
-                i["ipv4"] + i["ipv6"],
+                i["ipv4"] + i["ipv6"] + [_shared(vm, i, row) for row in (*i["shared"], *i["shared_macs"])],
                 i["nve"],
                 i["port"],
                 "frozen" if i["frozen"] else i["bound"],
@@ -242,6 +249,9 @@ def explained(document: Doc) -> list[Table | Text]:
                 f", move {document['move']} is open" if document["move"] else "",
             )
         )
+        shared = [_shared({"name": document["vm"]}, i, row) for row in (*i["shared"], *i["shared_macs"])]
+        if shared:
+            parts.append(Text(f"  shares {', '.join(shared)}"))
         parts.append(
             table(
                 "",

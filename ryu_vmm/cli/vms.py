@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from .. import model
+from ..addresses import is_mac
 from . import render, routed
 from .client import at
 from .context import Context, Group, among, passing
@@ -65,6 +66,9 @@ def vm_show(context: Context, name: str) -> None:
 )
 @click.option("--allow", type=among(model.Allowed), multiple=True, help="What it may do. May be repeated.")
 @click.option("--dns", help="Name whose address records are to be its addresses.")
+@click.option(
+    "--shared", "shared", multiple=True, help="IP address or MAC that it holds in turn with others. May be repeated."
+)
 @click.option("--tenant", help="Whose VM it is. Default: of the tenant that the network belongs to.")
 @routed.leave_option
 @replace_option
@@ -81,6 +85,7 @@ def vm_add(
     attach: tuple[tuple[str, str], ...],
     allow: tuple[str, ...],
     dns: str | None,
+    shared: tuple[str, ...],
     tenant: str | None,
     leave: tuple[str, int | None] | None,
     replace: bool,
@@ -102,6 +107,8 @@ def vm_add(
                 "port": port,
                 "attachments": [{"nve": there, "port": that} for there, that in attach],
                 "allow": list(allow),
+                "shared": [one for one in shared if not is_mac(one)],
+                "shared_macs": [one for one in shared if is_mac(one)],
                 **({} if dns is None else {"dns": dns}),
             }
         ],

@@ -6,7 +6,7 @@ IPv6): what a packet carries is what is looked up. ``ryu_vmm.addresses`` convert
 
 from __future__ import annotations
 
-from .answers import Changed, Vanished, answer_key
+from .answers import Changed, Holder, Vanished, answer_key
 from .evacuations import Evacuation, EvacuationState, Evacuee, EvacueeState
 from .moves import (
     Addressing,
@@ -65,6 +65,7 @@ __all__ = [
     "Frozen",
     "Gateway",
     "Held",
+    "Holder",
     "Interface",
     "Kind",
     "Leave",

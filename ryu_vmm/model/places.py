@@ -63,6 +63,8 @@ class Interface:
     attachments: tuple[Place, ...] = ()
     allow: tuple[Allowed, ...] = ()  # beyond what its network allows
     dns: str | None = None  # name whose address records hold its addresses; lower case, no final dot
+    shared: tuple[bytes, ...] = ()  # IP addresses that it holds in turn with other interfaces of its network
+    shared_macs: tuple[bytes, ...] = ()  # likewise; virtual routers have such (RFC 5798 section 7.3)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Any
 from .. import addresses, model, ovstext
 from ..errors import VmmError
 from ..flows import IN_PORT, Flow, FlowStats, Output, SetField, ToNva
+from ..resolution import holder
 from ..routing import tag
 from ..state import State
 from ..tables import CLASSIFY, DELIVER, FROM_TUNNEL, ROUTE, TABLES, Why, move_of, why_of
@@ -42,9 +43,9 @@ def _wanted(call: Call) -> Iterable[str]:
         call.parameters["name"] = query.vm
         found = VMS.found(call).interfaces
     elif mac is not None:
-        found = [state.by_mac[key] for key in ((vni, mac) for vni in vnis) if key in state.by_mac]
+        found = filter(None, (state.mac_owner(vni, mac) for vni in vnis))
     elif ip is not None:
-        found = [state.by_ip[key] for key in ((vni, ip) for vni in vnis) if key in state.by_ip]
+        found = filter(None, (holder(state, vni, ip) for vni in vnis))
     elif query.network is not None:
         return state.in_network(vnis[0])
     else:
@@ -53,8 +54,8 @@ def _wanted(call: Call) -> Iterable[str]:
     def fits(i: model.Interface) -> bool:
         return (
             (query.network is None or i.vni == vnis[0])
-            and (mac is None or i.mac == mac)
-            and (ip is None or ip in i.ipv4 or ip in i.ipv6)
+            and (mac is None or mac in state.macs(i))
+            and (ip is None or holder(state, i.vni, ip) == i.id)
         )
 
     return [key for key in found if fits(state.interfaces[key])]
@@ -105,7 +106,8 @@ def _carrying(state: State, nve: str, interface: model.Interface, stats: Iterabl
     stats = list(stats)
     routes = [e for e in stats if e.flow.table in (CLASSIFY, ROUTE) and _routes_to(state, interface, e.flow)]
     routes.sort(key=lambda entry: (entry.flow.table, -entry.flow.priority))
-    return [_flow(state, nve, e, sorted(_sides(e.flow))) for e in routes] + _delivering(state, nve, interface, stats)
+    delivered = [each for face in state.faces(interface) for each in _delivering(state, nve, face, stats)]
+    return [_flow(state, nve, e, sorted(_sides(e.flow))) for e in routes] + delivered
 
 
 def _routes_to(state: State, interface: model.Interface, flow: Flow) -> bool:
@@ -118,9 +120,10 @@ def _routes_to(state: State, interface: model.Interface, flow: Flow) -> bool:
             return False
     elif int.from_bytes(fields.get("metadata", (b"", None))[0], "big") != tag(state, interface.vni):
         return False
-    for field, own in (("ipv4_dst", interface.ipv4), ("ipv6_dst", interface.ipv6)):
+    held = [row.address for row in state.held_by(interface.id)]
+    for field, own in (("ipv4_dst", (*interface.ipv4, *held)), ("ipv6_dst", (*interface.ipv6, *held))):
         value, mask = fields.get(field, (None, None))
-        if value is not None and any(_under(address, mask) == value for address in own):
+        if value is not None and any(_under(address, mask) == value for address in own if len(address) == len(value)):
             return True
     return False
 

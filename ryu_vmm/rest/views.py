@@ -163,7 +163,17 @@ def interface(state: State, value: model.Interface) -> Doc:
         "dns": value.dns,
         "frozen": _frozen(state.frozen.get(value.id)),
         "left": [_left(left) for left in state.left_by(value.id)],
+        "shared": [{"address": addresses.format_ip(a), **_shared(state, value.vni, a)} for a in value.shared],
+        "shared_macs": [{**_shared(state, value.vni, a), "mac": addresses.format_mac(a)} for a in value.shared_macs],
     }
+
+
+def _shared(state: State, vni: int, address: bytes) -> Doc:
+    """Who holds what interfaces share."""
+    row = state.holder_of(vni, address)
+    if row is None:
+        return {"holder": None, "mac": None, "since": None}
+    return {"holder": row.interface, "mac": addresses.format_mac(row.mac), "since": timestamp(row.since)}
 
 
 def _left(value: model.Left) -> Doc:

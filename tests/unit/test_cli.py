@@ -40,6 +40,15 @@ def test_registering_and_removing(lab: Nva) -> None:
     interface = lab.json("vm show web-9")["interfaces"][0]
     assert (interface["ipv4"], interface["ipv6"]) == (["10.0.0.9"], ["2001:db8::9"])
     assert interface["attachments"] == [{"nve": "nve2", "port": "tap-9"}, {"nve": "nve3", "port": "tap-8"}]
+    lab.run(
+        "vm add web-9 --network blue --mac 02:00:00:00:00:09 --nve nve1 --port tap-9 --replace "
+        "--shared 10.0.0.100 --shared 2001:db8::100 --shared 00:00:5e:00:01:07"
+    )
+    interface = lab.json("vm show web-9")["interfaces"][0]
+    assert [s["address"] for s in interface["shared"]] == ["10.0.0.100", "2001:db8::100"]
+    assert [s["mac"] for s in interface["shared_macs"]] == ["00:00:5e:00:01:07"]
+    assert "10.0.0.100 (at nobody)" in " ".join(lab.run("vm show web-9").stdout.split())
+    assert "shares 10.0.0.100 (at nobody)" in lab.run("vm list").stdout + lab.run("explain web-9").stdout
     lab.run("vm remove web-9")
     assert "web-1 is removed" in lab.run("vm remove web-1").stdout
     lab.run("vm remove web-1", client.NOT_FOUND)

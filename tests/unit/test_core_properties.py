@@ -42,7 +42,11 @@ ACTIONS = st.one_of(
     st.tuples(st.just("forget"), number),
     st.tuples(st.just("register"), number, nve),
     st.tuples(st.just("refuse"), nve),
+    st.tuples(st.just("share"), number, st.booleans()),
+    st.tuples(st.just("take"), number, nve, st.booleans()),
+    st.tuples(st.just("change mac"), number, number),
 )
+VIP, VMAC = ip("10.0.0.100"), bytes.fromhex("00005e000101")
 
 
 def act(w: World, action: tuple) -> None:  # type: ignore[type-arg]
@@ -95,6 +99,17 @@ def act(w: World, action: tuple) -> None:  # type: ignore[type-arg]
             case ("register", n, at):
                 elsewhere = tuple(Place(other, f"tap-vm{n}") for other in NVES if other != at)[: n % 3]
                 w.vm(n, at, port=False, attachments=elsewhere)
+            case ("share", n, shares):
+                known = w.nva.state.interfaces.get(f"vm{n}/eth0") or w.vm(n, "n1", port=False)
+                both = {"shared": (VIP,) * shares, "shared_macs": (VMAC,) * shares}
+                w.handle(ev.VmSubmitted(f"vm{n}", (dataclasses.replace(known, **both),)))
+            case ("take", n, at, virtual):
+                if f"tap-vm{n}" in w.boxes[at].ports:
+                    w.send(at, f"tap-vm{n}", frames.build_garp(VMAC if virtual else mac(n), VIP))
+            case ("change mac", n, other):
+                known = w.nva.state.interfaces.get(f"vm{n}/eth0")
+                if known is not None:
+                    w.handle(ev.VmSubmitted(f"vm{n}", (dataclasses.replace(known, mac=mac(10 * other + n)),)))
             case ("refuse", at):
                 w.handle(ev.FlowRefused(w.boxes[at].nve.dpid, w.nva.state.generation, 5, 1))
     except VmmError:
@@ -107,6 +122,9 @@ def check(w: World) -> None:
     for vni in state.networks:
         expected = {state.interfaces[i].location.nve for i in state.in_network(vni)}
         assert expected <= set(state.members(vni))
+    for row in state.holders.values():
+        found = state.interfaces[row.interface]
+        assert row.address in (*found.shared, *found.shared_macs) and row.mac in (found.mac, *found.shared_macs)
     for i, interface in state.interfaces.items():
         assert state.by_mac[(interface.vni, interface.mac)] == i
         assert len([m for m, _ in state.moves_of(i) if not m.state.steered]) <= 1

@@ -99,6 +99,24 @@ class LeftDocument(Document):
     until: str = TIME
 
 
+class SharedDocument(Document):
+    """An IP address that an interface shares. ``holder``: the interface that has it now, null: nobody; ``mac``: what
+    questions for it are answered with."""
+
+    address: str
+    holder: str | None
+    mac: str | None
+    since: str | None
+
+
+class SharedMacDocument(Document):
+    """A MAC that an interface shares, and who has it now."""
+
+    mac: str
+    holder: str | None
+    since: str | None
+
+
 class InterfaceDocument(Document):
     """An interface: ``nve`` and ``port`` are its location; ``bound``: that port is there and up."""
 
@@ -118,6 +136,8 @@ class InterfaceDocument(Document):
     dns: str | None = Field(description="name whose address records are its addresses")
     frozen: FrozenDocument | None = Field(description="it flaps: announcements move it no more")
     left: list[LeftDocument]
+    shared: list[SharedDocument] = Field(description="what it holds in turn with other interfaces")
+    shared_macs: list[SharedMacDocument]
 
 
 class VmDocument(Document):
