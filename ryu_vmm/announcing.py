@@ -9,8 +9,9 @@ when they are back, and guests that come up are told what has changed meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 
 from . import addresses
 from .flows import Output
@@ -28,6 +29,7 @@ KEPT = 3600.0
 CHANGED_KEPT, VANISHED_KEPT = 1024, 4096
 
 Question = tuple[int, bytes]
+_ANSWERED_FROM = ("interfaces", "networks", "holders")
 
 
 class Announcing:
@@ -64,15 +66,16 @@ class Announcing:
                     back[key] = None
                 case "nves" if new is None:
                     self._no_longer_owed(key, list(state.changed))
-        if asked:
+        before: dict[Question, bytes | None] = {}
+        if any(old is not None and table in _ANSWERED_FROM for table, _, old, _ in journal):
             with state.rewound(0):
                 before = {question: answering(state, *question) for question in asked}
-            for question, mac in before.items():
-                self._compare(question, mac, answering(state, *question))
+        for question in asked:  # of what is new alone nobody has been told anything
+            self._compare(question, before.get(question), answering(state, *question))
         for place in up:
             interface = state.by_place.get(place)
             vni = 0 if interface is None else state.interfaces[interface].vni
-            if any(True for _ in state.changed_in(vni)) and state.port_at(place) is not None:
+            if state.changed_in(vni) and state.port_at(place) is not None:
                 self._start(("port", *place))
         for nve in back:
             if any(nve in row.owed for row in state.changed.values()):
@@ -119,9 +122,8 @@ class Announcing:
         )
         self._start(("address", key))
 
-    def _make_room(self, table: str, keys: Iterable[str], limit: int) -> None:
-        kept = list(keys)
-        for key in kept[: max(0, len(kept) - limit + 1)]:
+    def _make_room(self, table: str, keys: Collection[str], limit: int) -> None:
+        for key in list(islice(keys, max(0, len(keys) - limit + 1))):
             self._drop(key) if table == "changed" else self._work.state.put(table, key, None)
 
     def _drop(self, key: str) -> None:

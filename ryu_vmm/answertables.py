@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -38,11 +38,11 @@ class AnswerTables(Journal):
         self._changed_in: dict[int, dict[str, None]] = defaultdict(dict)
         self._vanished_in: dict[int, dict[str, None]] = defaultdict(dict)
 
-    def changed_in(self, vni: int) -> Iterable[str]:
+    def changed_in(self, vni: int) -> Collection[str]:
         """Keys of a network's changed answers, the oldest first."""
         return self._changed_in.get(vni, ())
 
-    def vanished_in(self, vni: int) -> Iterable[str]:
+    def vanished_in(self, vni: int) -> Collection[str]:
         """Keys of a network's vanished addresses, the oldest first."""
         return self._vanished_in.get(vni, ())
 
