@@ -1,4 +1,4 @@
-"""Kernels of guests follow an address to another holder: taken over, made anew, moved along with a virtual MAC."""
+"""Kernels of guests follow an address to another holder: taken over, moved with a virtual MAC, of a VM made anew."""
 
 from __future__ import annotations
 
@@ -83,3 +83,17 @@ def test_a_virtual_mac_moves_along_with_its_holder(lab: Lab) -> None:
         assert lab.verify() == []
     finally:
         netns.ip_batch(vm.namespace, "link del vrrp0")
+
+
+def test_a_vm_made_anew_is_reached_by_who_knew_the_old_one(lab: Lab) -> None:
+    vm, client, link = lab.vm("vm2"), lab.vm("vm3"), "02:00:00:00:77:02"
+    for address in (vm.spec.ip, vm.spec.ip6):
+        wait_until(lambda address=address: reaches(client, address), 5.0, f"{address} is reached")
+    lab.nva.rest.call("DELETE", "/vms/vm2")
+    netns.ip_batch(vm.namespace, f"link set eth0 address {link}", "neigh flush dev eth0")
+    lab.post("/vms", lab.body(vm.spec, mac=link, nve=vm.nve.name))
+    for address in (vm.spec.ip, vm.spec.ip6):  # a kernel that is not told goes on with the old MAC for seconds
+        wait_until(lambda address=address: reaches(client, address), 5.0, f"{address} is reached again")
+        known = netns.run(["ip", "-n", client.namespace, "neigh", "show", str(address)])
+        assert link in known
+    assert lab.verify() == []
