@@ -79,15 +79,23 @@ def test_a_solicitation_is_answered_from_the_directory(lab: Lab) -> None:
 
 
 def test_a_rarp_request_is_answered_with_the_ipv4_address(lab: Lab) -> None:
-    """Section 4.1: the IPv4 address that the directory has for the MAC address."""
+    """Section 4.1: the IPv4 address that the directory has for the MAC; to a guest that has said nothing yet."""
     asker, other = lab.vm("vm3"), lab.vm("vm1")
+    lab.nva.rest.call("DELETE", "/vms/vm3")
+    lab.post("/vms", lab.body(asker.spec, nve=asker.nve.name))
+    lab.await_synced()
     with Card(asker) as card, Card(other) as bystander:
         own = mac(asker.spec.mac)
-        card.send(raw.arp(3, own, bytes(4), own, bytes(4), kind=RARP))
+        question = raw.arp(3, own, bytes(4), own, bytes(4), kind=RARP)
+        card.send(question)
         frame = card.await_frame(lambda f: kind_of(f) == RARP)
         assert frame is not None
         reply = ArpFields(frame)
         assert (reply.operation, reply.tha, reply.tpa, reply.dst) == (4, own, four(asker), own)
+        assert frame[6:12] != own
+        # once it has spoken, the same bytes are its hypervisor's announcement; the answer shows that they are through
+        card.send(asks(asker, ip("10.0.0.250")))
+        card.send(question)
         # another VM's address may be asked for as well
         card.send(raw.arp(3, own, bytes(4), mac(other.spec.mac), bytes(4), kind=RARP))
         frame = card.await_frame(lambda f: kind_of(f) == RARP)
