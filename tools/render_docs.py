@@ -16,6 +16,8 @@ sys.path.insert(0, str(ROOT))
 
 from ryu_vmm import config, mobility  # noqa: E402
 from ryu_vmm import tables as flow_tables  # noqa: E402
+from ryu_vmm.edge import plan  # noqa: E402
+from ryu_vmm.edge.host import Host  # noqa: E402
 from ryu_vmm.model import MoveState  # noqa: E402
 
 TO_NVA = {
@@ -84,11 +86,19 @@ def transitions() -> str:
     return "\n".join(lines)
 
 
+def edge() -> str:
+    """What the README's `vmm nve setup` does."""
+    made = plan.Edge("nve1", ("tcp:192.0.2.10:6653",), "1", "192.0.2.1")
+    commands = "\n".join(Host().shown(step) for step in made.steps())
+    return "\n".join(f"    {line}" for line in commands.splitlines())
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "tables": tables,
     "reasons": reasons,
     "drops": drops,
     "transitions": transitions,
+    "edge": edge,
 }
 
 
@@ -103,8 +113,8 @@ def rendered(text: str) -> str:
 
 def outputs() -> dict[Path, str]:
     """Every generated file with its content."""
-    page = ROOT / "docs" / "architecture.md"
-    return {page: rendered(page.read_text()), ROOT / "docs" / "vmm.conf.sample": config.sample()}
+    pages = (ROOT / "docs" / "architecture.md", ROOT / "README.md")
+    return {**{page: rendered(page.read_text()) for page in pages}, ROOT / "docs" / "vmm.conf.sample": config.sample()}
 
 
 def main() -> int:

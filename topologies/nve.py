@@ -9,22 +9,27 @@ import subprocess
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mininet.node import Switch
 
 from ryu_vmm.agent.buffers import widen
+from ryu_vmm.agent.faults import HostError
+from ryu_vmm.edge.host import Host
+from ryu_vmm.edge.plan import Edge, Step, Tls, Uplink
 from topologies import netns
-from topologies.errors import TopologyError
+from topologies.errors import CommandError, TopologyError
 from topologies.node import NamespaceNode
 from topologies.rundir import wait_until
 from topologies.underlay import MTU
 
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 CONTROL_PORT = 6653  # on the NVE's own loopback; the relay leads it to the NVA
+TUNNEL_PORT = "vxlan"
 TUNNEL_OFPORT, ROUTED_OFPORT, ILA_OFPORT = 1, 2, 3
 ROUTED = "gre"  # the port for tunnels without Ethernet headers, and its type
-ILA, ILA_PEER = "ila", "ila-ext"  # the patch ports, br-int's and br-ext's
+ILA = "ila"  # the patch port to br-ext
 FIRST_VM_OFPORT = 10
 
 
@@ -37,6 +42,16 @@ def kernel_datapath() -> bool:
     except TopologyError:
         return False
     return os.path.isdir("/sys/module/openvswitch")
+
+
+@dataclass(frozen=True)
+class _Inside(Host):
+    """A host that is a namespace."""
+
+    namespace: str = ""
+
+    def execute(self, words: list[str]) -> str:
+        return super().execute(netns.inside(self.namespace, words))
 
 
 class NVE(NamespaceNode, Switch):  # type: ignore[misc]
@@ -68,6 +83,7 @@ class NVE(NamespaceNode, Switch):  # type: ignore[misc]
         self._next_ofport = FIRST_VM_OFPORT
         self._numbering = threading.Lock()
         self._daemons: list[Any] = []
+        self._controlled: tuple[str, Tls | None] | None = None  # where the NVA is, and how it is spoken to
         self.running = False
 
     def sysctls(self) -> dict[str, object]:
@@ -137,8 +153,12 @@ class NVE(NamespaceNode, Switch):  # type: ignore[misc]
         # the crashed one's answers are still in the database: ask for a change, which only a living switch confirms
         self.vsctl("set", "Bridge", "br-int", f"external_ids:restarted={time.monotonic_ns()}")
         self._widen()
-        self._address()
-        self._lead_locator()
+        for step in self.edge.address_steps():
+            self._do(step)
+        if self.locator:
+            self._do(self.edge.locator_flow())
+        self._await_routes()
+        self._control()
 
     def _database_answers(self) -> bool:
         with socket.socket(socket.AF_UNIX) as sock:
@@ -147,61 +167,43 @@ class NVE(NamespaceNode, Switch):  # type: ignore[misc]
     def start(self, controllers: Sequence[Any]) -> None:
         """Start the daemons, build both bridges, and connect `br-int` to the controllers through the relay."""
         self._start_daemons()
-        dp = f"datapath_type={self.datapath}"
-        words = [
-            "add-br", "br-ext", "--", "set", "Bridge", "br-ext", dp, "fail_mode=standalone",
-            "--", "add-port", "br-ext", "und0",
-            "--", "add-br", "br-int", "--", "set", "Bridge", "br-int", dp, "fail_mode=secure",
-            "protocols=OpenFlow13", f"other-config:datapath-id={self.dpid}", "other-config:disable-in-band=true",
-            # Else OVS makes br-int's own MTU the least of its ports', anew when the last VM leaves: a link event, in
-            # which the userspace datapath forgets its routes for some milliseconds and drops what is tunnelled
-            "--", "set", "Interface", "br-int", f"mtu_request={MTU}",
-            "--", "add-port", "br-int", "vxlan", "--", "set", "Interface", "vxlan", "type=vxlan",
-            f"ofport_request={TUNNEL_OFPORT}",
-            "options:remote_ip=flow", "options:local_ip=flow", "options:key=flow",
-        ]
-        if self.routed:
-            words += [
-                "--", *self._add_port_words(ROUTED, ROUTED_OFPORT), "type=gre", "options:packet_type=legacy_l3",
-                "options:remote_ip=flow", "options:local_ip=flow", "options:key=flow",
-            ]
-        if self.locator:
-            words += [
-                "--", *self._add_port_words(ILA, ILA_OFPORT), "type=patch", f"options:peer={ILA_PEER}",
-                "--", "add-port", "br-ext", ILA_PEER, "--", "set", "Interface", ILA_PEER, "type=patch",
-                f"options:peer={ILA}",
-            ]
-        for port, number in self.ports_wanted.items():
-            words += ["--", *self._add_port_words(port, number)]
-        self.vsctl(*words)
+        for step in self.edge.steps():
+            self._do(step)
+        words = [word for port in self.ports_wanted.items() for word in ("--", *self._add_port_words(*port))]
+        if words:
+            self.vsctl(*words[1:])
         self.running = True
         self._widen()
-        self._address()
-        self._lead_locator()
+        self._await_routes()
         self.connect(controllers)
 
-    def _address(self) -> None:
-        lines = [f"link set br-ext mtu {MTU} up"]
-        if self.ipv4:
-            lines.append(f"addr replace {self.ipv4} dev br-ext")
-        if self.ipv6:
-            netns.sysctl(self.namespace, {"net/ipv6/conf/br-ext/disable_ipv6": 0})
-            lines.append(f"addr replace {self.ipv6} dev br-ext nodad")
-        everything = {True: "::/0", False: "0.0.0.0/0"}
-        lines += [f"route replace {everything[':' in router]} via {router} dev br-ext" for router in self.router]
-        netns.ip_batch(self.namespace, *lines)
+    @property
+    def edge(self) -> Edge:
+        """What the NVE is, without a controller: the relay says where that is."""
+        ofports = {TUNNEL_PORT: TUNNEL_OFPORT, ROUTED: ROUTED_OFPORT, ILA: ILA_OFPORT}
+        return Edge(
+            self.name, (), self.dpid, self.ipv4, self.ipv6, datapath_type=self.datapath, tunnel_port=TUNNEL_PORT,
+            routed_port=self.routed, locator=self.locator, ila_port=ILA, mtu=MTU,
+            uplink=Uplink("und0", "br-ext", self.router), ofports=ofports,
+        )
+
+    @property
+    def host(self) -> Host:
+        """Where commands of its host go: its namespace and its database."""
+        return _Inside(self.database, self.namespace)
+
+    def _do(self, step: Step) -> None:
+        try:
+            self.host.do(step)
+        except HostError as exc:
+            raise CommandError(str(exc)) from exc
+
+    def _await_routes(self) -> None:
         # vswitchd learns addresses and routes by netlink; until it has, tunnel packets have nowhere to go
         for address in filter(None, (self.ipv4, self.ipv6, *self.router)):
             bare = address.partition("/")[0]
             wait_until(lambda want=bare: want in self.appctl("ovs/route/show"), 10,
                        f"{self.name}: the underlay address in OVS's routes")
-
-    def _lead_locator(self) -> None:
-        """Have `br-ext` hand what is for the locator to `br-int`; the flow is gone whenever vswitchd was."""
-        if self.locator:
-            target = f"unix:{self.folder}/br-ext.mgmt"
-            netns.run(["ovs-ofctl", "add-flow", target,
-                       f"priority=100,ipv6,ipv6_dst={self.locator},actions=output:{ILA_PEER}"])
 
     def layer3(self) -> dict[str, Any]:
         """What the NVA is told of the NVE besides its underlay addresses; nothing where it has nothing for layer 3."""
@@ -236,25 +238,26 @@ class NVE(NamespaceNode, Switch):  # type: ignore[misc]
             "listen", nve=self.name, namespace=self.namespace, port=CONTROL_PORT,
             host=socket.gethostbyname(host) if ":" not in host else host, to_port=port,
         )
-        self.vsctl(
-            "set-controller", "br-int", f"tcp:127.0.0.1:{CONTROL_PORT}",
-            "--", "set", "Controller", "br-int", "connection_mode=out-of-band", "max_backoff=1000",
-            "inactivity_probe=5000",
-        )
+        self._controlled = f"tcp:127.0.0.1:{CONTROL_PORT}", None
+        self._control()
+
+    def _control(self) -> None:
+        """Have the bridge controlled as it was told: said again when vswitchd has begun anew."""
+        if self._controlled is not None:
+            target, tls = self._controlled
+            for step in replace(self.edge, controllers=(target,), tls=tls).controller_steps():
+                self._do(step)
 
     def secure(self, key: str, certificate: str, authority: str) -> None:
         """Have `br-int` speak TLS with the NVA, with these PEM files, from its next connection on, which is now."""
         target = f"ssl:127.0.0.1:{CONTROL_PORT}"
+        self._controlled = target, Tls(key, certificate, authority)
         if self.vsctl("get-controller", "br-int").strip() == target:  # it would keep the connection that it has
             self.vsctl("set-ssl", key, certificate, authority)
             self.cut()
             self.restore()
             return
-        self.vsctl(
-            "set-ssl", key, certificate, authority, "--", "set-controller", "br-int", target,
-            "--", "set", "Controller", "br-int", "connection_mode=out-of-band", "max_backoff=1000",
-            "inactivity_probe=5000",
-        )
+        self._control()
 
     def connected(self) -> bool:
         """Is `br-int` connected, and has it answered the NVA's first questions?

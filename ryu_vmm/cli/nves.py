@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from . import render, routed
+from . import edges, render, routed
 from .client import FAILED, at
 from .context import Context, Group, passing
 from .registering import removing, replace_option, submit
@@ -102,3 +102,7 @@ def nve_verify(context: Context, names: tuple[str, ...]) -> None:
     context.show(document, lambda _: [line for one in found for line in render.verified(one)])
     if not all(one["in_sync"] for one in found):
         raise click.exceptions.Exit(FAILED)
+
+
+nve.add_command(edges.setup, "setup")
+nve.add_command(edges.check, "check")

@@ -28,7 +28,8 @@ def content(folder: Path) -> dict[str, bytes]:
 def test_files_stay_and_further_ones_are_added(tmp_path: Path) -> None:
     folder = tmp_path / "pki"
     told = ca(folder, "--nve", "nve1", "--client", "alice", "--host", "nva.example.org").stdout
-    assert f"ovs-vsctl set-ssl {folder}/nve-nve1.key {folder}/nve-nve1.crt {folder}/ca.crt" in told
+    files = f"--private-key {folder}/nve-nve1.key --certificate {folder}/nve-nve1.crt --authority {folder}/ca.crt"
+    assert files in told
     before = content(folder)
     assert sorted(before) == sorted(
         f"{name}.{kind}" for name in ("ca", "controller", "rest", "nve-nve1", "client-alice") for kind in ("crt", "key")

@@ -142,12 +142,12 @@ def test_a_failing_start_takes_everything_down(monkeypatch: pytest.MonkeyPatch) 
     real = net.nve("nve2").vsctl
 
     def broken(*words: str, timeout: int = 20) -> str:
-        if "add-br" in words:
-            raise TopologyError("no bridge for you")
+        if "add-port" in words:
+            raise TopologyError("no port for you")
         return real(*words, timeout=timeout)
 
     monkeypatch.setattr(net.nve("nve2"), "vsctl", broken)
-    with pytest.raises(TopologyError, match="no bridge for you"):
+    with pytest.raises(TopologyError, match="no port for you"):
         net.start()
     assert ours(tag) == []
     assert not os.path.exists(net.run_dir)

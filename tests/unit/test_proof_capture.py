@@ -48,6 +48,9 @@ def wrapped(how: str, six_outside: bool, size: int, six: bool) -> bytes:
         return A + B + struct.pack("!H", kind) + inner
     if how == "gre":
         protocol, body, at = 47, struct.pack("!HHI", 0x2000, kind, 0xABCDEF) + inner, None
+    elif how == "gre with checksum":
+        protocol, body, at = 47, struct.pack("!HHHHI", 0xA000, kind, 0, 0, 0xABCDEF) + inner, None
+        body = body[:4] + struct.pack("!H", checksum(body)) + body[6:]
     else:
         inside = struct.pack("!II", 0x08000000, 0xABCDEF << 8) + bytes(12) + struct.pack("!H", kind) + inner
         protocol, at = UDP, 6
@@ -63,7 +66,9 @@ def no_checksum6(protocol: int, body: bytes) -> bytes:
 
 @pytest.mark.parametrize("six", [False, True])
 @pytest.mark.parametrize("six_outside", [False, True])
-@pytest.mark.parametrize(("how", "overhead4", "overhead6"), [("vxlan", 50, 70), ("gre", 28, 48), ("plain", 0, 0)])
+@pytest.mark.parametrize(("how", "overhead4", "overhead6"), [
+    ("vxlan", 50, 70), ("gre", 28, 48), ("gre with checksum", 32, 52), ("plain", 0, 0),
+])  # fmt: skip
 def test_every_encapsulation_is_taken_apart(
     how: str, overhead4: int, overhead6: int, six_outside: bool, six: bool
 ) -> None:
@@ -71,7 +76,7 @@ def test_every_encapsulation_is_taken_apart(
     found = carried(frame)
     assert found is not None
     assert found.inner is not None
-    assert (found.how, found.vni, found.wrong) == (how, None if how == "plain" else 0xABCDEF, ())
+    assert (found.how, found.vni, found.wrong) == (how.split()[0], None if how == "plain" else 0xABCDEF, ())
     assert found.length == ETHERNET + found.inner.length + (overhead6 if six_outside else overhead4)
     assert found.inner.length == 512 + 8 + (40 if six else 20)
     assert found.inner.ports == (5009, 5009)

@@ -73,8 +73,8 @@ def _hints(folder: Path, nves: list[str]) -> str:
         files = [f"{folder}/nve-{name}.key", f"{folder}/nve-{name}.crt", f"{folder}/ca.crt"]
         lines += [
             f"NVE {name}:",
-            f"  ovs-vsctl set-ssl {' '.join(files)}",
-            "  ovs-vsctl set-controller br-int ssl:ADDRESS-OF-THE-NVA:6653",
+            f"  vmm nve setup {name} --ipv4 UNDERLAY-ADDRESS --controller ssl:ADDRESS-OF-THE-NVA:6653 \\",
+            f"    --private-key {files[0]} --certificate {files[1]} --authority {files[2]}",
         ]
     return "\n".join(lines)
 

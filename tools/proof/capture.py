@@ -27,6 +27,7 @@ _ETH_P_ALL, _PACKET_OUTGOING = 3, 4
 _SO_RCVBUFFORCE = 33
 _BUFFER = 64 << 20
 _ROOM = 2048
+_KEY, _KEY_AND_CHECKSUM = b"\x20\0", b"\xa0\0"
 
 
 @dataclass(frozen=True)
@@ -143,9 +144,13 @@ def carried(frame: bytes) -> Carried | None:
     found = Carried("plain", len(frame), outer, outer, macs=frame[:12], wrong=outer.wrong, data=frame)
     if outer.fragment:
         return found
-    if outer.protocol == GRE and len(outer.body) >= 8 and outer.body[:2] == b"\x20\0":
-        kind, vni = struct.unpack_from("!HI", outer.body, 2)
-        return _tunnelled(found, "gre", vni, packet(outer.body[8:], kind))
+    if outer.protocol == GRE and outer.body[:2] in (_KEY, _KEY_AND_CHECKSUM):
+        head = 8 if outer.body[:2] == _KEY else 12  # RFC 2784 section 2.1, RFC 2890: the checksum comes first
+        if len(outer.body) >= head:
+            [kind], [vni] = struct.unpack_from("!H", outer.body, 2), struct.unpack_from("!I", outer.body, head - 4)
+            if head == 12 and checksum(outer.body):
+                found = replace(found, wrong=(*found.wrong, "GRE"))
+            return _tunnelled(found, "gre", vni, packet(outer.body[head:], kind))
     if outer.protocol == UDP and outer.ports and outer.ports[1] == VXLAN_PORT and len(outer.body) >= 16 + ETHERNET:
         inside = outer.body[16:]
         vni = int.from_bytes(outer.body[12:15], "big")
