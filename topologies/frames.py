@@ -43,7 +43,7 @@ def rarp(mac: str) -> bytes:
 
 def checksum(data: bytes) -> int:
     """The Internet checksum (RFC 1071)."""
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data if len(data) % 2 == 0 else data + b"\0"))
+    total: int = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data if len(data) % 2 == 0 else data + b"\0"))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF

@@ -31,6 +31,11 @@ assert _HERE is not None
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(_HERE.f_code.co_filename)))
 if _ROOT not in sys.path:  # `mn --custom` executes this file's text: there is no package around it
     sys.path.insert(0, _ROOT)
+if "__file__" not in globals():
+    # Executed by `mn`, whose clean-up after any exception ends processes by name: not from here on
+    from topologies import harmless
+
+    harmless.disarm()
 
 from topologies import runner  # noqa: E402
 from topologies.errors import TopologyError  # noqa: E402
@@ -116,6 +121,7 @@ topos = {"layer3": Layer3Topo}
 
 if "__file__" not in globals():
     # Executed by `mn`, as topologies/overlay.py is; see there
+    topos = runner.ending_each(topos)
     Mininet = runner.mininet
     CLI = runner.OverlayCLI
-    cleanup = runner.cleanup
+    cleanup = harmless.end

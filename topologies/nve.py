@@ -139,6 +139,11 @@ class NVE(NamespaceNode, Switch):  # type: ignore[misc]
             namespace=self.namespace, env=self._env,
         ))
 
+    @property
+    def switch_pid(self) -> int:
+        """The process of its ovs-vswitchd."""
+        return int(self._daemons[-1].pid)
+
     def crash(self) -> None:
         """Kill ovs-vswitchd as a crash would: nothing is forwarded, and all flows are gone, until `restart`."""
         switch = self._daemons.pop()

@@ -20,6 +20,11 @@ assert _HERE is not None
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(_HERE.f_code.co_filename)))
 if _ROOT not in sys.path:  # `mn --custom` executes this file's text: there is no package around it
     sys.path.insert(0, _ROOT)
+if "__file__" not in globals():
+    # Executed by `mn`, whose clean-up after any exception ends processes by name: not from here on
+    from topologies import harmless
+
+    harmless.disarm()
 
 from topologies import runner  # noqa: E402
 from topologies.controller import NVA  # noqa: E402
@@ -45,9 +50,9 @@ links = {"tap": TapLink, "veth": VethLink}
 controllers = {"nva": NVA}
 
 if "__file__" not in globals():
-    # Executed by `mn`, which takes over every name of this file: it builds its net with `Mininet`, talks
-    # through `CLI`, and on an error or Ctrl-C calls `cleanup`, which in Mininet ends processes by name,
-    # everybody's.
+    # `mn` takes over every name of this file: it builds its net with `Mininet`, talks through `CLI`, and on an error or
+    # Ctrl-C calls `cleanup`
+    topos = runner.ending_each(topos)
     Mininet = runner.mininet
     CLI = runner.OverlayCLI
-    cleanup = runner.cleanup
+    cleanup = harmless.end

@@ -2,20 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
 from mininet.cli import CLI
 from mininet.log import error, output, warn
 from mininet.net import Mininet
 
+from topologies import harmless
 from topologies.errors import NotReady, TopologyError
-from topologies.net import OverlayNet, stop_all
+from topologies.net import OverlayNet
 from topologies.topo import OverlayTopo
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def ending(function: Callable[_P, _T]) -> Callable[_P, _T]:
+    """The same, where an exception ends the process with a message and status 1, and never reaches `mn`."""
+
+    @functools.wraps(function, updated=())
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        try:
+            return function(*args, **kwargs)
+        except Exception as exc:
+            harmless.fail(exc)
+
+    return call
+
+
+def ending_each(topos: dict[str, Any]) -> dict[str, Any]:
+    """Topologies by name, each of which ends the process where it cannot be made."""
+    return {name: ending(made) for name, made in topos.items()}
 
 
 class RunnerNet(OverlayNet):
     """An OverlayNet as `mn` builds it: it registers itself with the NVA and waits until the NVEs are connected."""
 
+    @ending
+    def stop(self) -> None:
+        super().stop()
+
+    @ending
     def start(self) -> None:
         super().start()
         if not self.controllers:
@@ -28,6 +57,7 @@ class RunnerNet(OverlayNet):
             warn(f"*** {exc}\n")
 
 
+@ending
 def mininet(topo: Any = None, **params: Any) -> Any:
     """`mn` calls this as `Mininet(...)`. Topologies of other kinds get Mininet's own class."""
     if not isinstance(topo, OverlayTopo):
@@ -38,13 +68,12 @@ def mininet(topo: Any = None, **params: Any) -> Any:
     return RunnerNet(topo, rest=None if rest.lower() in ("none", "no", "0") else rest, **params)
 
 
-def cleanup() -> None:
-    """`mn` calls this after an error or Ctrl-C: take down what this process built, and nothing else."""
-    stop_all()
-
-
 class OverlayCLI(CLI):  # type: ignore[misc]
     """Mininet's CLI, with moves."""
+
+    @ending
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
 
     def do_move(self, line: str) -> None:
         """Move a VM: move VM NVE [announcement] [unplanned]"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,8 +54,15 @@ class OverlayTopo(Topo):  # type: ignore[misc]
         self, nves: int = 3, vms: int | Sequence[VMSpec] = 3, vns: int | Sequence[VNSpec] = 1,
         underlay: str = "ipv4", overlap: object = False, attach: Attachment = "tap", datapath: str | None = None,
         rest: str | None = None, kind: Kind = "l2", routed: str | Sequence[str] | None = None, ila: object = False,
-        routing: object = False, **_params: Any,
+        routing: object = False, **unknown: Any,
     ) -> None:
+        if unknown:
+            known = list(inspect.signature(OverlayTopo.build).parameters)[1:-1]
+            raise TopologyError(f"no parameter {', '.join(unknown)}; there are {', '.join(known)}")
+        given: dict[str, object] = {"nves": nves, "vms": vms, "vns": vns}
+        for name, value in given.items():
+            if isinstance(value, str | float):
+                raise TopologyError(f"{name}: {value!r} is not a number")
         if underlay not in UNDERLAYS:
             raise TopologyError(f"underlay {underlay!r} is not one of {', '.join(UNDERLAYS)}")
         if not 1 <= nves <= 250:

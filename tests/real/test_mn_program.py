@@ -15,7 +15,7 @@ import pytest
 from topologies.netns import NAMED
 from topologies.rundir import BASE, wait_until
 
-TOPOLOGIES = Path(__file__).parents[2] / "topologies"
+TOPOLOGIES = Path(__file__).resolve().parents[2] / "topologies"
 OVERLAY, LAYER3 = TOPOLOGIES / "overlay.py", TOPOLOGIES / "layer3.py"
 MN = Path(sys.executable).parent / "mn"
 
@@ -31,9 +31,8 @@ def mn(
 
 def start(*arguments: str, cwd: Path | str = "/", custom: Path = OVERLAY) -> subprocess.Popen[str]:
     program = str(MN) if MN.exists() else "/usr/bin/mn"
-    path = str(custom) if cwd == "/" else os.path.relpath(custom, cwd)
     return subprocess.Popen(
-        [sys.executable, program, "--custom", path, *arguments], stdin=subprocess.PIPE,
+        [sys.executable, program, "--custom", str(custom), *arguments], stdin=subprocess.PIPE,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )
 
@@ -92,6 +91,7 @@ def test_an_unreachable_nva_is_said_and_not_fatal() -> None:
 def test_a_bad_parameter_is_explained_and_leaves_nothing() -> None:
     child, out = mn("--topo", "overlay,nves=3,underlay=ipx", "--controller", "none")
     assert "underlay 'ipx' is not one of ipv4, ipv6, both" in out
+    assert child.returncode == 1
     assert left_by(child.pid) == []
 
 

@@ -106,7 +106,11 @@ class UnplannedMove:
 
     def problems(self) -> list[str]:
         """What should not be so, in words."""
-        ledger, found = self.document["ledger"], list(self.wrong)
+        return [*self.late(), *self.faults()]
+
+    def late(self) -> list[str]:
+        """What took longer than it should: bounds in time, which a machine that others slow down may miss."""
+        found = []
         for loss in self.losses:
             if loss.unexplained:
                 found.append(f"{loss.flow}: {loss.unexplained} lost before the port was gone")
@@ -117,6 +121,13 @@ class UnplannedMove:
                 found.append(f"{late}, but all had confirmed after {self.confirmed * 1e3:.1f} ms")
             if loss.skew > _SKEW:
                 found.append(f"{loss.flow}: its schedule is not the reference's ({loss.skew * 1e3:.1f} ms off)")
+        if self.gone_after > REDIRECT_GONE:
+            found.append(f"the redirect was there {self.gone_after:.2f} s after the last stale packet")
+        return [f"{self.name}: {words}" for words in found]
+
+    def faults(self) -> list[str]:
+        """What must not be so at any speed, in words."""
+        ledger, found = self.document["ledger"], list(self.wrong)
         out = self.traffic
         for what, count in (("duplicated", out.duplicated), ("foreign", out.foreign), ("dropped", out.dropped)):
             if count:
@@ -130,8 +141,6 @@ class UnplannedMove:
             found.append(f"{ledger['redirected']} redirected, {ledger['arrived']} arrived, {self.losses}")
         if not ledger["exact"]:
             found.append("the ledger is not exact")
-        if self.gone_after > REDIRECT_GONE:
-            found.append(f"the redirect was there {self.gone_after:.2f} s after the last stale packet")
         return [f"{self.name}: {words}" for words in found]
 
 
