@@ -65,6 +65,15 @@ class ReadMeters:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadPorts:
+    """Ask a switch what its port of a number has counted (None: all ports); the answer is PortsRead with ``token``."""
+
+    dpid: int
+    token: str
+    port: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Disconnect:
     """Close the connection of a switch that is not the NVE it was taken for."""
 
@@ -97,7 +106,7 @@ class Answer:
     value: object
 
 
-Effect = Program | SendPacket | ReadFlows | ReadMeters | Disconnect | Publish | Report | Answer
+Effect = Program | SendPacket | ReadFlows | ReadMeters | ReadPorts | Disconnect | Publish | Report | Answer
 
 
 @dataclass(slots=True)

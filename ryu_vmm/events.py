@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .flows import Flow, FlowStats
+from .flows import Flow, FlowStats, PortCounts
 from .model import Addressing, Connections, Interface, Kind, Leave, Network, Nve, Place
 
 
@@ -249,6 +249,18 @@ class MetersRead:
 
 
 @dataclass(frozen=True, slots=True)
+class PortsRead:
+    """The answer to a ReadPorts effect with the same ``token``: port number -> counters.
+
+    A port that is not in it could not be read.
+    """
+
+    dpid: int
+    token: str
+    ports: dict[int, PortCounts]
+
+
+@dataclass(frozen=True, slots=True)
 class FlowExpired:
     """A flow with an idle timeout has left the switch: a pulled entry is no longer held there."""
 
@@ -332,6 +344,7 @@ SwitchEvent = (
     | FlowRefused
     | FlowsRead
     | MetersRead
+    | PortsRead
     | FlowExpired
     | PacketSeen
     | PacketsShed
@@ -365,6 +378,7 @@ __all__ = [
     "Place",
     "PortChanged",
     "PortInfo",
+    "PortsRead",
     "RedirectRequested",
     "Request",
     "SwitchEvent",

@@ -165,6 +165,22 @@ class FlowStats(NamedTuple):
     age: float
 
 
+class PortCounts(NamedTuple):
+    """What a port of a switch has counted; None: it does not count that.
+
+    rx: what came in by the port; tx: what left by it. dropped: for lack of room; errors: for any other reason.
+    """
+
+    rx_packets: int | None = 0
+    tx_packets: int | None = 0
+    rx_bytes: int | None = 0
+    tx_bytes: int | None = 0
+    rx_dropped: int | None = 0
+    tx_dropped: int | None = 0
+    rx_errors: int | None = 0
+    tx_errors: int | None = 0
+
+
 class FlowChange(NamedTuple):
     """One step of a difference: ``op`` is ``add`` (also replaces an equal key, counters kept by none) or ``delete``."""
 

@@ -201,6 +201,7 @@ class Nva:
             ev.BarrierReplied: self.switches.barrier,
             ev.FlowsRead: self.switches.flows_read,
             ev.MetersRead: self.switches.meters_read,
+            ev.PortsRead: self.switches.ports_read,
             ev.PortChanged: self.switches.port_changed,
             ev.NveConnected: self.switches.connected,
             ev.NveDisconnected: self.switches.disconnected,

@@ -25,6 +25,7 @@ from .effects import (
     Publish,
     ReadFlows,
     ReadMeters,
+    ReadPorts,
     Record,
     Report,
     SendPacket,
@@ -272,7 +273,7 @@ class Runtime:
                 self._answered(token, value)
             case Publish(name, addresses):
                 self._publish(name, addresses)
-            case Program() | SendPacket() | ReadFlows() | ReadMeters() | Disconnect():
+            case Program() | SendPacket() | ReadFlows() | ReadMeters() | ReadPorts() | Disconnect():
                 self.execute(effect)
 
     def _report(self, kind: str, fields: dict[str, object]) -> None:

@@ -19,6 +19,7 @@ from .events import (
     PacketsShed,
     PortChanged,
     PortInfo,
+    PortsRead,
 )
 from .flows import Flow, FlowChange, FlowKey, FlowStats
 from .ledger import Accounts
@@ -304,6 +305,10 @@ class Switches:
         """The answer to a reading of meters for a ledger."""
         number, _, reading = event.token.partition(":")[2].partition(":")
         self._account(int(number), self._accounts.read_meters(int(number), reading, event.meters))
+
+    def ports_read(self, event: PortsRead) -> None:
+        """The answer to any reading of ports' statistics."""
+        self._work.do(Answer(event.token, event.ports))
 
     def _account(self, number: int, quiet: bool) -> None:
         move = self._work.state.moves.get(number)

@@ -219,6 +219,8 @@ class Session:
         elif kind == of.MP_FLOW:
             request = agent.decode_flow_stats_request(message)
             self.send(agent.encode_flow_stats_reply(xid, self.switch.stats(request, now)), now)
+        elif kind == of.MP_PORT_STATS:
+            self.send(self.switch.port_stats(message), now)
         elif kind == of.MP_DESC:
             serial = f"{self.switch.dpid:016x}"
             self.send(agent.encode_desc_reply(xid, _MADE_BY, _MADE_BY, "1", serial, _MADE_BY), now)

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from ..events import PortInfo
 from ..flows import FlowStats
-from ..wire import agent
+from ..wire import agent, ports
 from ..wire import base as of
 from .entries import Entry
 from .faults import Faults
@@ -161,6 +161,7 @@ class Switch:
     def remove_port(self, name: str, now: float = 0.0) -> None:
         """A port disappears; the controllers are told."""
         port = self.ports.pop(self.port_named(name).number)
+        self.tables.traffic.forget(port.number)
         message = agent.encode_port_status(of.PORT_DELETE, replace(port, up=False))
         self._tell(of.PORT_STATUS, of.PORT_DELETE, message, now)
 
@@ -168,6 +169,15 @@ class Switch:
         for session in self.sessions:
             if session.wants(kind, reason):
                 session.send(message, now)
+
+    def port_stats(self, message: bytes) -> bytes:
+        """The answer to a request for ports' statistics. Raises Refused or DecodeError."""
+        wanted = ports.decode_port_stats_request(message)
+        xid = int.from_bytes(message[4:8], "big")
+        if wanted not in (of.ANY, *self.ports):
+            raise Refused(f"port {wanted} is not there", BAD_REQUEST, 11)  # OFPBRC_BAD_PORT
+        found = self.tables.traffic.read(self.ports, None if wanted == of.ANY else wanted)
+        return agent.encode_port_stats_reply(xid, found)
 
     # --- packets ------------------------------------------------------------------------------------------
     def inject(

@@ -37,6 +37,7 @@ from ..flows import ToNva as ToNvaAction
 from . import packets
 from .entries import Entry, Table
 from .rules import Refused, check, comprises
+from .traffic import Traffic
 
 #: Reasons of a packet-in (OpenFlow 1.3.5 section 7.4.1).
 NO_MATCH, ACTION = 0, 1
@@ -127,6 +128,8 @@ class Tables:
         self.meters: dict[int, tuple[int, int]] = {}
         #: packets per second, and at once, that a meter lets pass; 0: it only counts
         self.meter_rate: Callable[[int], int] = lambda meter: 0
+        #: what its ports have counted
+        self.traffic = Traffic()
         self._buckets: dict[int, tuple[float, float]] = {}  # meter -> when, packets that it would have let pass then
         self._tables: dict[int, Table] = {}
         for flow in flows:
@@ -263,8 +266,9 @@ class Tables:
         if bare:
             frame = packets.without_ethernet(frame)
         state = _Packet(frame, in_port, _tunnel_fields(tun_id, tun_src, tun_dst), bare)
+        self.traffic.came(in_port, frame)
         self._traverse(state, now)
-        return state.results
+        return self._left(state)
 
     def execute(
         self, actions: Iterable[Action], frame: bytes, in_port: int = CONTROLLER, now: float = 0.0
@@ -272,7 +276,12 @@ class Tables:
         """What becomes of a packet-out; an output to ``TABLE`` runs it through the tables."""
         state = _Packet(frame, in_port, {})
         self._act(state, tuple(actions), None, None, now)
-        return state.results or [Dropped(None)]
+        return self._left(state)
+
+    def _left(self, state: _Packet) -> list[Result]:
+        """What became of a packet, but for those copies for which a port had no room."""
+        left = [r for r in state.results if not isinstance(r, Out) or self.traffic.leaves(r.port, r.frame)]
+        return left or [Dropped(None)]
 
     def _traverse(self, state: _Packet, now: float) -> None:
         number: int | None = 0

@@ -14,7 +14,7 @@ from ryu.controller import controller
 from ryu.lib import hub
 
 from .. import lanes
-from ..effects import Disconnect, Effect, Program, ReadFlows, ReadMeters, SendPacket
+from ..effects import Disconnect, Effect, Program, ReadFlows, ReadMeters, ReadPorts, SendPacket
 from ..events import ConnectionRefused, SwitchEvent
 from ..fairness import Backlog
 from ..seldom import Seldom
@@ -137,11 +137,11 @@ class Switchboard:
             datapath.close()
 
     def execute(self, effect: Effect) -> None:
-        """Carry out a Program, SendPacket, ReadFlows, ReadMeters or Disconnect, in order per switch. Never waits.
+        """Carry out an effect that is for a switch, in order per switch. Never waits.
 
         For a switch that is not connected it is counted as ``unsent``: its flows are read when it comes back.
         """
-        if not isinstance(effect, (Program, SendPacket, ReadFlows, ReadMeters, Disconnect)):
+        if not isinstance(effect, (Program, SendPacket, ReadFlows, ReadMeters, ReadPorts, Disconnect)):
             raise TypeError(f"not an effect on a switch: {effect!r}")
         datapath = self.datapaths.get(effect.dpid)
         if datapath is None:
@@ -155,6 +155,8 @@ class Switchboard:
             datapath.send(openflow.encode_packet_out(effect.in_port, effect.actions, effect.frame))
         elif isinstance(effect, ReadMeters):
             datapath.read_meters(effect.token)
+        elif isinstance(effect, ReadPorts):
+            datapath.read_ports(effect.token, effect.port)
         elif isinstance(effect, Disconnect):
             # Later, as the sink would hear of the end from within its own call.
             hub.spawn(datapath.fail, "impostor", "its certificate is not that of the NVE with its datapath id")

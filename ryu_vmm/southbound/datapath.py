@@ -22,12 +22,14 @@ from ..events import (
     NveDisconnected,
     PortChanged,
     PortInfo,
+    PortsRead,
 )
 from ..flows import FlowChange
 from ..lanes import FIELD, FIELD_END, OWN, WHY
 from ..wire import base, meters, openflow
 from ..wire.openflow import PacketIn
 from .meters import Meters
+from .ports import PortReadings
 from .readings import Reading
 from .ryuside import RyuSide
 
@@ -58,6 +60,7 @@ class VmmDatapath(RyuSide):
         self._programs = 0  # sent so far
         self._readings: dict[int, Reading] = {}  # by transaction id; whole ones have two
         self._meters: Meters = Meters(self.board.meter_rate)
+        self._port_readings = PortReadings(lambda *read: self.board.emit(PortsRead(self.id, *read)))
         self._told = False  # the sink knows of the connection
         self._answered = 0.0  # when a barrier or a part of its flows came last
         self.noisy = False  # more has come lately than there was room for
@@ -106,6 +109,10 @@ class VmmDatapath(RyuSide):
     def read_meters(self, token: str) -> None:
         """Ask what the meters have counted; the sink hears of the whole answer at once."""
         self.send(self._meters.ask(self.next_xid(), token))
+
+    def read_ports(self, token: str, port: int | None) -> None:
+        """Ask what a port has counted, None: all; the sink hears of the whole answer at once."""
+        self.send(self._port_readings.ask(self.next_xid(), token, port))
 
     def _ask(self, reading: Reading) -> None:
         reading.programs = self._programs
@@ -304,7 +311,7 @@ class VmmDatapath(RyuSide):
         error = openflow.decode_error(message)
         if xid == self._meters.features:
             return True  # it has none
-        if self._meters_unread(xid):
+        if self._meters_unread(xid) or self._port_readings.failed(xid):
             return True
         self.board.counters[f"error.{error.type}.{error.code}"] += 1
         self._meters.refused(error.data, error.code if error.type == meters.METER_MOD_FAILED else -1)
@@ -329,6 +336,8 @@ class VmmDatapath(RyuSide):
             if xid in self._meters.complete:
                 token, found = self._meters.complete.pop(xid)
                 self.board.emit(MetersRead(self.id, token, found))
+            return True
+        if self._port_readings.answered(message, xid):
             return True
         reading = self._readings.get(xid)
         if reading is None:

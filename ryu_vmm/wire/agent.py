@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from ..errors import DecodeError
 from ..events import PortInfo
-from ..flows import Action, Flow, FlowStats, Match
+from ..flows import Action, Flow, FlowStats, Match, PortCounts
 from .base import (
     ANY,
     BARRIER_REPLY,
@@ -23,6 +23,7 @@ from .base import (
     MP_DESC,
     MP_FLOW,
     MP_PORT_DESC,
+    MP_PORT_STATS,
     MULTIPART_REPLY,
     MULTIPART_REQUEST,
     NO_BUFFER,
@@ -38,6 +39,7 @@ from .base import (
     message,
 )
 from .oxm import decode_actions, decode_instructions, decode_match, encode_instructions, encode_match
+from .ports import encode_port_stats
 
 _FLOW_MOD = struct.Struct("!QQBBHHHIIIHxx")
 _FLOW_STATS = struct.Struct("!HBxIIHHHH4xQQQ")
@@ -256,6 +258,11 @@ def encode_flow_stats_reply(xid: int, flows: Iterable[FlowStats], more: bool = F
     return b"".join(_parts(xid, MP_FLOW, [encode_flow_stats(entry) for entry in flows], more))
 
 
+def encode_port_stats_reply(xid: int, ports: Mapping[int, PortCounts]) -> bytes:
+    """A port statistics reply in as many parts as needed."""
+    return b"".join(_parts(xid, MP_PORT_STATS, [encode_port_stats(n, counts) for n, counts in ports.items()]))
+
+
 def _parts(xid: int, kind: int, entries: list[bytes], more: bool = False) -> Iterator[bytes]:
     """Multipart replies that hold ``entries``, no entry divided; at least one reply."""
     part: list[bytes] = []
@@ -289,6 +296,7 @@ __all__ = [
     "encode_packet_in",
     "encode_port",
     "encode_port_desc_reply",
+    "encode_port_stats_reply",
     "encode_port_status",
     "encode_role_reply",
 ]

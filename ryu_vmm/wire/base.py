@@ -39,6 +39,7 @@ METER_MOD = 29
 # Multipart types, ofp_multipart_type
 MP_DESC = 0
 MP_FLOW = 1
+MP_PORT_STATS = 4
 MP_METER = 9
 MP_METER_CONFIG = 10
 MP_METER_FEATURES = 11

@@ -10,7 +10,7 @@ import os
 from ryu.base import app_manager
 from ryu.ofproto import ofproto_v1_3
 
-from ryu_vmm.effects import Program, ReadFlows, ReadMeters, SendPacket
+from ryu_vmm.effects import Program, ReadFlows, ReadMeters, ReadPorts, SendPacket
 from ryu_vmm.flows import Flow, FlowChange, Output, match
 from ryu_vmm.southbound import Switchboard
 from ryu_vmm.wire import frames
@@ -73,6 +73,8 @@ class Application(app_manager.RyuApp):
                 self.board.execute(ReadFlows(dpid, told["token"], 0xAB, 0xFF))
             case "meters":
                 self.board.execute(ReadMeters(dpid, told["token"]))
+            case "ports":
+                self.board.execute(ReadPorts(dpid, told["token"], told.get("port")))
             case "send":
                 for _ in range(told.get("times", 1)):
                     self.board.execute(SendPacket(dpid, (Output(9),), bytes(told["size"])))

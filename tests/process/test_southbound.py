@@ -10,8 +10,8 @@ import pytest
 from board_lab import ARP, PORTS, Board, start
 
 from ryu_vmm.events import PortInfo
-from ryu_vmm.flows import Flow, FlowStats, Output, match
-from ryu_vmm.wire import agent, base, frames, openflow
+from ryu_vmm.flows import Flow, FlowStats, Output, PortCounts, match
+from ryu_vmm.wire import agent, base, frames, openflow, ports
 
 __all__ = ["start"]  # a fixture
 
@@ -167,6 +167,28 @@ def test_meters_are_read_and_count_nothing_when_that_fails(start: Callable[..., 
     board.event("MetersRead(dpid=42, token='good', meters={5: (70, 8000)})")
     board.event("MetersRead(dpid=42, token='malformed', meters={})")
     board.event("MetersRead(dpid=42, token='refused', meters={})")
+    assert board.end() == {"malformed.of-length": 1}
+
+
+def test_ports_are_read_whole_and_nothing_is_known_of_them_when_that_fails(start: Callable[..., Board]) -> None:
+    board = start()
+    switch = board.switch()
+    counts = PortCounts(1, 2, 3, 4, 5, 6, None, 8)
+    switch.tell("ports", token="good", port=7)
+    _, xid, message = switch.receive(base.MULTIPART_REQUEST)
+    assert ports.decode_port_stats_request(message) == 7
+    parts = [agent.encode_port_stats_reply(xid, {port: counts}) for port in (7, 8)]
+    switch.send(parts[0][:10] + b"\0\1" + parts[0][12:] + parts[1])
+    switch.tell("ports", token="malformed")
+    _, xid, message = switch.receive(base.MULTIPART_REQUEST)
+    assert ports.decode_port_stats_request(message) == base.ANY
+    reply = agent.encode_port_stats_reply(xid, {7: counts})
+    switch.send(reply[:2] + (len(reply) - 1).to_bytes(2, "big") + reply[4:-1])
+    switch.tell("ports", token="refused", port=9)
+    switch.send(agent.encode_error(switch.receive(base.MULTIPART_REQUEST)[1], 1, 11))
+    board.event(f"PortsRead(dpid=42, token='good', ports={{7: {counts!r}, 8: {counts!r}}})")
+    board.event("PortsRead(dpid=42, token='malformed', ports={})")
+    board.event("PortsRead(dpid=42, token='refused', ports={})")
     assert board.end() == {"malformed.of-length": 1}
 
 

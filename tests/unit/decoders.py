@@ -24,10 +24,10 @@ from ryu_vmm.emulation.session import Session
 from ryu_vmm.emulation.switch import Switch
 from ryu_vmm.errors import DecodeError, InvalidInput, StoreUnavailable, VmmError
 from ryu_vmm.events import PortInfo
-from ryu_vmm.flows import CheckLarger, DecTtl, Flow, FlowChange, FlowStats, Output, SetField, ToNva, match
+from ryu_vmm.flows import CheckLarger, DecTtl, Flow, FlowChange, FlowStats, Output, PortCounts, SetField, ToNva, match
 from ryu_vmm.store import _ADAPTERS
 from ryu_vmm.tables import Why, cookie
-from ryu_vmm.wire import agent, base, frames, meters, openflow, oxm
+from ryu_vmm.wire import agent, base, frames, meters, openflow, oxm, ports
 
 Take = Callable[[bytes], object]
 FLOW = Flow(
@@ -83,6 +83,8 @@ MESSAGES: dict[str, tuple[Callable[[bytes], object], tuple[bytes, ...]]] = {
         (multipart(base.MP_METER_CONFIG, bytes.fromhex("0018000f00000005000100100000000900000009") + bytes(4)),),
     ),
     "meter features": (meters.decode_meter_features, (multipart(base.MP_METER_FEATURES, bytes(16)),)),
+    "port statistics": (ports.decode_port_stats, (agent.encode_port_stats_reply(1, {1: PortCounts(1, 2, 3, None)}),)),
+    "port statistics request": (ports.decode_port_stats_request, (ports.encode_port_stats_request(1, 7),)),
     "flow mod": (agent.decode_flow_mod, (openflow.encode_flow_mods([FlowChange("add", FLOW)], 1),)),
     "packet-out": (agent.decode_packet_out, (openflow.encode_packet_out(1, FLOW.actions, b"x" * 60),)),
     "statistics request": (agent.decode_flow_stats_request, (openflow.encode_flow_stats_request(1),)),

@@ -15,7 +15,7 @@ from outside import ROUTED, TUNNEL, ports_of
 from world import Box
 
 from ryu_vmm import events as ev
-from ryu_vmm.effects import Effect, Program, ReadFlows, ReadMeters, SendPacket
+from ryu_vmm.effects import Effect, Program, ReadFlows, ReadMeters, ReadPorts, SendPacket
 from ryu_vmm.emulation.tables import Out
 from ryu_vmm.emulation.tables import ToNva as Handed
 from ryu_vmm.errors import NotFound
@@ -123,6 +123,11 @@ class LiveRuntime(Runtime):
                     box = self._box(dpid)
                     if box.connected and box.nve.name not in self.mute:
                         self._queue.append(ev.MetersRead(dpid, token, dict(box.tables.meters)))
+                case ReadPorts(dpid, token, port):
+                    box = self._box(dpid)
+                    if box.connected and box.nve.name not in self.mute:
+                        found = box.tables.traffic.read(box.ports.values(), port)
+                        self._queue.append(ev.PortsRead(dpid, token, found))
                 case SendPacket(dpid, actions, frame, in_port):
                     box = self._box(dpid)
                     self._emit(box, box.tables.execute(actions, frame, in_port=in_port, now=self.now()))

@@ -9,10 +9,10 @@ from ryu_vmm.emulation.fabric import Fabric
 from ryu_vmm.emulation.session import Session
 from ryu_vmm.emulation.switch import Switch
 from ryu_vmm.emulation.tables import Out
-from ryu_vmm.flows import Flow, FlowChange, Meter, Output, SetField, match, set_field
+from ryu_vmm.flows import Flow, FlowChange, Meter, Output, PortCounts, SetField, match, set_field
 from ryu_vmm.flows import ToNva as ToNvaAction
 from ryu_vmm.wire import base as of
-from ryu_vmm.wire import meters
+from ryu_vmm.wire import meters, ports
 from ryu_vmm.wire import openflow as nva
 from ryu_vmm.wire.agent import PacketOut
 
@@ -226,6 +226,26 @@ def test_a_switch_without_meters_says_so() -> None:
     session = connected(Switch(1, meters=False))
     session.receive(meters.encode_meter_features_request(6) + meters.encode_meter_add(1, 7), 0.0)
     assert [nva.decode_error(m)[:2] for m in taken(session)] == [(1, 2), (1, 1)]
+
+
+def test_ports_count_what_they_carry_and_what_they_have_no_room_for() -> None:
+    switch = Switch(1, ports=["vxlan", "tap"])
+    session = connected(switch)
+    session.receive(added(ARRIVING, xid=3), 0.0)
+    switch.tables.traffic.room[2] = 1
+    outs: list[Out] = []
+    switch.emit = lambda switch, sent, now: outs.extend(sent)
+    for _ in range(3):
+        switch.inject(FRAME, 1, 0.0)
+    size = len(FRAME)
+    came, left = PortCounts(rx_packets=3, rx_bytes=3 * size), PortCounts(tx_packets=1, tx_bytes=size, tx_dropped=2)
+    session.receive(ports.encode_port_stats_request(4) + ports.encode_port_stats_request(5, 2), 1.0)
+    assert [ports.decode_port_stats(m) for m in taken(session)] == [({1: came, 2: left}, False), ({2: left}, False)]
+    assert len(outs) == 1
+    switch.remove_port("tap", 2.0)
+    taken(session)
+    session.receive(ports.encode_port_stats_request(6, 2), 2.0)
+    assert [nva.decode_error(m)[:2] for m in taken(session)] == [(1, 11)]
 
 
 def test_what_the_codec_has_no_word_for_is_refused() -> None:

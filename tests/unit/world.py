@@ -13,7 +13,7 @@ from outside import ILA, ROUTED, ROUTER, ROUTER_MAC, TUNNEL, ip, mac, ports_of, 
 from tried import TRIED
 
 from ryu_vmm import events as ev
-from ryu_vmm.effects import Answer, Effect, Program, ReadFlows, ReadMeters, Report, SendPacket
+from ryu_vmm.effects import Answer, Effect, Program, ReadFlows, ReadMeters, ReadPorts, Report, SendPacket
 from ryu_vmm.emulation.fabric import outer_mac
 from ryu_vmm.emulation.tables import Out, Tables
 from ryu_vmm.emulation.tables import ToNva as Handed
@@ -214,7 +214,7 @@ class World:
                 self.reports.append((kind, fields))
             case Answer(token, value):
                 self.answers[token] = value
-            case Program() | ReadFlows() | ReadMeters() | SendPacket():
+            case Program() | ReadFlows() | ReadMeters() | ReadPorts() | SendPacket():
                 box = self._box(effect.dpid)
                 if box.nve.name in self.late:
                     box.inbox += self._pieces(effect)
@@ -249,6 +249,10 @@ class World:
                 box = self._box(dpid)
                 if box.connected:
                     self._reply(box, ev.MetersRead(dpid, token, dict(box.tables.meters)))
+            case ReadPorts(dpid, token, port):
+                box = self._box(dpid)
+                if box.connected:
+                    self._reply(box, ev.PortsRead(dpid, token, box.tables.traffic.read(box.ports.values(), port)))
             case SendPacket(dpid, actions, frame, in_port):
                 box = self._box(dpid)
                 self._emit(box, box.tables.execute(actions, frame, in_port=in_port, now=self.now))
