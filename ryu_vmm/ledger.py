@@ -9,21 +9,27 @@ Meters, because they count with each packet. A flow's own counter is credited by
 datapath cache, to the flow that is there then: around a change, up to half a second of packets go to the wrong one.
 The flow that counts arrivals is not affected: it is there before the first marked packet. A switch without meters is
 read by its flow counters, and the ledger says that it is not exact.
+
+What the ports at both ends had no room for is counted by the ports themselves: queues.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 
-from .effects import ReadFlows, ReadMeters
-from .flows import FlowStats
+from .effects import Effect, ReadFlows, ReadMeters, ReadPorts
+from .flows import FlowStats, PortCounts
 from .limits import gone_meter
 from .model import METER_SLOTS, Ledger, Leg, Move, Redirect, Stale
 from .paths import target
+from .queues import Queues
 from .tables import COOKIE_EXACT, Why, cookie, redirect_meter
 from .work import Work
 
+#: What asks a switch, by its datapath id, for a reading under a token.
+Ask = Callable[[int, str], Effect]
 #: (packets, bytes)
 Count = tuple[int, int]
 _NONE: Count = (0, 0)
@@ -60,6 +66,10 @@ class _Account:
                 yield name.split("@", 1)[0], sender, _sum(base.get(sender, _NONE), found.get(sender, _NONE))
 
 
+def _flows(why: Why, about: int) -> Ask:
+    return partial(ReadFlows, cookie=cookie(why, about), cookie_mask=COOKIE_EXACT)
+
+
 def _sum(a: Count, b: Count) -> Count:
     return a[0] + b[0], a[1] + b[1]
 
@@ -70,6 +80,7 @@ class Accounts:
     def __init__(self, work: Work) -> None:
         self._work = work
         self._accounts: dict[int, _Account] = {}
+        self.queues = Queues(work)
 
     def start(self, number: int) -> None:
         """Open the account of a move that steers now."""
@@ -78,20 +89,23 @@ class Accounts:
     def close(self, number: int) -> None:
         """Forget the readings of a closed move; the ledger stays in its record."""
         self._accounts.pop(number, None)
+        self.queues.close(self._work.state.moves[number])
 
     # --- asking -------------------------------------------------------------------------------------------------------
-    def _readings(self, move: Move) -> dict[str, tuple[str, int | None]]:
-        """What is to be read: name -> (NVE, cookie of the flows; None: meters)."""
-        readings: dict[str, tuple[str, int | None]] = {}
+    def _readings(self, move: Move) -> dict[str, tuple[str, Ask]]:
+        """What is to be read: name -> (NVE, what asks for it)."""
+        readings: dict[str, tuple[str, Ask]] = {}
         for leg in move.legs:
             src = leg.src.nve
             exact = self._exact(move, leg)
-            readings[f"redirect@{src}"] = (src, None if exact else cookie(Why.REDIRECT, move.id))
+            readings[f"redirect@{src}"] = (src, ReadMeters if exact else _flows(Why.REDIRECT, move.id))
             newest = target(self._work.state, self._work.state.interfaces[leg.interface])
             for nve in {leg.dst.nve, newest.nve} - {src}:
-                readings[f"arrived@{nve}"] = (nve, cookie(Why.MARK, move.id))
+                readings[f"arrived@{nve}"] = (nve, _flows(Why.MARK, move.id))
             if move.trigger == "announcement":
-                readings[f"lost@{src}"] = (src, None if exact else cookie(Why.GONE, leg.vni))
+                readings[f"lost@{src}"] = (src, ReadMeters if exact else _flows(Why.GONE, leg.vni))
+        for name, nve, number in self.queues.readings(move):
+            readings[name] = (nve, partial(ReadPorts, port=number))
         return readings
 
     def _exact(self, move: Move, leg: Leg) -> bool:
@@ -108,15 +122,11 @@ class Accounts:
         if number not in self._accounts:
             self.start(number)
         asked = False
-        for name, (nve, wanted) in self._readings(move).items():
+        for name, (nve, ask) in self._readings(move).items():
             if work.session(nve) is None:
                 continue
             asked = True
-            token = f"ledger:{number}:{name}"
-            if wanted is None:
-                work.do(ReadMeters(work.dpid(nve), token))
-            else:
-                work.do(ReadFlows(work.dpid(nve), token, wanted, COOKIE_EXACT))
+            work.do(ask(work.dpid(nve), f"ledger:{number}:{name}"))
         if not asked:
             work.report("move.blind", move=number, source=move.source, destination=move.destination)
         work.state.put("clock", ("poll", number), work.now + work.settings.poll_interval)
@@ -173,6 +183,14 @@ class Accounts:
             add("others", redirect_meter(leg, METER_SLOTS - 1))
         return self._take(move, name, found)
 
+    def read_ports(self, number: int, name: str, ports: dict[int, PortCounts]) -> bool:
+        """Take statistics of ports into the ledger. True once the move has been quiet for the quiet time."""
+        move = self._work.state.moves.get(number)
+        if move is None or not move.open:
+            return False
+        self.queues.read(move, name, ports)
+        return name.startswith("port@") and self._take(self._work.state.moves[number], name, {})
+
     def _take(self, move: Move, name: str, found: dict[str, Count]) -> bool:
         account = self._accounts.get(move.id)
         if account is None or not move.open:
@@ -184,6 +202,7 @@ class Accounts:
             (ledger.redirected_packets, ledger.redirected_bytes),
             (ledger.arrived_packets, ledger.arrived_bytes),
             (ledger.lost_packets, ledger.lost_bytes),
+            (ledger.dropped_packets, 0),
         )
         if account.total and total != account.total:
             account.changed = now
@@ -220,10 +239,10 @@ class Accounts:
             lost_packets=sums["lost"][0],
             lost_bytes=sums["lost"][1],
             stale=stale,
-            exact=not account.blurred and not old.forgetful,
+            exact=not account.blurred and not old.forgetful and not old.unread,
         )
 
-    def _unread(self, readings: dict[str, tuple[str, int | None]]) -> set[str]:
+    def _unread(self, readings: dict[str, tuple[str, Ask]]) -> set[str]:
         """NVEs of these readings that cannot be asked now, but may be again."""
         return {nve for nve, _ in readings.values() if self._work.session(nve) is None and nve in self._work.state.nves}
 

@@ -157,7 +157,8 @@ class Moves:
             case Do.PROVE_AGAIN:
                 state.put("clock", ("guard", number), None)
                 if move.redirect is not Redirect.NONE:
-                    state.put("moves", number, replace(move, redirect=Redirect.NONE, departed=False))
+                    move = self._accounts.queues.begin_again(replace(move, redirect=Redirect.NONE, departed=False))
+                    state.put("moves", number, move)
                     self._work.report("move.redirect", move=number, phase=Redirect.NONE.value)
                 self._await(move)
             case Do.STEER:
@@ -191,6 +192,7 @@ class Moves:
             move, redirect=phase, triggered=move.triggered or self._work.now, peers=move.peers or self._peers(move)
         )
         self._work.state.put("moves", move.id, changed)
+        self._accounts.queues.watch(changed)
         self._work.state.put("clock", ("guard", move.id), None)
         self._work.report("move.redirect", move=move.id, phase=phase.value)
         self._await(move, ends_only=True)
@@ -214,6 +216,7 @@ class Moves:
             self._work.state.put("moves", number, replace(move, redirect=Redirect.IN_FORCE))
             self._work.out.promise = True
             self._work.report("move.redirect", move=number, phase=Redirect.IN_FORCE.value)
+            self._accounts.queues.in_force(move)
 
     def _steer(self, number: int, by: str) -> None:
         state, now = self._work.state, self._work.now
@@ -229,6 +232,7 @@ class Moves:
         absent = tuple(sorted(n for n in state.correspondents(move) if self._work.session(n) is None))
         state.put("moves", number, replace(state.moves[number], unconfirmed=absent))
         self._accounts.start(number)
+        self._accounts.queues.watch(state.moves[number])
         self._await(state.moves[number])
 
     def _close(self, number: int) -> None:
@@ -263,8 +267,9 @@ class Moves:
                 if interface is not None and state.port_at(interface.location) is not None:
                     state.put("gone", leg.interface, None)
             state.put("returning", number, None)
-            state.put("moves", number, replace(move, ledger=replace(move.ledger, closed=True)))
             self._accounts.close(number)
+            move = state.moves[number]
+            state.put("moves", number, replace(move, ledger=replace(move.ledger, closed=True)))
             self._work.report("move.closed", move=number, state=move.state.value)
 
     def departed(self, place: Place) -> bool:

@@ -215,6 +215,10 @@ class Switches:
         if name in state.sessions:
             self._follow_tunnel(name)
         for place in places:
+            if place in state.ports:
+                self._accounts.queues.appeared(place)
+            else:
+                self._accounts.queues.gone(place)
             home, is_up = state.by_place.get(place), state.port_at(place) is not None
             if place in was_up and not is_up:
                 expected = self._moves.departed(place)
@@ -308,7 +312,12 @@ class Switches:
 
     def ports_read(self, event: PortsRead) -> None:
         """The answer to any reading of ports' statistics."""
-        self._work.do(Answer(event.token, event.ports))
+        kind, _, rest = event.token.partition(":")
+        if kind == "ledger":
+            number, _, reading = rest.partition(":")
+            self._account(int(number), self._accounts.read_ports(int(number), reading, event.ports))
+        else:
+            self._work.do(Answer(event.token, event.ports))
 
     def _account(self, number: int, quiet: bool) -> None:
         move = self._work.state.moves.get(number)

@@ -110,8 +110,9 @@ class TapLink(AttachLink):
         vnic.ask(
             "guest", vm=spec.name, namespace=self.vm.namespace, ifname="eth0", mac=spec.mac, mtu=spec.mtu
         )
+        queue = self.vm.net.topo.queue
         for nve in self.vm.net.nves:
-            vnic.ask("tap", vm=spec.name, nve=nve.name, namespace=nve.namespace, ifname=self.port)
+            vnic.ask("tap", vm=spec.name, nve=nve.name, namespace=nve.namespace, ifname=self.port, queue=queue)
         vnic.ask("resume", vm=spec.name, nve=self.nve.name, frames=[])
 
     def prepare(self, nve: NVE) -> float:

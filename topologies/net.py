@@ -23,6 +23,7 @@ from topologies.nve import NVE
 from topologies.rest import Rest
 from topologies.rundir import wait_until
 from topologies.specs import Kind, VMSpec, VNSpec
+from topologies.tap import QUEUE
 from topologies.topo import OverlayTopo
 from topologies.underlay import Underlay
 from topologies.vm import VM
@@ -48,7 +49,7 @@ class OverlayNet(Mininet):  # type: ignore[misc]
         rest: str | None = "auto", nves: int = 3, vms: int | Sequence[VMSpec] = 3,
         vns: int | Sequence[VNSpec] = 1, underlay: str = "ipv4", overlap: bool = False, attach: str = "tap",
         datapath: str | None = None, kind: Kind = "l2", routed: str | Sequence[str] | None = None, ila: bool = False,
-        routing: bool = False, **params: Any,
+        routing: bool = False, queue: int = QUEUE, **params: Any,
     ) -> None:
         ensureRoot()
         # Mininet would now set system-wide limits and sysctls, and later end X terminals by name: not ours to
@@ -57,7 +58,7 @@ class OverlayNet(Mininet):  # type: ignore[misc]
         if topo is None:
             topo = OverlayTopo(
                 nves=nves, vms=vms, vns=vns, underlay=underlay, overlap=overlap, attach=attach, datapath=datapath,
-                kind=kind, routed=routed, ila=ila, routing=routing,
+                kind=kind, routed=routed, ila=ila, routing=routing, queue=queue,
             )
         if rest == "auto":
             self.rest = Rest("http://127.0.0.1:8080") if controller else None

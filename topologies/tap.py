@@ -10,6 +10,8 @@ import struct
 from topologies import netns
 
 QUEUE = 10_000  # frames a tap holds while nobody reads it: 5 s at 2,000 frames/s
+MOST_QUEUE = 1_000_000  # that anybody may ask for
+KERNEL_QUEUE = 1_000  # what the kernel gives a tap that nobody gives another
 _TUNSETIFF = 0x400454CA
 _IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
 _IFF_UP, _IFF_PROMISC = 0x1, 0x100

@@ -12,6 +12,7 @@ from topologies.errors import TopologyError
 from topologies.links import TapLink, VethLink
 from topologies.nve import NVE
 from topologies.specs import Attachment, Kind, VMSpec, VNSpec, default_vms, default_vns
+from topologies.tap import MOST_QUEUE, QUEUE
 from topologies.underlay import Underlay, UnderlayLink
 from topologies.vm import VM
 
@@ -47,19 +48,20 @@ class OverlayTopo(Topo):  # type: ignore[misc]
     kind: "l3" makes `vns` networks of layer 3 and the VMs their tasks (see `specs.default_vns`). routed: "gre" gives
     the NVEs a port for tunnels without Ethernet headers; a list of names, only these NVEs. ila: they have locators
     fd00:1:0:1::/64 and so on, and networks of layer 3 SIR prefixes; needs IPv6 in the underlay. routing: the underlay
-    is a router, and every NVE in a subnet of its own.
+    is a router, and every NVE in a subnet of its own. queue: frames that a VM's tap at a hypervisor holds while the VM
+    is paused; the kernel's own is 1,000.
     """
 
     def build(
         self, nves: int = 3, vms: int | Sequence[VMSpec] = 3, vns: int | Sequence[VNSpec] = 1,
         underlay: str = "ipv4", overlap: object = False, attach: Attachment = "tap", datapath: str | None = None,
         rest: str | None = None, kind: Kind = "l2", routed: str | Sequence[str] | None = None, ila: object = False,
-        routing: object = False, **unknown: Any,
+        routing: object = False, queue: int = QUEUE, **unknown: Any,
     ) -> None:
         if unknown:
             known = list(inspect.signature(OverlayTopo.build).parameters)[1:-1]
             raise TopologyError(f"no parameter {', '.join(unknown)}; there are {', '.join(known)}")
-        given: dict[str, object] = {"nves": nves, "vms": vms, "vns": vns}
+        given: dict[str, object] = {"nves": nves, "vms": vms, "vns": vns, "queue": queue}
         for name, value in given.items():
             if isinstance(value, str | float):
                 raise TopologyError(f"{name}: {value!r} is not a number")
@@ -67,8 +69,11 @@ class OverlayTopo(Topo):  # type: ignore[misc]
             raise TopologyError(f"underlay {underlay!r} is not one of {', '.join(UNDERLAYS)}")
         if not 1 <= nves <= 250:
             raise TopologyError(f"nves: {nves} is not within 1 to 250")
+        if not 1 <= queue <= MOST_QUEUE:
+            raise TopologyError(f"queue: {queue} is not within 1 to {MOST_QUEUE}")
         self.underlay = underlay
         self.rest = rest
+        self.queue = queue
         names = [f"nve{i}" for i in range(1, nves + 1)]
         self.vn_specs = default_vns(vns, kind=kind, nves=names, ila=truth(ila)) if isinstance(vns, int) else list(vns)
         self.vm_specs = (

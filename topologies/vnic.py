@@ -197,12 +197,12 @@ class Vnic:
         self._guests[vm] = Guest(vm, open_tap(namespace, ifname, mac, mtu), mac, mtu)
         return {}
 
-    def do_tap(self, vm: str, nve: str, namespace: str, ifname: str) -> dict[str, Any]:
-        """Create a VM's tap in a hypervisor's namespace; what arrives there waits until `resume`."""
+    def do_tap(self, vm: str, nve: str, namespace: str, ifname: str, queue: int = QUEUE) -> dict[str, Any]:
+        """Create a VM's tap in a hypervisor's namespace; up to `queue` frames that arrive there wait until `resume`."""
         guest = self._guests[vm]
         if nve in guest.taps:
             raise ValueError(f"VM {vm} has a tap at {nve} already")
-        guest.taps[nve] = Tap(nve, open_tap(namespace, ifname, hypervisor_mac(guest.mac), guest.mtu, True))
+        guest.taps[nve] = Tap(nve, open_tap(namespace, ifname, hypervisor_mac(guest.mac), guest.mtu, True, queue))
         return {"at": time.monotonic()}
 
     def do_pause(self, vm: str) -> dict[str, Any]:

@@ -71,6 +71,11 @@ def move(document: Doc, now: float | None = None) -> list[Table | Text]:
         slowest = max(probes, key=lambda path: probes[path])
         parts.append(Text(f"{len(probes)} paths proven, {slowest} last, after {duration(probes[slowest])}"))
     parts.append(_ledger(document["ledger"]))
+    parts += [
+        Text(f"longer queue, on {port['nve']}: {port['remedy']}", style="yellow")
+        for port in document["ledger"]["ports"]
+        if port["remedy"]
+    ]
     return parts
 
 
@@ -117,13 +122,16 @@ def _ledger(ledger: Doc) -> Table:
         ("lost at the source", _mark(ledger["lost"]["packets"]), ledger["lost"]["bytes"]),
         ("held in the NVA", ledger["held"]["packets"], None),
         ("lost while held", _mark(ledger["held"]["lost"]), None),
+        ("dropped by ports, their queues full", _mark(ledger["dropped"]["packets"]), None),
         ("late", ledger["late_packets"], None),
     ]
+    rows += [(f"dropped by {p['port']} on {p['nve']}", p["dropped"], None) for p in ledger["ports"] if p["dropped"]]
     rows += [(f"stale from {s['nve']}, corrected {s['corrected']}x", s["packets"], s["bytes"]) for s in ledger["stale"]]
     title = "LEDGER" if ledger["closed"] else "LEDGER (counting)"
     if ledger["redirected"]["packets"] and not ledger["exact"]:
-        unread = f": {', '.join(ledger['forgetful'])} lost counters or could not be read"
-        title += ", estimated" + (unread if ledger["forgetful"] else "")  # otherwise the source has no meters
+        lost = [*ledger["forgetful"], *ledger["unread"]]
+        unread = f": {', '.join(lost)} lost counters or could not be read"
+        title += ", estimated" + (unread if lost else "")  # otherwise the source has no meters
     return table("", title, "PACKETS", "BYTES", rows=rows, right=["PACKETS", "BYTES"])
 
 

@@ -131,6 +131,34 @@ class Stale:
 
 
 @dataclass(frozen=True, slots=True)
+class PortAccount:
+    """What the port of an interface at one end of a move had no room for, since the move's redirect began.
+
+    ``number``: the port's, in OpenFlow; ``began``: packets carried to the guest and dropped when it was first read;
+    ``carried``, ``dropped``: since then, carried as it was when the last was dropped, or at the end. ``final``: nothing
+    is sent there any more, and it has been read since. ``whole``: no reading is missing.
+    """
+
+    interface: str
+    number: int
+    began: tuple[int, int] | None = None
+    carried: int = 0
+    dropped: int = 0
+    final: bool = False
+    whole: bool = True
+
+    @property
+    def known(self) -> bool:
+        """Whether it was read from the beginning on, and no reading is missing."""
+        return self.whole and self.began is not None
+
+    @property
+    def queue(self) -> int:
+        """A length of the port's queue, in packets, that would have held all that came; in thousands."""
+        return -(-(self.carried + self.dropped) // 1000) * 1000
+
+
+@dataclass(frozen=True, slots=True)
 class Ledger:
     """The account of a move, from switch counters.
 
@@ -138,7 +166,8 @@ class Ledger:
     source while the VM was gone and no destination was known; held, held_lost: waited in the NVA for the
     destination's port, and what found the waiting room full; late: redirected after every correspondent had
     confirmed; exact: counted by meters, not by flow counters, which are blurred around changes, and by switches that
-    have kept their counters and could be read to the end. ``forgetful``: NVEs of which that is not so.
+    have kept their counters and could be read to the end. ``forgetful``: NVEs of which that is not so; ``ports``: those
+    at the ends, as NVE/port, and what they dropped (queues.py).
     ``barriers``: seconds from the trigger to each NVE's barrier reply. ``probes``: seconds until a probe had crossed,
     by path.
     """
@@ -158,6 +187,17 @@ class Ledger:
     barriers: dict[str, float] = field(default_factory=dict)
     probes: dict[str, float] = field(default_factory=dict)
     closed: bool = False
+    ports: dict[str, PortAccount] = field(default_factory=dict)
+
+    @property
+    def dropped_packets(self) -> int:
+        """Packets that the ports at both ends had no room for."""
+        return sum(account.dropped for account in self.ports.values())
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """The ports, as NVE/port, whose statistics were not read from the beginning to the end."""
+        return tuple(sorted(name for name, account in self.ports.items() if not account.known))
 
     @property
     def unaccounted(self) -> int:

@@ -212,6 +212,7 @@ _FATES: dict[str, Callable[[Move], int]] = {
     "lost": lambda move: move.ledger.lost_packets,
     "held": lambda move: move.ledger.held_packets,
     "held_lost": lambda move: move.ledger.held_lost,
+    "dropped": lambda move: move.ledger.dropped_packets,
     "late": lambda move: move.ledger.late_packets,
     # A counter only grows: an ended move that counted more arrivals than it redirected adds nothing.
     "unaccounted": lambda move: max(0, move.ledger.unaccounted),

@@ -348,9 +348,12 @@ def _ledger(value: model.Ledger) -> Doc:
         "unaccounted": value.unaccounted,
         "lost": {"packets": value.lost_packets, "bytes": value.lost_bytes},
         "held": {"packets": value.held_packets, "lost": value.held_lost},
+        "dropped": {"packets": value.dropped_packets},
         "late_packets": value.late_packets,
         "exact": value.exact,
         "forgetful": list(value.forgetful),
+        "unread": list(value.unread),
+        "ports": [_port_account(name, account) for name, account in sorted(value.ports.items())],
         "stale": [
             {
                 "nve": name,
@@ -363,6 +366,19 @@ def _ledger(value: model.Ledger) -> Doc:
         ],
         "barriers": dict(sorted(value.barriers.items())),
         "probes": dict(sorted(value.probes.items())),
+    }
+
+
+def _port_account(name: str, value: model.PortAccount) -> Doc:
+    nve, _, port = name.partition("/")
+    remedy = f"ip link set {port} txqueuelen {value.queue}" if value.dropped else None
+    return {
+        "nve": nve,
+        "port": port,
+        "interface": value.interface,
+        "dropped": value.dropped,
+        "read": value.known,
+        "remedy": remedy,
     }
 
 

@@ -105,6 +105,7 @@ def moved() -> Moved:
     ledger = {
         "closed": True, "redirected": {"packets": 5, "bytes": 500}, "arrived": {"packets": 5, "bytes": 500},
         "unaccounted": 0, "lost": {"packets": 0, "bytes": 0}, "held": {"packets": 0, "lost": 0},
+        "dropped": {"packets": 0},
         "barriers": {"nve1": 0.01},
     }
     history = [{"state": "draining", "at": 1.0, "seconds": 2.0}, {"state": "settled", "at": 3.0, "seconds": None}]

@@ -32,7 +32,7 @@ def move(number: int, prepared: float, resumed: float) -> MoveReport:
 def ledger(**more: Any) -> dict[str, Any]:
     return {
         "redirected": {"packets": 3}, "arrived": {"packets": 3}, "unaccounted": 0, "lost": {"packets": 0},
-        "held": {"packets": 0, "lost": 0}, **more,
+        "held": {"packets": 0, "lost": 0}, "dropped": {"packets": 0}, **more,
     }  # fmt: skip
 
 

@@ -103,7 +103,8 @@ def test_marks_are_found_in_every_kind_of_frame() -> None:
 def test_faults_show_in_the_tables() -> None:
     ledger = {
         "redirected": {"packets": 300, "bytes": 1}, "arrived": {"packets": 299, "bytes": 1}, "unaccounted": 1,
-        "lost": {"packets": 0}, "held": {"lost": 0}, "exact": True, "stale": [{"nve": "nve3", "packets": 300}],
+        "lost": {"packets": 0}, "held": {"lost": 0}, "dropped": {"packets": 0}, "exact": True,
+        "stale": [{"nve": "nve3", "packets": 300}],
         "barriers": {"nve3": 0.02},
     }  # fmt: skip
     traffic = Outcome([flow("vm2 to vm1", range(3), 1200), flow("vm1 to vm2", range(0), 1200)], 0, 0, [], 0.001, {})
@@ -165,7 +166,8 @@ def test_a_task_that_moved_by_another_way_than_ila_is_a_fault() -> None:
     moved.times = {"paused": 1.0, "resumed": 1.05}
     ledger = {
         "redirected": {"packets": 9, "bytes": 900}, "arrived": {"packets": 9, "bytes": 774}, "unaccounted": 0,
-        "lost": {"packets": 0}, "held": {"lost": 0}, "exact": True, "barriers": {"nve1": 0.01},
+        "lost": {"packets": 0}, "held": {"lost": 0}, "dropped": {"packets": 0}, "exact": True,
+        "barriers": {"nve1": 0.01},
     }  # fmt: skip
     good = tasks.TaskMove(
         "ipv6", "ILA", 6, moved, {"state": "settled", "ledger": ledger},

@@ -33,7 +33,8 @@ class Moved:
     def losses(self) -> int:
         """Packets that the ledger says were lost."""
         ledger = self.document["ledger"]
-        return int(max(0, ledger["unaccounted"]) + ledger["lost"]["packets"] + ledger["held"]["lost"])
+        lost = ledger["lost"]["packets"] + ledger["held"]["lost"] + ledger["dropped"]["packets"]
+        return int(max(0, ledger["unaccounted"]) + lost)
 
     def lasted(self, state: str) -> float:
         """Seconds in a state."""
@@ -139,6 +140,8 @@ def _ledger(moves: Sequence[Moved]) -> Table:
     row("not accounted for", lambda m: zero(ledger(m)["unaccounted"]))
     row("lost at source", lambda m: zero(ledger(m)["lost"]["packets"]))
     row("lost while held in NVA", lambda m: zero(ledger(m)["held"]["lost"]))
+    if any(ledger(move)["dropped"]["packets"] for move in moves):
+        row("dropped by ports, queues full", lambda m: zero(ledger(m)["dropped"]["packets"]))
     row("VM paused", lambda m: _ms(m.report.downtime))
     row("last NVE confirmed", lambda m: _ms(max(ledger(m)["barriers"].values(), default=0.0)))
     row("redirect existed", lambda m: f"{sum(map(m.lasted, _WITH_REDIRECT)):.1f} s")

@@ -15,13 +15,27 @@ from benchmarks.report import Part
 from mininet.log import setLogLevel
 
 from topologies import TopologyError, VNSpec
+from topologies.tap import KERNEL_QUEUE, QUEUE
 from topologies.traffic.session import Family
 
-from . import changes, crises, evacuation, forgery, isolation, layer3, planned, report, streams, tasks, unplanned
+from . import (
+    changes,
+    crises,
+    evacuation,
+    forgery,
+    isolation,
+    layer3,
+    planned,
+    queues,
+    report,
+    streams,
+    tasks,
+    unplanned,
+)
 from .authority import Unhealthy
 from .lab import Lab
 
-_POINTS = ("planned", "unplanned", "streams", "isolation", "evacuation", "forgery", "layer3", "changes")
+_POINTS = ("planned", "unplanned", "streams", "isolation", "evacuation", "forgery", "layer3", "changes", "queues")
 _UNDERLAYS = ("ipv4", "ipv6")
 
 
@@ -79,6 +93,8 @@ class Proof:
         self.parts += routed
         if changed:
             self.parts.append(report.changes(changed))
+        if "queues" in self._chosen:
+            self.parts.append(report.queues(self._queues()))
 
     def _planned(self, lab: Lab) -> list[planned.PlannedMove]:
         found = []
@@ -181,6 +197,17 @@ class Proof:
         out = move.traffic
         self.say(f"{move.name}: {out.sent:,} sent, {out.lost} lost, {out.duplicated} doubled, carried {move.carried}")
         return move
+
+    def _queues(self) -> list[queues.Paused]:
+        found = []
+        for queue in (KERNEL_QUEUE, QUEUE):
+            with Lab(nves=3, vms=3, queue=queue) as lab:
+                for _ in range(max(1, self._moves // 10)):
+                    one = queues.one(lab, queue)
+                    found.append(one)
+                    self._take(lab.verify(), one.problems(), len(lab.net.nves))
+                    self.say(f"a queue of {queue}: {one.lost} lost, the ledger tells of {one.told}")
+        return found
 
     def _evacuations(self) -> list[evacuation.Evacuated]:
         done = []

@@ -87,6 +87,7 @@ class Evacuated:
             "left in sources' queues": sum(one.left for one in self.report.moves),
             "lost in the ledgers": self.total("lost", "packets"),
             "held and lost": self.total("held", "lost"),
+            "dropped by ports": self.total("dropped", "packets"),
             "unaccounted": self.total("unaccounted"),
         }
         return [*found, *(f"{number} {what}" for what, number in sums.items() if number)]

@@ -49,6 +49,7 @@ class Findings:
             self.want(f"{unit} arrived", ledger["arrived"][unit], ledger["redirected"][unit])
         self.want("lost in the ledger", ledger["lost"]["packets"], 0)
         self.want("held and lost", ledger["held"]["lost"], 0)
+        self.want("dropped by ports", ledger["dropped"]["packets"], 0)
         self.want("exact", ledger["exact"], True)
         if not ledger["redirected"]["packets"]:
             self.words.append("nothing was redirected: this has shown nothing")

@@ -15,6 +15,7 @@ from topologies import VM, OverlayNet, OverlayTopo, VMSpec, VNSpec
 from topologies.errors import ApiError
 from topologies.rest import vm_body
 from topologies.rundir import wait_until
+from topologies.tap import QUEUE
 
 from .authority import Authority
 
@@ -43,6 +44,7 @@ class Lab:
         register: False leaves registering to the caller.
         folder: for the authority's files; a temporary one by default.
         topo: another topology than those parameters describe.
+        queue: frames that VMs' taps at hypervisors hold while nobody reads them.
         ping: registering ends with pings between all that are meant to reach each other.
         options: lines of the [vmm] group of the authority's configuration.
     """
@@ -59,13 +61,14 @@ class Lab:
         folder: Path | None = None,
         topo: OverlayTopo | None = None,
         ping: bool = True,
+        queue: int = QUEUE,
         **options: object,
     ) -> None:
         self._attached, self._register, self._folder, self._ping = attached, register, folder, ping
         self._options = options
         self.underlay = topo.underlay if topo is not None else underlay
         self._wanted: dict[str, Any] = {"topo": topo} if topo is not None else {
-            "underlay": underlay, "nves": nves, "vms": vms, "vns": vns, "overlap": overlap,
+            "underlay": underlay, "nves": nves, "vms": vms, "vns": vns, "overlap": overlap, "queue": queue,
         }
         self._stack = contextlib.ExitStack()
         self.nva: Authority

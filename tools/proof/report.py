@@ -1,4 +1,4 @@
-"""The figures of points 1 to 7 as tables, from what the scenarios found."""
+"""The figures of all points as tables, from what the scenarios found."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from .forgery import Found as Forged
 from .isolation import Isolated, Seen
 from .layer3 import Size
 from .planned import PlannedMove
+from .queues import Paused
 from .streams import Survived
 from .tasks import TaskMove
 from .unplanned import ALLOWED, REDIRECT_GONE, UnplannedMove
@@ -334,3 +335,26 @@ def crises(found: Sequence[Crisis]) -> Part:
         for one in found
     ]}
     return Part("crises", "11. Layer 3: tasks move while things break", columns, rows, notes, data)
+
+
+def queues(moves: Sequence[Paused]) -> Part:
+    """Point 12: pauses that outlast a tap's queue."""
+    rows = [
+        [
+            number(move.queue), f"{move.report.downtime:.2f}", number(move.traffic.sent), number(move.lost),
+            number(move.told), "yes" if move.document["ledger"]["exact"] else "no", "; ".join(move.remedies) or "none",
+        ]
+        for move in moves
+    ]
+    columns = [
+        "tap's queue, frames", "paused, s", "datagrams sent", "lost (receivers)", "lost (ledger)", "exact",
+        "what the ledger advises",
+    ]
+    notes = [
+        "A planned move under 2,000 datagrams/s in each of four directions, two of them to the VM that is paused. The "
+        "ledger counts frames: a question of a neighbor's kernel that finds the queue full is one, too.",
+    ]
+    data = {"moves": [
+        {"queue": one.queue, "lost": one.lost, "told": one.told, "document": one.document} for one in moves
+    ]}  # fmt: skip
+    return Part("queues", "12. A pause that outlasts the queue of the VM's tap", columns, rows, notes, data)

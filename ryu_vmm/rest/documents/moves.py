@@ -56,6 +56,25 @@ class StaleDocument(Document):
     corrected: int = Field(description="how often the NVE was corrected")
 
 
+class Dropped(Document):
+    """Packets that ports had no room for."""
+
+    packets: int
+
+
+class PortAccountDocument(Document):
+    """What the port of an interface at one end of a move had no room for since the move's redirect began."""
+
+    nve: str
+    port: str
+    interface: str
+    dropped: int = Field(description="packets for the guest that its port dropped, its queue being full")
+    read: bool = Field(description="its statistics were read from the beginning to the end, and did not begin anew")
+    remedy: str | None = Field(
+        description="the command that makes its queue long enough for what came, to be run on the NVE's host for this "
+                    "port or wherever its like is made; null: it dropped nothing")  # fmt: skip
+
+
 class LedgerDocument(Document):
     """The account of a move."""
 
@@ -65,10 +84,13 @@ class LedgerDocument(Document):
     unaccounted: int = Field(description="packets redirected that the destination never counted")
     lost: Amount = Field(description="reached the source while the VM was gone and no destination was known")
     held: Held
+    dropped: Dropped = Field(description="by the ports at both ends, their queues being full")
     late_packets: int
     exact: bool = Field(description="counted by meters (flow counters, the fallback, are blurred around a change), "
                         "and every switch that counts kept its counters and was read to the end")
     forgetful: list[str] = Field(description="NVEs whose counters were lost or could not be read to the end")
+    unread: list[str] = Field(description="ports, as NVE/port, whose statistics were not read from beginning to end")
+    ports: list[PortAccountDocument]
     stale: list[StaleDocument]
     barriers: dict[str, float] = Field(description="seconds from the trigger to each NVE's barrier reply")
     probes: dict[str, float] = Field(description="seconds that each path's probe took")

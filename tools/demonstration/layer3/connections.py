@@ -144,6 +144,7 @@ def _claim(found: Found, wanted: int, claims: Claims) -> None:
         ledger = move.document["ledger"]
         claims.want(CHAPTER, f"{move.name} has settled", move.document["state"] == "settled", move.document["state"])
         missing = max(0, ledger["unaccounted"]) + ledger["lost"]["packets"] + ledger["held"]["lost"]
+        missing += ledger["dropped"]["packets"]
         claims.none(CHAPTER, f"{move.name}: packets that the ledger misses", missing)
     claims.measured["connections"] = {
         "clients": found.clients, "overlaps": found.overlaps,
