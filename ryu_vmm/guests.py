@@ -56,7 +56,7 @@ class InterfaceInput(Input):
         default=[],
         description="IP addresses that it holds in turn with other interfaces of its network: whoever announced last",
     )
-    shared_macs: Annotated[list[Mac], Field(max_length=64), AfterValidator(distinct)] = Field(
+    shared_macs: Annotated[list[Mac], Field(max_length=16), AfterValidator(distinct)] = Field(
         default=[], description="MACs that it holds in turn with others, as virtual routers do (VRRP)"
     )
 
