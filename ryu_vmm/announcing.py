@@ -227,10 +227,15 @@ class Announcing:
         state = self._work.state
         if self._work.session(nve) is None:
             return False
-        build = frames.build_garp if len(row.address) == 4 else frames.build_unsolicited_na
+        gateway = state.gateway(row.vni)
+        if len(row.address) == 4:
+            packet = frames.build_garp(row.mac, row.address)
+        else:
+            router = gateway is not None and row.address == gateway.ipv6
+            packet = frames.build_unsolicited_na(row.mac, row.address, router)
         ports = {only} if only is not None else set(flood_ports(state, nve, row.vni))
         told = sorted(ports - self._ports_of(nve, holder(state, row.vni, row.address)))
-        self._work.send(nve, tuple(Output(port) for port in told), build(row.mac, row.address))
+        self._work.send(nve, tuple(Output(port) for port in told), packet)
         return True
 
     def _ports_of(self, nve: str, interface: str | None) -> set[int]:

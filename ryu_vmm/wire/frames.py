@@ -252,9 +252,9 @@ def build_na(target: bytes, mac: bytes, dst: bytes, eth_dst: bytes, flags: int =
     )
 
 
-def build_unsolicited_na(mac: bytes, ip: bytes) -> bytes:
-    """Announce to all nodes that ``ip`` is at ``mac`` now (RFC 4861, section 7.2.6)."""
-    return build_na(ip, mac, _ALL_NODES, _ALL_NODES_MAC, NA_OVERRIDE)
+def build_unsolicited_na(mac: bytes, ip: bytes, router: bool = False) -> bytes:
+    """Announce to all nodes that ``ip`` is at ``mac`` now (RFC 4861, section 7.2.6); ``router``: it is a router's."""
+    return build_na(ip, mac, _ALL_NODES, _ALL_NODES_MAC, NA_OVERRIDE | (NA_ROUTER if router else 0))
 
 
 def build_na_for_dad(target: bytes, mac: bytes) -> bytes:

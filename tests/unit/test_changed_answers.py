@@ -262,6 +262,8 @@ def test_a_gateways_new_mac_is_told() -> None:
     w.vm(1, "n1")
     w.handle(ev.NetworkSubmitted(replace(net, gateway=gateway._replace(mac=mac(201)))))
     assert sorted(told(w, port="tap-vm1")) == sorted([(gateway.ipv4, mac(201)), (gateway.ipv6, mac(201))])
+    (said,) = (f for _, _, f in w.out if frames.classify(f) is frames.Kind.NA_UNSOLICITED)
+    assert frames.parse_nd(said).flags == frames.NA_ROUTER | frames.NA_OVERRIDE  # RFC 4861 section 4.4
 
 
 def test_in_a_layer_3_network_only_the_gateways_mac_matters() -> None:
