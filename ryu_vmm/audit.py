@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .credentials import redacted
-from .errors import StoreUnavailable
+from .errors import ShuttingDown, StoreUnavailable
 
 __all__ = ["KEEP", "AuditTrail", "Deed", "Result"]
 
@@ -98,6 +98,7 @@ class AuditTrail:
         self._lock = threading.Lock()
         self._room, self._at, self._left_out = float(BURST), clock(), 0
         self._trouble = ""
+        self._closed = False
         self._since_trim = {True: 0, False: 0}
         try:
             self._db = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
@@ -121,6 +122,8 @@ class AuditTrail:
 
     def require(self) -> None:
         """Raise StoreUnavailable if nothing can be recorded: then nothing may be changed either."""
+        if self._closed:
+            raise ShuttingDown
         if not self._trouble:
             return
         with self._lock:
@@ -150,6 +153,8 @@ class AuditTrail:
                 denied, deed.at, deed.principal, deed.role, deed.via, deed.address, deed.method, path, body,
                 deed.status, deed.code, str(deed.result), more,
             )  # fmt: skip
+            if self._closed:
+                return  # nothing was changed: whoever asks now is refused
             try:
                 self._db.execute(
                     f"INSERT INTO audit (denied, {_COLUMNS}) VALUES ({', '.join('?' * len(row))})", row
@@ -197,6 +202,8 @@ class AuditTrail:
         query = f"SELECT id, {_COLUMNS} FROM audit WHERE {where} ORDER BY id DESC LIMIT ?"
         names = ["id", *_COLUMNS.split(", ")]
         with self._lock:
+            if self._closed:
+                raise ShuttingDown
             try:
                 rows = self._db.execute(query, (*given.values(), limit)).fetchall()
             except sqlite3.Error as error:
@@ -204,8 +211,9 @@ class AuditTrail:
         return [dict(zip(names, row, strict=True)) for row in rows]
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; further deeds are in the log only."""
         with self._lock:
+            self._closed = True
             self._db.close()
 
 

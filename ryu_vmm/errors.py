@@ -8,6 +8,7 @@
     │   └── TooManyMoves        so many moves are open that no mark is left for another
     ├── NoAnswer            a switch did not answer in time
     ├── StoreUnavailable    the record could not be committed; nothing was done
+    │   └── ShuttingDown        the NVA is about to end, and takes no requests any more
     └── DecodeError         bytes from a switch or a guest that are not what they claim
 
 Errors speak to the caller: a stable ``code``, a sentence, and the identifiers involved in ``details``.
@@ -70,6 +71,15 @@ class StoreUnavailable(VmmError):
     """The store could not commit (disk full, database locked); nothing was changed."""
 
     code = "store-unavailable"
+
+
+class ShuttingDown(StoreUnavailable):
+    """The NVA is about to end: nothing is done any more; the next one will take the request."""
+
+    code = "shutting-down"
+
+    def __init__(self) -> None:
+        super().__init__("the NVA is shutting down and takes no more requests; ask again once it is back")
 
 
 class NoAnswer(VmmError):

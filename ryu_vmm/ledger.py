@@ -47,6 +47,7 @@ class _Account:
     values: dict[str, dict[str, Count]] = field(default_factory=dict)
     #: What counters that have gone had counted: a later move may take over, and give up, what this one counts by.
     before: dict[str, dict[str, Count]] = field(default_factory=dict)
+    blind: frozenset[str] = frozenset()  # NVEs that could not be asked when it was tried last
 
     def take(self, name: str, found: dict[str, Count], now: float) -> None:
         """Take a reading; a counter that has become smaller is a new one."""
@@ -121,15 +122,24 @@ class Accounts:
         move = work.state.moves[number]
         if number not in self._accounts:
             self.start(number)
-        asked = False
+        unread: set[str] = set()
         for name, (nve, ask) in self._readings(move).items():
             if work.session(nve) is None:
+                unread.add(nve)
                 continue
-            asked = True
             work.do(ask(work.dpid(nve), f"ledger:{number}:{name}"))
-        if not asked:
-            work.report("move.blind", move=number, source=move.source, destination=move.destination)
+        self._saw(move, frozenset(unread))
         work.state.put("clock", ("poll", number), work.now + work.settings.poll_interval)
+
+    def _saw(self, move: Move, unread: frozenset[str]) -> None:
+        """Tell which NVEs' counters cannot be read, once each, and which can be read again."""
+        account = self._accounts[move.id]
+        ends = {"source": move.source, "destination": move.destination}
+        for nve in sorted(unread - account.blind):
+            self._work.report("move.blind", move=move.id, nve=nve, **ends)
+        for nve in sorted(account.blind - unread):
+            self._work.report("move.sighted", move=move.id, nve=nve, **ends)
+        account.blind = unread
 
     # --- taking in ----------------------------------------------------------------------------------------------------
     def read_flows(self, number: int, name: str, flows: tuple[FlowStats, ...]) -> bool:

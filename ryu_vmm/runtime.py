@@ -30,13 +30,14 @@ from .effects import (
     Report,
     SendPacket,
 )
-from .errors import Conflict, DecodeError, NoAnswer, StoreUnavailable
+from .errors import Conflict, DecodeError, NoAnswer, ShuttingDown, StoreUnavailable
 from .eventlog import EventLog
 from .flows import FlowStats, Output
 from .nva import Nva, Settings
 from .seldom import Seldom
 from .state import State
 from .tables import COOKIE_WHY_MASK, Drop, Why, cookie, why_of
+from .telling import Telling
 from .wire.openflow import PacketIn, packet_out_prefix
 
 LOG = logging.getLogger("ryu_vmm")
@@ -90,6 +91,7 @@ class Runtime:
         self._epoch = time.time() - time.monotonic()
         self.nva = Nva(settings)
         self.log = EventLog()
+        self._telling = Telling(self.log, self.nva.settings.report_interval)
         self.started = self.now()
         self._timer = threading.Event()
         self._waiting: deque[ev.Event] = deque()  # facts that are yet to be taken in, in order
@@ -106,6 +108,7 @@ class Runtime:
         #: Packet-ins dropped unseen since too many waited, by NVE and port.
         self.shed_packets: Counter[tuple[str, str]] = Counter()
         self._sheddings = Seldom(every=10.0)
+        self._troubles = Seldom(every=10.0)
         for effect in self.nva.restore(list(store.load()), self.now()).effects:
             self._perform(effect)
 
@@ -118,25 +121,41 @@ class Runtime:
         """Seconds since the Unix epoch at start, counted on by a clock that never goes back."""
         return self._epoch + time.monotonic()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the store is closed, or about to be: requests are refused."""
+        return self._stopping.is_set()
+
     # --- events in ----------------------------------------------------------------------------------------------------
     def handle(self, event: ev.Event) -> Any:
         """Take in a request and return its reply.
 
         Raises:
+            ShuttingDown: after :meth:`stop`.
             VmmError: it is refused, or its records could not be committed; nothing has changed.
         """
+        self.require()
         return self._run(self.nva.handle(event, self.now()))
 
     def handle_all(self, requests: Sequence[ev.Request]) -> list[Any]:
         """Take in several requests as one, all or nothing; see Nva.handle_all."""
+        self.require()
         replies: list[Any] = self._run(self.nva.handle_all(requests, self.now()))
         return replies
+
+    def require(self) -> None:
+        """Raise ShuttingDown after :meth:`stop`."""
+        if self.stopping:
+            raise ShuttingDown
 
     def event(self, event: ev.Event) -> None:
         """Take in a fact from a switch or the clock: it cannot be refused, so a store that fails is tried again.
 
-        Facts are taken in in the order in which they came: one that has to wait makes all later ones wait.
+        Facts are taken in in the order in which they came: one that has to wait makes all later ones wait. After
+        :meth:`stop` there is nobody to take them in: switches tell the next NVA what is so.
         """
+        if self.stopping:
+            return
         if isinstance(event, ev.PacketSeen) and len(self._waiting) >= PACKETS_WAITING:
             self.nva.counters["drop.store-unavailable"] = self.nva.counters.get("drop.store-unavailable", 0) + 1
         elif not isinstance(event, ev.TimePassed) or not self._waiting:  # time comes again by itself
@@ -158,7 +177,9 @@ class Runtime:
             # VM's next packet mends it.
             self._run(self.nva.handle(event, self.now()), durable=False)
         except StoreUnavailable as error:
-            LOG.error("%s; will try again", error.message)
+            times = self._troubles.due("commit", time.monotonic())
+            if times:
+                LOG.error("%s; will try again%s", error.message, f" ({times} times so far)" if times > 1 else "")
             self._again_at = time.monotonic() + RETRY_AFTER
             self._timer.set()
             return False
@@ -268,19 +289,13 @@ class Runtime:
     def _perform(self, effect: Effect) -> None:
         match effect:
             case Report(kind, fields):
-                self._report(kind, fields)
+                self._telling.happened(kind, fields, self.now())
             case Answer(token, value):
                 self._answered(token, value)
             case Publish(name, addresses):
                 self._publish(name, addresses)
             case Program() | SendPacket() | ReadFlows() | ReadMeters() | ReadPorts() | Disconnect():
                 self.execute(effect)
-
-    def _report(self, kind: str, fields: dict[str, object]) -> None:
-        if LOG.isEnabledFor(logging.INFO):
-            text = " ".join([f"{name}={value}" for name, value in fields.items() if value is not None])
-            LOG.info("%s %s", kind, text)
-        self.log.append(self.now(), kind, fields)
 
     # --- questions to switches ----------------------------------------------------------------------------------------
     def verify(self, nve: str, timeout: float = 5.0) -> dict[str, Any]:
@@ -295,6 +310,7 @@ class Runtime:
             Conflict: it is not connected and in sync.
             NoAnswer: no answer in time.
         """
+        self.require()
         deadline = time.monotonic() + timeout
         while True:
             with self._asking("verify") as token:
@@ -362,7 +378,7 @@ class Runtime:
 
     def health(self) -> dict[str, Any]:
         """Whether the authority can do its work: the store takes writes, and how many NVEs are in sync."""
-        store = self._store.check()
+        store = "shutting down" if self.stopping else self._store.check()
         synced = sum(s.synced for s in self.state.sessions.values())
         return {
             "store": store,
@@ -383,6 +399,7 @@ class Runtime:
             if self._stopping.is_set():
                 return
             if not self._pause():
+                self._telling.tell_held(self.now())
                 self.event(ev.TimePassed())
             if self._sync_due and time.monotonic() >= self._sync_due:
                 self._sync()
@@ -392,8 +409,10 @@ class Runtime:
 
     def _pause(self) -> float:
         """Seconds until a timer of the core is due or a fact that waits may be tried again; at most 1."""
-        now, due = time.monotonic(), self.nva.next_timer()
+        now, due, held = time.monotonic(), self.nva.next_timer(), self._telling.due()
         until = [now + 1.0]
+        if held is not None:
+            until.append(held - self._epoch)
         if due is not None:
             until.append(max(due - self._epoch, self._again_at, self._timers_at))
         if self._waiting:

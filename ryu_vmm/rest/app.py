@@ -85,6 +85,8 @@ class Application:
         _negotiate(request, route)
         query, body = _query(request, route), _body(request, route, parameters)
         inquiry.body = body
+        if route.roles is not None:  # what anybody may ask says it in its own words
+            self.runtime.require()
         if inquiry.changes and self._shared.audit is not None:
             self._shared.audit.require()
         headers = EnvironHeaders(request.environ)
