@@ -104,6 +104,7 @@ class Telling:
         self._pause = pause
         self._lines: dict[tuple[object, ...], _Line] = {}
         self._due: float | None = None
+        self._full_until = 0.0  # nothing that is remembered can be forgotten before that
 
     def happened(self, kind: str, fields: dict[str, object], now: float) -> None:
         """Tell something, unless it is one too many; then it is kept until it is due. ``now`` is Unix time."""
@@ -122,7 +123,9 @@ class Telling:
             return True
         key = (bound.among or kind, *(fields.get(name) for name in bound.by))
         if key not in self._lines and len(self._lines) >= THINGS:
-            self._lines = {k: line for k, line in self._lines.items() if line.held or now < line.until}
+            if now >= self._full_until:
+                self._lines = {k: line for k, line in self._lines.items() if line.held or now < line.until}
+                self._full_until = min((line.until for line in self._lines.values()), default=now)
             if len(self._lines) >= THINGS:
                 key = (bound.among or kind,)
         line = self._lines.get(key)
