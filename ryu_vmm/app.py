@@ -16,7 +16,7 @@ from ryu.controller.handler import HANDSHAKE_DISPATCHER, set_ev_cls
 from ryu.lib import hub
 from ryu.ofproto import ofproto_v1_3
 
-from . import config, inventory
+from . import config, inventory, misspelt
 from .audit import AuditTrail, started_with
 from .errors import InvalidInput, VmmError
 from .listener import Listener, Tls
@@ -53,6 +53,7 @@ class VmmApp(app_manager.RyuApp):
     def __init__(self, *args: Any, wsgi: WSGIApplication, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         try:
+            misspelt.check_files(CONF, config.GROUP)
             access, tls = self._access()
             certificates = config.openflow_tls(CONF)
             path = CONF.vmm.store or config.default_store()
@@ -75,6 +76,8 @@ class VmmApp(app_manager.RyuApp):
         except VmmError as error:
             # Ryu would print a traceback and go on without us.
             raise SystemExit(f"ryu_vmm: {error.message}") from error
+        except OSError as error:
+            raise SystemExit(f"ryu_vmm: {error.filename}: {error.strerror}") from error
         _Rest.application = staticmethod(make_app(self.runtime, access, self.audit))
         self._listen(access, tls)
         for route in ("/v1", "/v1/{rest:.*}", "/metrics", "/"):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn, TypeVar, get_args
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from .errors import InvalidInput
+from .nearest import did_you_mean
 
 __all__ = ["check", "error", "field_path", "refuse", "shortened", "strict_json"]
 
@@ -30,7 +31,7 @@ def check(wanted: type[_T], given: object, *, text: bool = False) -> _T:
         checked: _T = adapter.validate_python(given, context={"text": text})
     except ValidationError as e:
         refuse(
-            error(field_path(wrong["loc"]), _why(wrong))
+            error(field_path(wrong["loc"]), _why(wrong, wanted))
             for wrong in e.errors(include_url=False, include_input=False)
         )
     return checked
@@ -90,10 +91,28 @@ def error(field: str, why: str) -> dict[str, str]:
     return {"field": field, "why": why}
 
 
-def _why(wrong: Mapping[str, Any]) -> str:
+def _known(wanted: Any, loc: Sequence[str | int]) -> set[str]:
+    """The names of the fields that there are at a place in a document."""
+    models = list(_models(wanted))
+    for part in loc:
+        inner = [model.model_fields[part].annotation for model in models if part in model.model_fields]
+        models = [found for annotation in inner for found in _models(annotation)] if inner else models
+    return {field.alias or name for model in models for name, field in model.model_fields.items()}
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models in an annotation: itself, or what it may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)
+
+
+def _why(wrong: Mapping[str, Any], wanted: Any) -> str:
     kind, message = wrong["type"], str(wrong["msg"])
     if kind == "extra_forbidden":
-        return "unknown field"
+        *where, name = wrong["loc"]
+        return "unknown field" + did_you_mean(str(name), _known(wanted, where))
     if kind == "missing":
         return "is missing"
     if kind in ("model_type", "dict_type", "model_attributes_type"):

@@ -17,6 +17,9 @@ eventlet.wsgi
 ryu.utils
     ``ryu-manager ryu_vmm`` beside a folder ``./ryu_vmm`` dies with IsADirectoryError: a folder is no file to
     execute, so the name is imported as a module.
+ryu.log
+    Lines are bare messages. With ryu_vmm they have time, level and module, and with ``log_json`` (which goes for any
+    application) are JSON objects. Who names a ``log_config_file`` says there how they look.
 ryu.lib.hub
     StreamServer listens with SO_REUSEPORT, so that two controllers share a port unnoticed: it does not, and
     the second one ends with one clear line. Its TLS listener serves only the first switch, and any version
@@ -31,7 +34,9 @@ ryu.base.app_manager
 ryu.cmd.manager
     SIGTERM kills without closing anything, and SIGINT may be swallowed by whichever handler is running: both
     close all applications and end with exit status 0. What cannot be listened on, which stock only logs and
-    then goes on without, ends it with one line and exit status 1.
+    then goes on without, ends it with one line and exit status 1; so does a file that is not there, which would be a
+    traceback. The line goes to stderr as it is, and to the log where that is elsewhere. A misspelt option is refused
+    with the nearest right one.
 """
 
 from __future__ import annotations
@@ -69,7 +74,7 @@ BACKLOG = 1024
 
 
 class StartupError(Exception):
-    """ryu-manager cannot serve: an address is in use or not ours, or a certificate cannot be read."""
+    """ryu-manager cannot serve: an address is in use or not ours, or a file cannot be read."""
 
 
 class _Run:
@@ -153,6 +158,32 @@ def _mend_utils(module: Any, execute: Execute) -> None:
         return importlib.import_module(modname) if os.path.isdir(modname) else stock(modname)
 
     module.import_module = import_module
+
+
+def _mend_log(module: Any, execute: Execute) -> None:
+    execute(module)
+    module.CONF.register_cli_opts(
+        [module.cfg.BoolOpt("log-json", default=False, help="log lines are JSON objects")]
+    )
+    import errno
+    import os
+
+    conf, stock = module.CONF, module.init_log
+
+    def init_log() -> None:
+        named = conf.log_config_file
+        if named and not os.path.isfile(named):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), named)
+        stock()
+        apps = [*getattr(conf, "app_lists", ()), *getattr(conf, "app", ())]
+        ours = any(name.partition(".")[0] == "ryu_vmm" for name in apps)
+        if not named and (ours or conf.log_json):
+            from .logs import formatter
+
+            for handler in module.logging.getLogger().handlers:
+                handler.setFormatter(formatter(conf.log_json))
+
+    module.init_log = init_log
 
 
 def _mend_hub(hub: Any, execute: Execute) -> None:
@@ -319,8 +350,24 @@ def _mend_manager(module: Any, execute: Execute) -> None:
     import signal
     import threading
 
+    from oslo_config.cfg import Error as ConfigurationError
+
     hub, stock = module.hub, module.main
     log = module.logging.getLogger("ryu.cmd.manager")
+
+    def refuse(text: str) -> int:
+        """What ends the start is a line on stderr, as of any command; and in the log, where that is elsewhere."""
+        handlers = module.logging.getLogger().handlers
+        if any(getattr(handler, "stream", None) is not sys.stderr for handler in handlers):
+            before = [h for h in handlers if getattr(h, "stream", None) is sys.stderr]
+            for handler in before:
+                module.logging.getLogger().removeHandler(handler)
+            log.error("%s", text)
+            for handler in before:
+                module.logging.getLogger().addHandler(handler)
+        print(text, file=sys.stderr)
+        return 1
+
     if not hasattr(hub, "eventlet"):
         return
 
@@ -348,10 +395,22 @@ def _mend_manager(module: Any, execute: Execute) -> None:
             for number in (signal.SIGTERM, signal.SIGINT):
                 if signal.getsignal(number) is not signal.SIG_IGN:  # a shell's background job: leave it so
                     before[number] = signal.signal(number, on_signal)
+        trouble = None
         try:
-            stock(args, prog)
+            with _suggesting():
+                stock(args, prog)
         except (KeyboardInterrupt, StartupError):
             pass  # stopped before it was fully up
+        except SystemExit as e:
+            if not isinstance(e.code, str):
+                raise
+            trouble = e.code
+        except OSError as e:
+            if e.filename is None:
+                raise
+            trouble = f"ryu-manager: {e.filename}: {e.strerror}"
+        except ConfigurationError as e:
+            trouble = f"ryu-manager: {str(e).strip()}"
         finally:
             module.AppManager.get_instance().close()
             for number, handler in before.items():
@@ -361,11 +420,38 @@ def _mend_manager(module: Any, execute: Execute) -> None:
             os.close(writer)
             _run = None
         if run.failure is not None:
-            log.error("%s", run.failure)
-            return 1
-        return 0
+            trouble = str(run.failure)
+        return 0 if trouble is None else refuse(trouble)
 
     module.main = main
+
+
+def _suggesting() -> Any:
+    """While the command line is read, whoever misspells an option is told the nearest one."""
+    import argparse
+    import contextlib
+
+    from .nearest import did_you_mean
+
+    @contextlib.contextmanager
+    def patched() -> Any:
+        stock = argparse.ArgumentParser.error
+
+        def error(self: argparse.ArgumentParser, message: str) -> Any:
+            head, _, unknown = message.partition("unrecognized arguments: ")
+            if unknown and not head:
+                options = [word.partition("=")[0] for word in unknown.split() if word.startswith("--")]
+                known = [name for name in self._option_string_actions if name.startswith("--")]
+                message += "".join(did_you_mean(option, known) for option in options[:1])
+            stock(self, message)
+
+        argparse.ArgumentParser.error = error  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            argparse.ArgumentParser.error = stock  # type: ignore[method-assign]
+
+    return patched()
 
 
 MENDS: dict[str, Callable[[Any, Execute], None]] = {
@@ -373,6 +459,7 @@ MENDS: dict[str, Callable[[Any, Execute], None]] = {
     "eventlet.patcher": _mend_eventlet_patcher,
     "eventlet.wsgi": _mend_eventlet_wsgi,
     "ryu.utils": _mend_utils,
+    "ryu.log": _mend_log,
     "ryu.lib.hub": _mend_hub,
     "ryu.base.app_manager": _mend_app_manager,
     "ryu.cmd.manager": _mend_manager,

@@ -257,6 +257,8 @@ def sample() -> str:
         "# Sample configuration of ryu_vmm, for ryu-manager --config-file. Values shown are the defaults.",
         "",
         "[DEFAULT]",
+        "# Log lines are JSON objects; log_file, log_dir, use_syslog and so on are Ryu's, see ryu-manager --help.",
+        "#log_json = false",
         "# Where REST listens. Anything but loopback needs credentials and TLS; see [vmm] below.",
         "#wsapi_host = 127.0.0.1",
         "#wsapi_port = 8080",

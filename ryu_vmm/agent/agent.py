@@ -46,7 +46,8 @@ class Agent:
 
     def start(self) -> None:
         """Serve other agents, bring every task to where the NVA says it is, and watch. Raises AgentError."""
-        peers.secret_of(self.configuration)
+        peers.check(self.configuration)
+        self.tasks.nva.check()
         self._listener = peers.listener(self.configuration)
         self._thread(self._serve, "peers")
         for record in self.tasks.records():

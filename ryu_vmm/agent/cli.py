@@ -15,6 +15,7 @@ from rich.table import Table
 
 from .. import __version__
 from ..errors import InvalidInput, VmmError
+from ..logs import formatter
 from .agent import Agent
 from .control import Door, ask
 from .definition import Configuration, TaskDefinition, load
@@ -38,7 +39,9 @@ class _Commands(click.Group):
         except VmmError as e:
             click.echo(f"vmm-agent: {e.message}", err=True)
             raise click.exceptions.Exit(1) from None
-
+        except OSError as e:
+            click.echo(f"vmm-agent: {e.filename or 'error'}: {e.strerror or e}", err=True)
+            raise click.exceptions.Exit(1) from None
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, package_name="ryu-vmm", prog_name="vmm-agent")
@@ -57,14 +60,15 @@ def main(context: click.Context, run_: str, as_json: bool) -> None:
 @main.command()
 @click.option("--config", required=True, type=click.Path(dir_okay=False), help="The agent's configuration.")
 @click.option("--verbose", is_flag=True, help="Log more.")
-def serve(config: str, verbose: bool) -> None:
+@click.option("--log-json", is_flag=True, help="Log lines are JSON objects.")
+def serve(config: str, verbose: bool, log_json: bool) -> None:
     """Be the agent of this host until SIGTERM. Its tasks go on without it.
 
     Example: vmm-agent serve --config /etc/ryu_vmm/agent.yaml
     """
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(formatter(log_json))
     for noisy in ("httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     ended = threading.Event()

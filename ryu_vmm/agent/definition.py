@@ -157,32 +157,43 @@ class Configuration(Input):
 
     nve: Name = Field(description="the NVE that this host is")
     nva: str = Field(default="http://127.0.0.1:8080", description="the NVA's REST interface")
-    token_file: AbsolutePath | None = None
-    nva_cert: AbsolutePath | None = None
-    nva_key: AbsolutePath | None = None
-    nva_cacert: AbsolutePath | None = None
-    state: AbsolutePath = "/var/lib/ryu_vmm/agent"
-    run: AbsolutePath = "/run/ryu_vmm/agent"
+    token_file: AbsolutePath | None = Field(
+        default=None, description="file whose first line is the token that says who the agent is to the NVA; mode 0600"
+    )
+    plaintext: bool = Field(default=False, description="send the token over plain http beyond this machine, too")
+    nva_cert: AbsolutePath | None = Field(default=None, description="PEM file: the agent's certificate for the NVA")
+    nva_key: AbsolutePath | None = Field(default=None, description="PEM file: its key, where that is not in nva_cert")
+    nva_cacert: AbsolutePath | None = Field(
+        default=None, description="PEM file: the authority of the NVA's certificate; default: those of the system"
+    )
+    state: AbsolutePath = Field(
+        default="/var/lib/ryu_vmm/agent", description="what must outlive a reboot: records and images of its tasks"
+    )
+    run: AbsolutePath = Field(
+        default="/run/ryu_vmm/agent", description="sockets of the agent and its tasks; `vmm-agent --run` names it"
+    )
     ovsdb: str = Field(default="unix:/run/openvswitch/db.sock", description="as ovs-vsctl --db takes it")
-    bridge: PortName = "br-int"
+    bridge: PortName = Field(default="br-int", description="the bridge that is the NVE")
     listen: str = Field(description="underlay address where other agents connect")
-    port: Annotated[int, Field(ge=0, le=65535)] = 7420
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(default=7420, description="TCP port of `listen`")
     peers: dict[Name, str] = Field(
         default={}, description="NVE to ADDRESS:PORT of its agent; default: the NVE's underlay address, the same port"
     )
-    tls: Tls | None = None
+    tls: Tls | None = Field(default=None, description="certificates that agents show each other; or `secret_file`")
     secret_file: AbsolutePath | None = Field(default=None, description="32 bytes or more that all agents share")
     namespaces: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = Field(
         default="task-", description="what the names of its tasks' namespaces begin with"
     )
-    criu: str = "criu"
-    limits: Limits = Limits()
-    times: Times = Times()
+    criu: str = Field(default="criu", description="the command `criu`, for tasks with that driver")
+    limits: Limits = Field(default=Limits(), description="what it takes from other agents")
+    times: Times = Field(default=Times(), description="how long it waits")
 
     @model_validator(mode="after")
     def _believed(self) -> Configuration:
         if (self.tls is None) == (self.secret_file is None):
             raise ValueError("agents must know each other: give either tls or secret_file")
+        if self.nva_key is not None and self.nva_cert is None:
+            raise ValueError("nva_key is of no use without nva_cert")
         return self
 
 

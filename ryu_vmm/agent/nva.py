@@ -6,10 +6,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 from ..cli.client import Client, Refused, Shown, Unreachable, at
+from ..cli.tokens import check_url, guard_token, token_in
 from ..errors import VmmError
 from .definition import Configuration
 from .faults import AgentError
@@ -53,11 +53,31 @@ class Authority:
     def _client(self) -> Client:
         client: Client | None = getattr(self._clients, "client", None)
         if client is None:
-            c = self._configuration
-            token = None if c.token_file is None else Path(c.token_file).read_text(encoding="ascii").strip()
-            shown = Shown(token, c.nva_cert, c.nva_key, c.nva_cacert)
-            client = self._clients.client = Client(c.nva, 10.0, shown)
+            client = self._clients.client = Client(self._configuration.nva, 10.0, self._shown())
         return client
+
+    def _shown(self) -> Shown:
+        c = self._configuration
+        token = None if c.token_file is None else token_in(c.token_file)
+        if not c.plaintext:
+            guard_token(c.nva, token, "plaintext: true")
+        return Shown(token, c.nva_cert, c.nva_key, c.nva_cacert)
+
+    def check(self) -> None:
+        """Look whether the agent's files are there and its token is safe, without asking the NVA.
+
+        Raises:
+            AgentError, InvalidInput: a file is missing or of no use, or the token would go out for all to read.
+        """
+        check_url(self._configuration.nva)
+        try:
+            shown = self._shown()
+            if self._configuration.nva.startswith("https:"):
+                shown.context()
+        except OSError as e:
+            raise AgentError(f"{e.filename}: {e.strerror}") from None
+        except Unreachable as e:
+            raise AgentError(str(e)) from None
 
     def patiently(self, ask: Callable[[Client], _T], seconds: float | None = None) -> _T:
         """Ask until the NVA answers, however long it is away. Raises Refused, Gone, Unreachable after ``seconds``."""

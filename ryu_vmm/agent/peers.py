@@ -20,7 +20,7 @@ from typing import Any
 from .definition import Configuration
 from .faults import PeerError
 
-__all__ = ["Peer", "answer", "call", "listener", "secret_of"]
+__all__ = ["Peer", "answer", "call", "check", "listener", "secret_of"]
 
 _HEAD = struct.Struct("!II")
 _HELLO = b"vmm-agent 1\n"
@@ -141,6 +141,12 @@ def secret_of(configuration: Configuration) -> bytes | None:
     return secret
 
 
+def check(configuration: Configuration) -> None:
+    """Look whether what agents know each other by can be used. Raises PeerError."""
+    secret_of(configuration)
+    _context(configuration, server=True)
+
+
 def _context(configuration: Configuration, server: bool) -> ssl.SSLContext | None:
     tls = configuration.tls
     if tls is None:
@@ -151,7 +157,7 @@ def _context(configuration: Configuration, server: bool) -> ssl.SSLContext | Non
         context.load_cert_chain(tls.cert, tls.key)
         context.load_verify_locations(tls.ca)
     except (OSError, ValueError) as e:
-        raise PeerError(f"TLS: {e}") from None
+        raise PeerError(f"TLS with {tls.cert}, {tls.key} and {tls.ca}: {e}") from None
     context.verify_mode = ssl.CERT_REQUIRED
     return context
 

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import enum
-import ipaddress
 import json
 import os
-import re
-import stat
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import click
-import httpx
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..errors import VmmError
+from ..errors import InvalidInput, VmmError
 from .client import FAILED, INVALID, UNREACHABLE, Client, Refused, Shown, Unreachable
+from .tokens import check_url, checked_token, guard_token, token_in
 
 __all__ = ["Command", "Context", "Group", "among", "console", "passing", "table"]
 
@@ -45,15 +42,15 @@ class Context:
     def client(self) -> Client:
         """The client; made when it is first needed."""
         if self._client is None:
+            if self.key is not None and self.cert is None:
+                raise click.UsageError("--key is of no use without --cert")
             try:
-                parsed = httpx.URL(self.url)
-            except httpx.InvalidURL as e:
-                raise click.UsageError(f"--url: {e}") from e
-            if parsed.scheme not in ("http", "https") or not parsed.host:
-                raise click.UsageError(f"--url: {self.url} is not an http URL")
-            token = self._token()
-            if token is not None and parsed.scheme == "http" and not self.plaintext and not _is_here(parsed.host):
-                raise click.UsageError(f"a token would go to {self.url} for all to read; use https, or --plaintext")
+                check_url(self.url)
+                token = self._token()
+                if not self.plaintext:
+                    guard_token(self.url, token, "--plaintext")
+            except InvalidInput as e:
+                raise click.UsageError(e.message) from None
             self._client = Client(self.url, self.timeout, Shown(token, self.cert, self.key, self.cacert))
             click.get_current_context().find_root().call_on_close(self._client.close)
         return self._client
@@ -61,24 +58,11 @@ class Context:
     def _token(self) -> str | None:
         """The token: of the file that was named, else of the environment. None: there is none."""
         if self.token_file is None:
-            token = os.environ.get("VMM_TOKEN", "")
-        elif self.token_file == "-":
-            token = sys.stdin.readline()
-        else:
-            with open(self.token_file) as file:
-                mode = os.fstat(file.fileno()).st_mode
-                if stat.S_ISREG(mode) and mode & 0o007:
-                    raise click.UsageError(f"others can open {self.token_file}; chmod 600")
-                token = file.readline()
-        token = token.strip()
-        if not token:
-            if self.token_file is None:
-                return None
-            where = "standard input" if self.token_file == "-" else self.token_file
-            raise click.UsageError(f"there is no token in {where}")
-        if not re.fullmatch(r"[A-Za-z0-9._~+/-]+=*", token):
-            raise click.UsageError("what was given as a token is none")  # it is not repeated: it may be a secret
-        return token
+            given = os.environ.get("VMM_TOKEN", "").strip()
+            return checked_token(given, "$VMM_TOKEN") if given else None
+        if self.token_file == "-":
+            return checked_token(sys.stdin.readline(), "standard input")
+        return token_in(self.token_file)
 
     def show(self, document: Any, render: Callable[[Any], object]) -> None:
         """Print a document: itself with --json, else what ``render`` makes of it."""
@@ -188,14 +172,6 @@ def _file_option(name: str, envvar: str | None, words: str) -> click.Option:
         callback=_set(name),
         help=f"{words} Also ${variable}.",
     )
-
-
-def _is_here(host: str) -> bool:
-    """Whether a host is this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class Command(click.Command):
