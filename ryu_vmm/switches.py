@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from . import strangers
 from .domains import Offer
 from .effects import Answer, Disconnect, Program, ReadFlows
 from .errors import Conflict
@@ -84,8 +85,7 @@ class Switches:
         state = self._work.state
         name = state.by_dpid.get(event.dpid)
         if name is None:
-            state.put("strangers", event.dpid, event)
-            self._work.report("nve.unregistered", dpid=f"{event.dpid:016x}", **_certified(event.names))
+            strangers.unregistered(self._work, event, _certified(event.names))
             return
         self.disconnected(NveDisconnected(event.dpid))  # if nobody has said so
         state.put("strangers", event.dpid, None)
@@ -103,6 +103,7 @@ class Switches:
         state.put("sessions", name, Session(name, None, False, event.meters, event.names))
         self._follow_tunnel(name)
         self._work.report("nve.connected", nve=name, ports=len(event.ports), **_certified(event.names))
+        strangers.doubt(self._work, name, event)
         self.resync(name)
 
     def admits(self, dpid: int, names: tuple[str, ...] | None) -> bool:

@@ -74,6 +74,7 @@ BOUNDS: dict[str, Bound | None] = {
     "nve.synchronised": _CHANNEL,
     "nve.refused": Bound(("nve",)),
     "nve.unregistered": Bound(("dpid",), 1),
+    "nve.doubtful": Bound(("nve",), 1),
     "nve.impostor": Bound(("dpid", "peer"), 6),  # the switchboard counts as well
     "nve.duplicate": Bound(("dpid", "peer"), 6),
 }

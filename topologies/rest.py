@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
+from topologies import leftovers
 from topologies.errors import ApiError, NotReady
 from topologies.rundir import wait_until
 
@@ -60,9 +61,11 @@ class Rest:
 
     # --- inventory ------------------------------------------------------------------------------------
 
-    def add_nve(self, nve: NVE) -> Any:
-        """Register an NVE; the NVA finds its tunnel port by itself, and is told what it has for layer 3."""
-        return self.call("POST", "/nves", {
+    def add_nve(self, nve: NVE, how: str = "POST") -> Any:
+        """Register an NVE (PUT: or replace it); the NVA finds its tunnel port by itself, and is told what it has for
+        layer 3.
+        """
+        return self.call(how, "/nves" if how == "POST" else f"/nves/{quote(nve.name)}", {
             "name": nve.name, "dpid": nve.dpid, "ipv4": bare(nve.ipv4), "ipv6": bare(nve.ipv6), "tunnel_port": None,
             **nve.layer3(),
         })
@@ -84,15 +87,28 @@ class Rest:
     def register(self, net: OverlayNet, attachments: bool = True) -> None:
         """Register all NVEs, VNs and VMs of a topology. Doing it again changes nothing.
 
-        With `attachments` every VM may show up at every NVE, else only moves that were asked for are believed.
+        With `attachments` every VM may show up at every NVE, else only moves that were asked for are believed. What an
+        earlier topology has left at the NVA makes room (leftovers.py). Raises ApiError, which says what to do.
         """
+        try:
+            self._register(net, attachments, "POST")
+        except ApiError as exc:
+            if exc.status != 409:
+                raise
+            leftovers.remove(self, net)
+            self._register(net, attachments, "PUT")
+
+    def _register(self, net: OverlayNet, attachments: bool, how: str) -> None:
         for nve in net.nves:
-            self.add_nve(nve)
+            self.add_nve(nve, how)
         for vn in net.topo.vn_specs:
             self.add_network(vn)
         everywhere = [nve.name for nve in net.nves] if attachments else []
         for vm in net.vms:
-            self.add_vm(vm.spec, vm.nve.name, everywhere)
+            found = self.add_vm(vm.spec, vm.nve.name, everywhere)
+            if leftovers.moved_away(found, vm.nve.name, vm.spec.port):
+                self.call("DELETE", f"/vms/{quote(vm.name)}")
+                self.add_vm(vm.spec, vm.nve.name, everywhere)
 
     def await_synced(self, names: Iterable[str], seconds: float = 20.0) -> None:
         """Wait until NVEs of these names hold all that they were programmed with. Raises NotReady."""
