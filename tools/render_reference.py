@@ -20,6 +20,7 @@ import click  # noqa: E402
 from pydantic import BaseModel  # noqa: E402
 
 from ryu_vmm import errors, schema  # noqa: E402
+from ryu_vmm.agent.definition import Configuration, TaskDefinition  # noqa: E402
 from ryu_vmm.cli.root import vmm  # noqa: E402
 from ryu_vmm.rest import documents, problems, queries, roles  # noqa: E402
 from ryu_vmm.rest.openapi import document as openapi  # noqa: E402
@@ -152,6 +153,38 @@ def fields(models: tuple[type[BaseModel], ...]) -> str:
     return "\n\n".join(parts)
 
 
+def keys(model: type[BaseModel]) -> str:
+    """The keys of a file that people write, those of its parts included."""
+    return table(("key", "type", "default", "meaning"), key_rows(model, ""))
+
+
+def key_rows(model: type[BaseModel], prefix: str) -> Iterator[Sequence[str]]:
+    """A row for each key of a model and of the models in it."""
+    schema = model.model_json_schema()
+    for name, field in model.model_fields.items():
+        spec = schema["properties"][name]
+        inner = next(models_in(field.annotation), None)
+        value = "required" if field.is_required() else "" if inner else default(spec)
+        yield f"`{prefix}{name}`", kind(spec, inner), value, field.description or ""
+        if inner is not None:
+            yield from key_rows(inner, f"{prefix}{name}{'[]' if spec.get('type') == 'array' else ''}.")
+
+
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models that a field may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from models_in(part)
+
+
+def kind(spec: dict[str, Any], inner: type[BaseModel] | None) -> str:
+    """What a key holds: as `typed`, a part of the file in a word."""
+    if inner is not None:
+        return "list of objects" if spec.get("type") == "array" else "object"
+    return typed(spec)
+
+
 def schemas_words(spec: dict[str, Any], schemas: dict[str, Any]) -> str:
     """The sentence that describes what a field holds, where the field itself has none."""
     for part in (spec, spec.get("items", {}), *spec.get("anyOf", ())):
@@ -263,6 +296,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "replies": lambda: fields(REPLIES),
     "statuses": statuses,
     "commands": commands,
+    "agent": lambda: keys(Configuration),
+    "task": lambda: keys(TaskDefinition),
 }
 
 
@@ -278,7 +313,7 @@ def rendered(text: str) -> str:
 def main() -> int:
     """Rewrite, or check."""
     stale = 0
-    for page in (ROOT / "docs" / "rest.md", ROOT / "docs" / "cli.md"):
+    for page in (ROOT / "docs" / name for name in ("rest.md", "cli.md", "tasks.md")):
         text = page.read_text()
         if rendered(text) != text:
             stale += 1

@@ -24,13 +24,15 @@ _FINAL = ("settled", "aborted", "failed")
 
 
 class Rest:
-    """A client of the NVA at `base`, as "http://127.0.0.1:8080". Every request has `timeout` seconds."""
+    """A client of the NVA at `base`, as "http://127.0.0.1:8080". Every request has `timeout` seconds, and shows `token`
+    if there is one.
+    """
 
-    def __init__(self, base: str, timeout: float = 10.0) -> None:
+    def __init__(self, base: str, timeout: float = 10.0, token: str | None = None) -> None:
         parts = urlsplit(base if "//" in base else f"http://{base}")
         if parts.scheme != "http" or not parts.hostname:
             raise ApiError(f"{base!r} is not an http:// address")
-        self.base, self.timeout = base, timeout
+        self.base, self.timeout, self.token = base, timeout, token
         self._where = (parts.hostname, parts.port or 80)
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
@@ -41,7 +43,10 @@ class Rest:
         connection = http.client.HTTPConnection(*self._where, timeout=self.timeout)
         try:
             data = None if body is None else json.dumps(body).encode()
-            connection.request(method, f"/v1{path}", data, {"Content-Type": "application/json"} if data else {})
+            headers = {"Content-Type": "application/json"} if data else {}
+            if self.token is not None:
+                headers["Authorization"] = f"Bearer {self.token}"
+            connection.request(method, f"/v1{path}", data, headers)
             response = connection.getresponse()
             text = response.read()
         except (OSError, http.client.HTTPException) as exc:

@@ -17,7 +17,7 @@ from . import peers
 from .arrival import Arrival
 from .definition import Configuration, TaskDefinition
 from .departure import Departure
-from .faults import AgentError, PeerError
+from .faults import AgentError, PeerError, TaskSilent
 from .nva import STEERED, Gone, told
 from .records import Record, Role
 from .tasks import Tasks
@@ -42,12 +42,14 @@ class Agent:
         self._listener: socket.socket | None = None
         self._threads: list[threading.Thread] = []
         self._look = threading.Event()
+        self._hidden: set[str] = set()  # tasks that are told of already
         self._again: dict[str, float] = {}  # task: not to be recovered before (monotonic)
 
     def start(self) -> None:
         """Serve other agents, bring every task to where the NVA says it is, and watch. Raises AgentError."""
         peers.check(self.configuration)
         self.tasks.nva.check()
+        self.tasks.journal.claim()
         self._listener = peers.listener(self.configuration)
         self._thread(self._serve, "peers")
         for record in self.tasks.records():
@@ -66,6 +68,7 @@ class Agent:
             self._listener.close()
         for thread in self._threads:
             thread.join(5.0)
+        self.tasks.journal.release()
 
     def _thread(self, work: Callable[[], None], name: str) -> None:
         def guarded() -> None:
@@ -121,14 +124,31 @@ class Agent:
                     pass
 
     def _at_home(self, record: Record) -> None:
+        stray = None
         if self.tasks.process(record) is None:
-            LOG.warning("task %s: its process has ended", record.name)
+            if self.tasks.hidden(record):
+                if record.name not in self._hidden:
+                    LOG.error("task %s was started in another PID namespace and may run there: it is left", record.name)
+                self._hidden.add(record.name)
+                return
+            stray = self.tasks.stray(record.name)
+            if stray is None:
+                LOG.warning("task %s: its process has ended", record.name)
+            else:
+                LOG.warning("task %s runs as process %d, which no record knows: adopted", record.name, stray.pid)
+                record = self.tasks.put(record, process=self.tasks.started(stray))
         home = self.tasks.nva.home(record.name)
         if home != self.configuration.nve:
             LOG.warning("task %s is at %s, the NVA says: its copy here ends", record.name, home)
             self.tasks.leave(record)
             return
-        self.tasks.resume(record)
+        try:
+            self.tasks.resume(record)
+        except TaskSilent as e:
+            if stray is None:
+                raise
+            LOG.warning("task %s: process %d is none that can go on, it ends: %s", record.name, stray.pid, told(e))
+            self.tasks.begin(record.definition)
 
     # --- moves --------------------------------------------------------------------------------------------------------
     def _watch(self) -> None:
@@ -182,6 +202,13 @@ class Agent:
             record = self.tasks.get(definition.name)
             if record is not None and record.role in (Role.HOME, Role.LEAVING, Role.ARRIVING):
                 raise AgentError(f"{definition.name} is here already ({record.role.value})")
+            stray = self.tasks.stray(definition.name)
+            if stray is not None:
+                raise AgentError(
+                    f"{definition.name} runs here already, process {stray.pid}, and this agent has no record of it: "
+                    f"its `state` may be another one ({self.configuration.state}), or another mount namespace's",
+                    task=definition.name, pid=stray.pid,
+                )  # fmt: skip
             self.tasks.drivers[definition.driver].check()
             if definition.register_vm:
                 self.tasks.nva.register(definition.vm(self.configuration.nve))
@@ -220,7 +247,8 @@ class Agent:
                 self.tasks.driver(record).end(process, self.configuration.times.ending)
             self.tasks.cell(name).remove(record.definition)
             if remove:
-                self.tasks.nva.withdraw(name)
+                if record.definition.register_vm:  # else whoever has registered it forgets it
+                    self.tasks.nva.withdraw(name)
                 self.tasks.drop(name)
             else:
                 self.tasks.put(record, role=Role.STOPPED, process=None, ended=time.time())

@@ -227,9 +227,11 @@ class Arrival:
     def _start_again(self, record: Record) -> None:
         """It may have run already. If its process lives it goes on; else it begins anew, never from its image."""
         tasks = self._tasks
-        if tasks.process(record) is None or not tasks.cell(record.name).exists:
+        process = tasks.process(record)
+        if process is None:
             tasks.begin(record.definition)
             return
+        tasks.cell(record.name).adopt(process)
         self.start(record, self._image(record))
 
 

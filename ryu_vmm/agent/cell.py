@@ -50,23 +50,42 @@ class Cell:
     Args:
         configuration: of the agent.
         name: of the task.
+        pid: of its process, if that is known: by it the task is found from any mount namespace.
     """
 
-    def __init__(self, configuration: Configuration, name: str) -> None:
+    def __init__(self, configuration: Configuration, name: str, pid: int | None = None) -> None:
         self._configuration = configuration
         self.name = name
         self.namespace = configuration.namespaces + name
         self.folder = Path(configuration.run) / "tasks" / name
+        self._pid = pid
+
+    @property
+    def mark(self) -> tuple[str, str]:
+        """A variable of its processes' environment by which they are known, whatever else has been lost."""
+        return "VMM_TASK_PLACE", f"{self._configuration.nve}/{self.namespace}"
 
     @property
     def socket_path(self) -> Path:
-        """Where the task listens for its agent."""
+        """Where the task is told to listen for its agent."""
         return self.folder / "task.sock"
 
     @property
+    def socket_found(self) -> Path:
+        """Where the agent finds that socket: as the task sees it, if the agent is in another mount namespace."""
+        path = self.socket_path
+        return path if self._pid is None or path.exists() else Path(f"/proc/{self._pid}/root{path}")
+
+    @property
     def exists(self) -> bool:
-        """Whether its namespace is there."""
-        return host.path_of(self.namespace).exists()
+        """Whether its namespace is there, and known here by its name."""
+        return host.is_named(self.namespace)
+
+    def adopt(self, process: host.Process) -> None:
+        """Have its namespace's name lead to where its process is, in this mount namespace too. Raises HostError."""
+        self._pid = process.pid
+        host.attach(self.namespace, process.pid)
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     # --- making and removing ------------------------------------------------------------------------------------------
     def make(self, definition: TaskDefinition, closed: bool, mute: bool = False) -> None:
@@ -146,12 +165,14 @@ class Cell:
         """End what runs there and remove it all. The port goes first, so that the bridge never names what is not."""
         if definition is not None:
             self.unplug(definition)
-        for pid in host.processes_in(self.namespace):
+        for pid in {*host.processes_in(self.namespace), *host.marked("=".join(self.mark))}:
             process = host.Process.of(pid)
             if process is not None and pid != os.getpid():
                 process.end(0)
         if self.exists:
             host.run("ip", "netns", "del", self.namespace)  # and its veth ends, and with them the host's
+        with contextlib.suppress(OSError):
+            host.path_of(self.namespace).unlink()  # what another mount namespace has left of it
         if definition is not None:
             for interface in definition.interfaces:
                 with contextlib.suppress(HostError):  # it has gone with the namespace, as a rule

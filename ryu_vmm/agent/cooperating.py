@@ -47,6 +47,7 @@ class Cooperating(Driver):
     def _spawn(self, cell: Cell, definition: TaskDefinition) -> Process:
         output = cell.folder / "output.log"
         environment = {**os.environ, **definition.environment, VARIABLE: str(cell.socket_path), "VMM_TASK": cell.name}
+        environment.update([cell.mark])
         if definition.user is not None:
             self._give(cell, definition.user)
         with output.open("ab") as log, host.entered(cell.namespace):
@@ -93,7 +94,7 @@ class Cooperating(Driver):
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         channel = Channel(sock, self._patience)
         try:
-            sock.connect(str(cell.socket_path))
+            sock.connect(str(cell.socket_found))
             yield channel
         except (OSError, Closed, FrameError) as e:
             raise TaskSilent(f"{cell.name}: {e}") from e

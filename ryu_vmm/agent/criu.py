@@ -75,9 +75,11 @@ class Criu(Driver):
     def start(self, cell: Cell, definition: TaskDefinition) -> Process:
         self.check()
         with (cell.folder / "output.log").open("ab") as log, host.entered(cell.namespace):
+            environment = {**os.environ, **definition.environment}
+            environment.update([cell.mark])
             try:
                 child = subprocess.Popen(
-                    definition.command, cwd=definition.directory, env={**os.environ, **definition.environment},
+                    definition.command, cwd=definition.directory, env=environment,
                     user=definition.user, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 )  # fmt: skip
             except (OSError, ValueError, subprocess.SubprocessError) as e:

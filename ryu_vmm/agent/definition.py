@@ -45,19 +45,21 @@ class Route(Input):
     """A route of a task. With ``onlink`` its gateway need not be in a prefix of the task's: layer 3 networks."""
 
     to: Destination = "default"
-    via: Hop | None = None
-    onlink: bool = False
+    via: Hop | None = Field(default=None, description="address of the gateway")
+    onlink: bool = Field(default=False, description="the gateway need not be in a prefix of the task's")
 
 
 class Interface(Input):
     """A network interface of a task: one end of a veth pair whose other end is a port of the host's bridge."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{0,14}$")] = "eth0"
-    network: Name
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{0,14}$", description="as the task sees it")] = "eth0"
+    network: Name = Field(description="the NVA's network that it is in")
     mac: Mac
-    addresses: Annotated[list[Address], Field(max_length=64), AfterValidator(distinct)] = []
-    routes: Annotated[list[Route], Field(max_length=256)] = []
-    mtu: Annotated[int, Field(ge=576, le=9000)] = 1450
+    addresses: Annotated[
+        list[Address], Field(max_length=64, description="each with its length: 10.0.0.9/24"), AfterValidator(distinct)
+    ] = []
+    routes: Annotated[list[Route], Field(max_length=256, description="the task's")] = []
+    mtu: Annotated[int, Field(ge=576, le=9000, description="bytes")] = 1450
     port: PortName | None = Field(default=None, description="name of the port at every NVE; default: from the task's")
     dns: str | None = Field(default=None, description="name that follows its addresses, where the NVA publishes names")
 
@@ -69,14 +71,16 @@ class Interface(Input):
 class TaskDefinition(Input):
     """A task: what to run, and where in the network."""
 
-    name: Name
-    driver: Literal["cooperating", "criu"] = "cooperating"
-    command: Annotated[list[str], Field(min_length=1)]
-    environment: dict[str, str] = {}
-    directory: AbsolutePath = "/"
+    name: Name = Field(description="of the task, and of the VM that it is to the NVA")
+    driver: Literal["cooperating", "criu"] = Field(default="cooperating", description="how its state is taken")
+    command: Annotated[list[str], Field(min_length=1, description="program and arguments")]
+    environment: dict[str, str] = Field(default={}, description="variables beside the agent's own")
+    directory: AbsolutePath = Field(default="/", description="where it starts")
     user: int | str | None = Field(default=None, description="who it runs as; default: as the agent")
-    interfaces: Annotated[list[Interface], Field(min_length=1, max_length=8)]
-    sysctls: dict[Annotated[str, Field(pattern=r"^net(/[a-z0-9_][a-z0-9_.-]*)+$")], int | str] = {}
+    interfaces: Annotated[list[Interface], Field(min_length=1, max_length=8, description="its network interfaces")]
+    sysctls: dict[Annotated[str, Field(pattern=r"^net(/[a-z0-9_][a-z0-9_.-]*)+$")], int | str] = Field(
+        default={}, description="set in its namespace, by path below /proc/sys: net/ipv4/ip_forward"
+    )
     restart: bool = Field(default=True, description="begin anew when its process has ended")
     register_vm: bool = Field(default=True, description="register it with the NVA when it is run first")
 
@@ -124,8 +128,8 @@ class TaskDefinition(Input):
 class Tls(Input):
     """Certificates that agents show each other; without them they share a secret."""
 
-    cert: AbsolutePath
-    key: AbsolutePath
+    cert: AbsolutePath = Field(description="PEM file; its DNS name is the agent's NVE")
+    key: AbsolutePath = Field(description="PEM file")
     ca: AbsolutePath = Field(description="the authority of the other agents' certificates; name it for agents alone")
 
 

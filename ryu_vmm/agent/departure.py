@@ -80,7 +80,7 @@ class Departure:
         if given is not None:
             address, _, port = given.rpartition(":")
             return peers.call(configuration, nve, (address.strip("[]"), int(port)))
-        document = self._tasks.nva.nve(nve) or {}
+        document = self._move["underlay"].get(nve) or {}
         four = ":" not in configuration.listen
         found = document.get("ipv4" if four else "ipv6") or document.get("ipv4") or document.get("ipv6")
         if found is None:

@@ -15,7 +15,10 @@ from typing import TypeVar
 from . import namespaces
 from .faults import HostError
 
-__all__ = ["Process", "boot", "entered", "ip", "nft", "path_of", "processes_in", "run", "start_time", "wait_until"]
+__all__ = [
+    "Process", "attach", "boot", "entered", "ip", "is_named", "leads_to", "marked", "nft", "path_of", "pid_namespace",
+    "processes_in", "run", "start_time", "wait_until",
+]  # fmt: skip
 
 _T = TypeVar("_T")
 
@@ -82,20 +85,65 @@ def start_time(pid: int) -> int | None:
     return int(words[19]) if len(words) > 19 and words[0] not in "ZX" else None
 
 
+def _pids() -> list[int]:
+    return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+
+
 def processes_in(namespace: str) -> list[int]:
     """The processes whose network namespace is the one of that name."""
-    try:
-        wanted = path_of(namespace).stat()
-    except OSError:
-        return []
     found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            with contextlib.suppress(OSError):
-                there = os.stat(f"/proc/{entry}/ns/net")
-                if (there.st_dev, there.st_ino) == (wanted.st_dev, wanted.st_ino):
-                    found.append(int(entry))
+    for pid in _pids():
+        with contextlib.suppress(OSError):
+            if leads_to(namespace, pid):
+                found.append(pid)
     return found
+
+
+def leads_to(namespace: str, pid: int | str) -> bool:
+    """Whether the name, in this mount namespace, leads to the network namespace of a process. OSError: it has none."""
+    there = os.stat(f"/proc/{pid}/ns/net")
+    try:
+        named = path_of(namespace).stat()
+    except OSError:
+        return False
+    return (named.st_dev, named.st_ino) == (there.st_dev, there.st_ino)
+
+
+def is_named(namespace: str) -> bool:
+    """Whether the name leads to a network namespace. A handle that was made in another mount namespace is an empty file
+    here, or is not there."""
+    with contextlib.suppress(OSError):
+        return path_of(namespace).stat().st_dev == os.stat("/proc/self/ns/net").st_dev
+    return False
+
+
+def attach(namespace: str, pid: int) -> None:
+    """Have the name lead to the network namespace of a process, in this mount namespace. Raises HostError."""
+    with contextlib.suppress(OSError):
+        if leads_to(namespace, pid):
+            return
+    if path_of(namespace).exists():
+        with contextlib.suppress(HostError):
+            run("ip", "netns", "del", namespace)
+        with contextlib.suppress(OSError):
+            path_of(namespace).unlink()
+    run("ip", "netns", "attach", namespace, str(pid))
+
+
+def marked(mark: str) -> list[int]:
+    """The processes that were started with that in their environment (NAME=VALUE) and lead their sessions."""
+    wanted = mark.encode()
+    found = []
+    for pid in _pids():
+        with contextlib.suppress(OSError):
+            if wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") and os.getsid(pid) == pid:
+                found.append(pid)
+    return found
+
+
+def pid_namespace() -> int:
+    """An identifier of the PID namespace that this program sees."""
+    return os.stat("/proc/self/ns/pid").st_ino
 
 
 class Process:

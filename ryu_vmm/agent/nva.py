@@ -131,7 +131,9 @@ class Authority:
         try:
             self.patiently(lambda client: client.call("POST", "/v1/vms", body), 10.0)
         except Refused as e:
-            raise AgentError(f"the NVA refuses to register {body['name']}: {e}") from None
+            hint = "; have it registered by an admin or its tenant, and set register_vm to false in its definition"
+            denied = e.document.get("status") == 403
+            raise AgentError(f"the NVA refuses to register {body['name']}: {e}{hint if denied else ''}") from None
 
     def withdraw(self, name: str) -> None:
         """Have the NVA forget a task. Raises AgentError in the NVA's words, Unreachable."""

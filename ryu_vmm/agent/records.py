@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .definition import TaskDefinition
 from .faults import AgentError
-from .host import Process
+from .host import Process, pid_namespace
 
 __all__ = ["Journal", "Leg", "Record", "Role", "Started", "Step", "replace_file"]
 
@@ -48,16 +49,24 @@ class _Model(BaseModel):
 
 
 class Started(_Model):
-    """A process of a task; ``boot``: of which run of this machine."""
+    """A process of a task; ``boot``: of which run of this machine; ``sight``: in which PID namespace, 0: not known."""
 
     pid: int
     started: int
     boot: str
+    sight: int = 0
 
     def process(self, boot: str) -> Process | None:
         """The process, if it is of this boot and alive."""
+        if self.hidden(boot):
+            return None
         found = Process(self.pid, self.started)
         return found if self.boot == boot and found.alive else None
+
+
+    def hidden(self, boot: str) -> bool:
+        """Whether it may run and cannot be seen: its pid is of a PID namespace that is not ours."""
+        return self.boot == boot and self.sight not in (0, pid_namespace())
 
 
 class Leg(_Model):
@@ -118,10 +127,33 @@ class Journal:
     """The records of an agent, in a folder of its own."""
 
     def __init__(self, folder: Path) -> None:
+        self._root = folder
+        self._lock: IO[str] | None = None
         self._folder = folder / "tasks"
         self._images = folder / "images"
         for one in (self._folder, self._images):
             one.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def claim(self) -> None:
+        """Be the only agent with these records until this process ends. Raises AgentError: there is another."""
+        lock = open(self._root / "agent.lock", "a+")  # noqa: SIM115 - held as long as the agent runs
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            owner = lock.read().strip() or "unknown"
+            lock.close()
+            raise AgentError(f"another agent (process {owner}) has the records in {self._root}") from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        self._lock = lock
+
+    def release(self) -> None:
+        """Let another agent have them."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def load(self) -> dict[str, Record]:
         """All records. Raises AgentError for one that cannot be read: nothing is guessed."""

@@ -99,7 +99,9 @@ class Tasks:
 
     def cell(self, name: str) -> Cell:
         """A task's place here."""
-        return Cell(self.configuration, name)
+        record = self.get(name)
+        process = None if record is None else self.process(record)
+        return Cell(self.configuration, name, None if process is None else process.pid)
 
     def driver(self, record: Record) -> Driver:
         """What takes and restores its state."""
@@ -111,7 +113,16 @@ class Tasks:
 
     def started(self, process: host.Process) -> Started:
         """A process, for the record."""
-        return Started(pid=process.pid, started=process.started, boot=self.boot)
+        return Started(pid=process.pid, started=process.started, boot=self.boot, sight=host.pid_namespace())
+
+    def hidden(self, record: Record) -> bool:
+        """Whether its process may run where this agent cannot see it."""
+        return record.process is not None and record.process.hidden(self.boot)
+
+    def stray(self, name: str) -> host.Process | None:
+        """A process of a task that runs here, whatever the records know; None: there is none."""
+        found = (host.Process.of(pid) for pid in host.marked("=".join(self.cell(name).mark)))
+        return next(filter(None, found), None)
 
     # --- whose it is --------------------------------------------------------------------------------------------------
     def verdict(self, record: Record) -> str:
@@ -130,6 +141,12 @@ class Tasks:
     def begin(self, definition: TaskDefinition) -> Record:
         """Start a task from its definition, in a place made anew. Raises AgentError, OSError."""
         old = self.get(definition.name)
+        if old is not None and self.hidden(old):
+            raise AgentError(
+                f"{definition.name} was started in another PID namespace and may run there: no second copy is started. "
+                f"Start the agent there, or, if it has ended, vmm-agent stop {definition.name} and run it anew",
+                task=definition.name,
+            )
         record = self.put(Record(definition=definition, role=Role.HOME, why="" if old is None else old.why))
         cell = self.cell(definition.name)
         cell.make(definition, closed=False)
@@ -142,7 +159,9 @@ class Tasks:
         """A task is to run here: go on where it stopped if its process is there, else begin anew."""
         process = self.process(record)
         cell = self.cell(record.name)
-        if process is None or not cell.exists:
+        if process is not None:
+            cell.adopt(process)  # wherever it was made: a second copy is never the answer to a name that is lost
+        else:
             if record.process is not None:
                 LOG.warning("task %s begins anew: its process has ended", record.name)
             return self.put(self.begin(record.definition), why=why)

@@ -269,7 +269,8 @@ class TenantScope(Nothing):
         return None if given is None else f"{self.tenant}:{given}"
 
     def shown_move(self, document: Doc) -> Doc:
-        """With the request id as the tenant gave it."""
+        """With the request id as the tenant gave it, and without the underlay's addresses."""
+        document["underlay"] = {}
         given = document["request_id"]
         document["request_id"] = None if given is None else given.removeprefix(f"{self.tenant}:")
         return document

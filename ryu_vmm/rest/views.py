@@ -267,6 +267,7 @@ def move(state: State, value: model.Move) -> Doc:
         "trigger": value.trigger,
         "source": value.source,
         "destination": value.destination,
+        "underlay": {name: _underlay(state, name) for name in (value.source, value.destination)},
         "state": value.state,
         "open": value.open,
         "created": timestamp(value.created),
@@ -299,6 +300,11 @@ def move(state: State, value: model.Move) -> Doc:
         "history": history(value.history),
         "ledger": _ledger(value.ledger),
     }
+
+
+def _underlay(state: State, name: str) -> Doc:
+    found = state.nves.get(name)
+    return {"ipv4": None, "ipv6": None} if found is None else {"ipv4": _ip(found.ipv4), "ipv6": _ip(found.ipv6)}
 
 
 def waits(state: State, value: model.Move | None) -> Doc:

@@ -45,6 +45,7 @@ class Lab:
         folder: for the authority's files; a temporary one by default.
         topo: another topology than those parameters describe.
         queue: frames that VMs' taps at hypervisors hold while nobody reads them.
+        token: what it shows the authority, where that asks who is there.
         ping: registering ends with pings between all that are meant to reach each other.
         options: lines of the [vmm] group of the authority's configuration.
     """
@@ -62,8 +63,10 @@ class Lab:
         topo: OverlayTopo | None = None,
         ping: bool = True,
         queue: int = QUEUE,
+        token: str | None = None,
         **options: object,
     ) -> None:
+        self._token = token
         self._attached, self._register, self._folder, self._ping = attached, register, folder, ping
         self._options = options
         self.underlay = topo.underlay if topo is not None else underlay
@@ -81,6 +84,7 @@ class Lab:
             self.net = stack.enter_context(
                 OverlayNet(controller=self.nva.address, rest=self.nva.base, **self._wanted)
             )
+            self.nva.rest.token = self.net.need_rest().token = self._token
             self.net.wait_for_nva()
             if self._register:
                 self.register()

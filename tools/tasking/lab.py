@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from proof.lab import Lab
 
+from ryu_vmm.cli.tokens import token_in
+from ryu_vmm.credentials import Entry, File, new_token, save
 from topologies import OverlayTopo, VMSpec, VNSpec
 from topologies.specs import subnets, task
 from topologies.tasking import Agents, Clients, StreamTask
@@ -39,6 +43,21 @@ def layer3(underlay: str, owned: bool) -> OverlayTopo:
     return OverlayTopo(nves=3, vns=[vn], vms=vms, underlay=underlay, routed="gre", ila=not owned)
 
 
+def tokens(folder: Path, nves: Sequence[str]) -> dict[str, str]:
+    """Make a credentials file with an admin, ops, and a hypervisor for each NVE; files with their tokens, by name."""
+    made, entries = {}, []
+    for name in ("ops", *nves):
+        token, key = new_token()
+        role: dict[str, Any] = {"role": "admin"} if name == "ops" else {"role": "hypervisor", "nves": [name]}
+        entries.append(Entry(name=name, tokens=[key], **role))
+        path = folder / f"{name}.token"
+        path.write_text(f"{token}\n")
+        path.chmod(0o600)
+        made[name] = str(path)
+    save(folder / "credentials.json", File(principals=entries))
+    return made
+
+
 def _client(number: int) -> VMSpec:
     return VMSpec(
         f"vm{number}", "vn1", f"nve{number}", f"02:00:00:00:00:{number:02x}", f"10.0.0.{number}/24",
@@ -54,14 +73,21 @@ class TaskLab:
         kind: l2; l3 (see ``mobile``); or owned, the same with subnets of the NVEs in both families.
         folder: for the NVA's files.
         times: of the agents (definition.Times).
+        secured: the NVA asks who is there; every agent has a token of its own, for its NVE alone.
         options: of the NVA.
     """
 
     def __init__(
         self, underlay: str = "ipv4", folder: Path | None = None, times: dict[str, float] | None = None,
-        kind: str = "l2", **options: Any,
+        kind: str = "l2", secured: bool = False, **options: Any,
     ) -> None:
         self.kind = kind
+        self._folder = tempfile.TemporaryDirectory(prefix="ryu_vmm-tokens-") if secured else None
+        self.tokens: dict[str, str] = {}
+        if self._folder is not None:
+            path = Path(self._folder.name)
+            self.tokens = tokens(path, NVES)
+            options = {"credentials": path / "credentials.json", "token": token_in(self.tokens["ops"]), **options}
         topo = OverlayTopo(nves=3, vms=[_client(2), _client(3)], vns=[VNSpec("vn1", 100)], underlay=underlay)
         if kind != "l2":
             topo = layer3(underlay, kind == "owned")
@@ -74,7 +100,8 @@ class TaskLab:
     def __enter__(self) -> TaskLab:
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.lab)
-            self.agents = stack.enter_context(Agents(self.lab.net, self.lab.nva.base, **self._times))
+            files = {name: path for name, path in self.tokens.items() if name in NVES}
+            self.agents = stack.enter_context(Agents(self.lab.net, self.lab.nva.base, files, **self._times))
             self._stack = stack.pop_all()
         return self
 
@@ -84,6 +111,8 @@ class TaskLab:
                 words = agent.log.read_text(errors="replace") if agent.log.exists() else ""
                 error.add_note(f"the agent of {name}:\n{words[-3000:]}")
         self._stack.__exit__(None if error is None else type(error), error, None)
+        if self._folder is not None:
+            self._folder.cleanup()
 
     def task(self, families: tuple[int, ...] = (4, 6), rate: float = 20.0, size: int = 256) -> StreamTask:
         """A new task with addresses of these families, not run yet."""

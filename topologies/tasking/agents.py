@@ -7,6 +7,7 @@ import os
 import secrets
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,6 +38,8 @@ class AgentOn:
             "namespaces": f"{self.run.tag}-{nve.name}-", "secret_file": agents.secret,
             "times": {"poll": 0.2, "record": 10.0, **agents.times},
         }  # fmt: skip
+        if nve.name in agents.tokens:
+            self.config["token_file"] = agents.tokens[nve.name]
 
     @property
     def log(self) -> Path:
@@ -48,12 +51,12 @@ class AgentOn:
         """Its process; None while there is none."""
         return None if self._process is None else self._process.pid
 
-    def start(self) -> None:
-        """Start it and wait until it answers. Raises NotReady."""
+    def start(self, *before: str) -> None:
+        """Start it, by way of a command before its own if there is one, and wait until it answers. Raises NotReady."""
         path = f"{self.folder}/agent.json"
         Path(path).write_text(json.dumps(self.config), encoding="utf-8")
         self._process = self.run.spawn(
-            [sys.executable, "-m", "ryu_vmm.agent", "serve", "--config", path], namespace=self.nve.namespace,
+            [*before, sys.executable, "-m", "ryu_vmm.agent", "serve", "--config", path], namespace=self.nve.namespace,
             env={"PYTHONPATH": ROOT}, log=self.log.name,
         )
         wait_until(self.answers, 20, f"the agent of {self.nve.name} (see {self.log})", 0.02)
@@ -108,11 +111,14 @@ class Agents:
     Args:
         net: the overlay.
         rest: base address of the NVA's REST interface.
+        tokens: files with the agents' tokens, by NVE, where the NVA asks who is there.
         times: overrides of the agents' times (definition.Times).
     """
 
-    def __init__(self, net: OverlayNet, rest: str, **times: float) -> None:
-        self.net, self.times = net, times
+    def __init__(
+        self, net: OverlayNet, rest: str, tokens: Mapping[str, str] | None = None, **times: float
+    ) -> None:
+        self.net, self.times, self.tokens = net, times, tokens or {}
         where = urlsplit(rest)
         self._nva = (str(where.hostname), int(where.port or 80))
         self.secret = f"{net.run_dir}/agents.secret"

@@ -29,6 +29,8 @@ from .moves import (
     MoveGeneration,
     StaleDocument,
     StepDocument,
+    UnderlayDocument,
+    WaitingDocument,
 )
 from .registry import (
     BulkDocument,
@@ -95,7 +97,9 @@ __all__ = [
     "StaleDocument",
     "StepDocument",
     "Tally",
+    "UnderlayDocument",
     "Unread",
     "VerifyDocument",
     "VmDocument",
+    "WaitingDocument",
 ]

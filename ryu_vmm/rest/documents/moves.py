@@ -112,6 +112,13 @@ class ChangeDocument(Document):
     new: str
 
 
+class UnderlayDocument(Document):
+    """The underlay addresses of an NVE."""
+
+    ipv4: str | None
+    ipv6: str | None
+
+
 class WaitingDocument(Document):
     """What a move waits for."""
 
@@ -132,6 +139,9 @@ class MoveDocument(WaitingDocument):
     trigger: str
     source: str
     destination: str
+    underlay: dict[str, UnderlayDocument] = Field(
+        description="where the agents of its two NVEs find each other; empty for tenants"
+    )
     state: model.MoveState
     open: bool
     created: str = TIME
