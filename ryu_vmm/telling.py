@@ -33,14 +33,17 @@ class Bound(NamedTuple):
     among: str = ""
 
 
-#: For kinds that nobody has thought about.
-FURTHER = Bound(("nve", "port", "interface", "move", "dpid", "name", "evacuation"), 20)
+#: For all other kinds: whatever names what they are about.
+FURTHER = Bound(
+    ("nve", "port", "vm", "interface", "move", "source", "destination", "address", "dpid", "name", "evacuation"), 10
+)
 _CHANNEL = Bound(("nve",), 15, "channel")
 _PORT = Bound(("nve", "port"), 10, "port")
 _FROZEN = Bound(("interface",), 6, "frozen")
 _SEEN = Bound(("move", "nve"), 4, "seen")
 
-#: Every kind of event; None: it happens once, or whoever reports it has seen to it that it is seldom.
+#: What a kind of event is bounded by, if not by FURTHER; None: it happens once, or whoever reports it has seen to it
+#: that it is seldom.
 BOUNDS: dict[str, Bound | None] = {
     "move.state": Bound(("move",), 20),  # a source port that flaps sends a move to and fro
     "move.redirect": Bound(("move",), 20),

@@ -37,11 +37,13 @@ def run(telling: Telling, kind: str, times: list[float], **fields: object) -> No
         telling.happened(kind, {**fields, "n": n}, now)
 
 
-def test_every_kind_of_event_has_a_bound() -> None:
+def test_bounds_are_of_kinds_that_there_are() -> None:
+    """A slip in a name would leave a kind with another bound than was meant for it."""
     page = (ROOT / "docs" / "events.md").read_text()
     rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
     kinds = {kind for row in rows for kind in re.findall(r"`([a-z]+\.[a-z-]+)`", row)}
-    assert kinds == set(BOUNDS), "ryu_vmm/telling.py says how often each kind is told"
+    assert set(BOUNDS) - kinds == set()
+    assert sum(bound is None for bound in BOUNDS.values()) < len(BOUNDS) / 2
 
 
 def test_what_goes_on_for_a_day_is_a_few_dozen_entries() -> None:
