@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from . import guard, routing
 from .addresses import link_local
 from .flows import Action, Flow, Match, ToNva, match, set_field
-from .model import Admit, Allowed, Interface, Place
+from .model import Admit, Allowed, Interface, Move, Place, Port
 from .skeleton import announcements
 from .state import State
 from .tables import (
@@ -92,13 +92,14 @@ def flows(state: State, nve: str, name: str) -> Iterator[Flow]:
     yield Flow(CLASSIFY, 100, on, (set_field("tun_id", interface.vni),), ADMIT, write_metadata=may, cookie=mine)
     if silenced:
         yield drop(ADMIT, 222, match(in_port=port.number, vlan_vid=TAGGED), Drop.VLAN_TAGGED)
+    heard = kind is Role.ATTACHED and (_homeless(state, interface) or watching(state, port) is not None)
     said = _Port(
         port.number,
         speaking(state, interface),
         questions(state, nve, port.number),
         forged,
         kind is not Role.HOME,
-        kind is Role.EXPECTED or (kind is Role.ATTACHED and _homeless(state, interface)),
+        kind is Role.EXPECTED or heard,
     )
     if policy.admit is Admit.ADDRESSES:
         yield from said.admits(Allowed.FORWARD in allowed)
@@ -134,6 +135,17 @@ def speaking(state: State, interface: Interface) -> Interface:
 def _homeless(state: State, interface: Interface) -> bool:
     """Whether whatever an interface sends from a port that is attached to it shows that it is there."""
     return state.port_at(interface.location) is None and interface.id not in state.frozen
+
+
+def watching(state: State, port: Port) -> Move | None:
+    """The newest move whose source a port is, if what is heard there takes the VM back (watching.py)."""
+    place = Place(port.nve, port.name)
+    for move, leg in reversed(state.moves_at(place)):
+        interface = state.interfaces.get(leg.interface)
+        if leg.src == place and interface is not None:
+            back = move.watched and interface.location == leg.dst and interface.id not in state.frozen
+            return move if back else None
+    return None
 
 
 class _Port:

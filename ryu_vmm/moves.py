@@ -12,7 +12,6 @@ from .ledger import Accounts
 from .mobility import Do, MoveEvent, step
 from .model import (
     METER_SLOTS,
-    Interface,
     Kind,
     Move,
     MoveState,
@@ -48,16 +47,9 @@ class Moves:
         self._await(move)
         return move, True
 
-    def announced(self, interface: Interface, place: Place, by: str) -> Move:
-        """The VM announced itself at a place it may be at, and nobody asked for a move: straight to steering.
-
-        Raises Conflict, before anything has changed, if too many moves are open.
-        """
-        proposals.free_marks(self._work.state, 0, 1)
-        active = self._work.state.active_move(interface.id)
-        if active is not None:
-            self.fire(active[0].id, MoveEvent.ABORT, f"announced at {place.nve} instead")
-        move = self._open(proposals.announced(self._work, interface, place))
+    def begin(self, move: Move, by: str) -> Move:
+        """Open a move that nobody asked for (unasked.py): straight to steering."""
+        self._open(move)
         self._steer(move.id, by)
         return self._work.state.moves[move.id]
 
@@ -78,6 +70,9 @@ class Moves:
                         return move
                     raise MoveStateConflict(f"move {move.id} has {move.state}", move=move.id, state=move.state.value)
                 self.fire(move.id, MoveEvent.ALIVE, "activate")
+                move = self._work.state.moves[move.id]
+                if move.watched:  # whatever its source has said, the hypervisor knows
+                    self._work.state.put("moves", move.id, replace(move, watched=False))
             case AbortRequested():
                 self.fire(move.id, MoveEvent.ABORT, event.why, asked=True)
         return self._work.state.moves[move.id]
@@ -238,8 +233,9 @@ class Moves:
     def _close(self, number: int) -> None:
         """Remove what the move has put up. A rolled-back move leaves the directory as it was."""
         state = self._work.state
-        for kind in ("guard", "poll", "sample", "regroup"):
+        for kind in ("guard", "poll", "sample", "regroup", "watch"):
             state.put("clock", (kind, number), None)
+        state.put("overheard", number, None)
         state.put("waits", number, None)
         self._await(state.moves[number])
 

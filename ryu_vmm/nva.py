@@ -309,6 +309,8 @@ class Nva:
                     self.moves.sample(key, True)
                 case "regroup":
                     self.recovery.regroup(key)
+                case "watch":
+                    self.packets.watch(key)
 
     # --- start --------------------------------------------------------------------------------------------------------
     def restore(self, rows: Sequence[tuple[str, Any, Any]], now: float) -> Outcome:
@@ -317,6 +319,7 @@ class Nva:
             self.state.load(table, key, value)
         self._work.begin(now)
         self.recovery.resume()
+        self.packets.resume()
         self.evacuations.resume()
         readdressing.resume(self._work)
         self.names.resume()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .admission import Role, heard_about, role, speaking
+from .admission import Role, heard_about, role, speaking, watching
 from .announcing import Announcing
 from .claims import ANNOUNCEMENTS, CLAIMS, claims_own, speaks_for_itself
 from .effects import SendPacket
 from .errors import Conflict, DecodeError, NotFound
 from .events import PacketSeen, ThawRequested
-from .flapping import Flapping, thaw
+from .flapping import thaw
 from .flows import Action, Output
 from .hearing import Hearing
 from .ledger import Accounts
@@ -25,6 +25,8 @@ from .resolver import Resolver
 from .router import Router
 from .sharing import Sharing
 from .tables import Why, move_of, why_of
+from .unasked import Unasked
+from .watching import Watch
 from .wire import frames
 from .wire.frames import Kind
 from .work import Work
@@ -47,7 +49,8 @@ class Packets:
         self.resolver = Resolver(work, self.hearing, self.sharing)
         self._announcing = announcing
         self.neighbors = Neighbors(work)
-        self._flapping = Flapping(work)
+        self.unasked = Unasked(work, moves)
+        self._watch = Watch(work, moves, self.unasked)
 
     def seen(self, event: PacketSeen) -> None:
         """Take a packet; whatever is wrong with it is counted by cause and it is dropped."""
@@ -102,6 +105,14 @@ class Packets:
             case "freeze":
                 thaw(self._work, key, "time")
 
+    def watch(self, number: int) -> None:
+        """It is time to ask the source of a watched move."""
+        self._watch.time(number)
+
+    def resume(self) -> None:
+        """After a restart: go on watching."""
+        self._watch.resume()
+
     def thaw(self, event: ThawRequested) -> Vm:
         """Let announcements move a VM's interfaces again. Raises NotFound."""
         vm = self._work.state.vms.get(event.vm)
@@ -154,10 +165,11 @@ class Packets:
             return
         by = kind.name.lower().replace("_", "-") if kind is not Kind.OTHER else "data"
         homeless = state.port_at(interface.location) is None
+        watched = watching(state, state.ports[place])
         if bound.role is Role.EXPECTED:
-            active = state.active_move(interface.id)
-            if active is not None:
-                self._moves.fire(active[0].id, MoveEvent.ALIVE, by)
+            self._watch.expected(interface, event.frame, kind, by)
+        elif watched is not None and not homeless and why is Why.LIFE:
+            self._watch.heard(watched, interface, event.frame, kind, by)
         elif homeless or (kind in ANNOUNCEMENTS and why is Why.LIFE):  # else its epoch is not known
             self._believe(interface, place, by, event.frame)
         if kind is Kind.RARP_REQUEST and state.interfaces[interface.id].location == place:
@@ -187,13 +199,16 @@ class Packets:
         """Move an interface to where it announced itself, unless it flaps."""
         if interface.location == place:
             return
-        if self._flapping.freezes(interface, place):
-            self._refusals.refuse(place, frame, "is of an interface that flaps and is frozen", offence=False)
-            return
+        source_up = self._work.state.port_at(interface.location) is not None
         try:
-            self._moves.announced(interface, place, by)
+            move = self.unasked.announced(interface, place, by)
         except Conflict as error:  # nobody to tell; the next announcement may find room
             self._refusals.refuse(place, frame, error.message, offence=False)
+            return
+        if move is None:
+            self._refusals.refuse(place, frame, "is of an interface that flaps and is frozen", offence=False)
+        elif source_up:
+            self._watch.begin(move.id)
 
     # --- pull, hold, stale --------------------------------------------------------------------------------------------
     def _missed(self, nve: str, frame: bytes, vni: int) -> None:

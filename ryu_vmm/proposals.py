@@ -105,9 +105,9 @@ def asked_for(
     return _record(work, event.vm, going, MoveState.PREPARING, "request", event, changes, connections)
 
 
-def announced(work: Work, interface: Interface, place: Place) -> Move:
+def unasked(work: Work, going: list[Going], changes: tuple[Change, ...] = ()) -> Move:
     """The record of a move that nobody has asked for. Raises TooManyMoves."""
-    return _record(work, interface.vm, [(interface, place)], MoveState.STEERING, "announcement")
+    return _record(work, going[0][0].vm, going, MoveState.STEERING, "announcement", changes=changes)
 
 
 def _record(

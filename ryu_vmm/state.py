@@ -48,6 +48,7 @@ class State(NameTables, AnswerTables, Domains):
     interface id: packets that wait for its port, ``faults`` by NVE: what it refused,
     ``barriers`` by move id: NVE -> seconds from trigger to barrier reply, ``generations`` by NVE:
     (programmed, realised), ``waits``, ``probes`` and ``returning`` (ended; the source may not know) by move id,
+    ``overheard`` by move id: when its watched source was first heard,
     ``silenced``: ports whose forgeries are only counted, by place, and until when; ``frozen`` by interface id, and
     ``thawed``: when that ended; ``clock`` by (kind, key); and those of nametables.py, answertables.py,
     evacuees.py and domains.py.
@@ -73,6 +74,7 @@ class State(NameTables, AnswerTables, Domains):
         self.gone: dict[str, int] = {}
         self.barriers: dict[int, dict[str, float]] = {}
         self.held: dict[str, Held] = {}
+        self.overheard: dict[int, float] = {}
         self.faults: dict[str, Fault] = {}
         self.silenced: dict[Place, float] = {}
         self.frozen: dict[str, Frozen] = {}
@@ -494,4 +496,4 @@ def _shape(move: Move | None) -> object:
     """What of a move the pipeline looks at: a ledger entry touches no flow."""
     if move is None:
         return None
-    return (move.state, move.redirect, move.sampling, move.legs, move.peers)
+    return (move.state, move.redirect, move.sampling, move.legs, move.peers, move.watched)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from ryu_vmm import config, mobility  # noqa: E402
+from ryu_vmm import config, mobility, signs  # noqa: E402
 from ryu_vmm import tables as flow_tables  # noqa: E402
 from ryu_vmm.edge import plan  # noqa: E402
 from ryu_vmm.edge.host import Host  # noqa: E402
@@ -93,12 +94,24 @@ def edge() -> str:
     return "\n".join(f"    {line}" for line in commands.splitlines())
 
 
+def verdicts() -> str:
+    """Signs of life and what follows from them."""
+    given = list(itertools.product((False, True), (True, False)))
+    words = {False: "not asked for", True: "asked for"}, {False: "port gone", True: "port up"}
+    heads = [f"redirect {words[0][asked]}, source's {words[1][up]}" for asked, up in given]
+    lines = ["| sign | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+    rows = ([signs.TABLE[sign, asked, up] for asked, up in given] for sign in signs.Sign)
+    lines += [f"| {sign} | " + " | ".join(row) + " |" for sign, row in zip(signs.Sign, rows, strict=True)]
+    return "\n".join(lines)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "tables": tables,
     "reasons": reasons,
     "drops": drops,
     "transitions": transitions,
     "edge": edge,
+    "verdicts": verdicts,
 }
 
 
@@ -113,7 +126,7 @@ def rendered(text: str) -> str:
 
 def outputs() -> dict[Path, str]:
     """Every generated file with its content."""
-    pages = (ROOT / "docs" / "architecture.md", ROOT / "README.md")
+    pages = (ROOT / "docs" / "architecture.md", ROOT / "docs" / "faults.md", ROOT / "README.md")
     return {**{page: rendered(page.read_text()) for page in pages}, ROOT / "docs" / "vmm.conf.sample": config.sample()}
 
 

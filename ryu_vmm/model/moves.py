@@ -239,6 +239,7 @@ class Move:
     unconfirmed: tuple[str, ...] = ()
     generation: int = 0
     departed: bool = False  # the redirect began because the VM's port at the source had gone
+    watched: bool = False  # a VM that is heard at the source is taken back (watching.py)
     triggered: float = 0.0
     error: str | None = None
     activated_by: str | None = None
@@ -251,6 +252,11 @@ class Move:
     def open(self) -> bool:
         """Whether the move has not ended yet."""
         return not self.state.closed
+
+    @property
+    def asked(self) -> bool:
+        """Whether a hypervisor has said that it is about to pause the VM."""
+        return self.redirect is not Redirect.NONE and not self.departed
 
     @property
     def ends(self) -> tuple[str, ...]:

@@ -226,6 +226,7 @@ def test_a_promise_that_needs_no_record_waits_for_the_facts_that_it_is_made_of(r
     """The VM has been heard at its destination, of which the disk may not know, when its hypervisor says so too."""
     number = prepared(run)
     run.event(ev.PortChanged(2, ev.PortInfo(5, "tap1", True)))
+    run.event(ev.PortChanged(1, ev.PortInfo(4, "tap1", True), gone=True))
     life = cookie(Why.LIFE, heard_about(run.state.interfaces["vm1/eth0"]))
     run.event(ev.PacketSeen(2, 5, life, frames.build_rarp_request(mac(1))))
     assert run.state.moves[number].state is MoveState.STEERING

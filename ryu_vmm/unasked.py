@@ -1,0 +1,68 @@
+"""Moves that nobody asked for: a VM showed up somewhere, or is back where it was. They begin with the steering."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from . import proposals
+from .errors import Conflict
+from .flapping import Flapping
+from .mobility import MoveEvent
+from .model import Change, Interface, Move, Place
+from .moves import Moves
+from .work import Work
+
+__all__ = ["Unasked"]
+
+
+class Unasked:
+    """Opens them."""
+
+    def __init__(self, work: Work, moves: Moves) -> None:
+        self._work = work
+        self._moves = moves
+        self._flapping = Flapping(work)
+
+    def announced(self, interface: Interface, place: Place, by: str) -> Move | None:
+        """A VM announced itself at a place it may be at. None: its interface flaps, and is not believed.
+
+        Raises Conflict, before anything has changed, if too many moves are open.
+        """
+        if self._flapping.freezes(interface, place):
+            return None
+        return self._begin([(interface, place)], by)
+
+    def taken_back(self, move: Move, heard: Interface, by: str) -> None:
+        """The VM of a move was heard at its source after all: it is served there again, with all its interfaces.
+
+        Nothing happens to an interface that flaps: two guests speak in turns.
+        """
+        state = self._work.state
+        going = [
+            (interface, leg.src)
+            for leg in move.legs
+            if (interface := state.interfaces.get(leg.interface)) is not None
+            and interface.location == leg.dst
+            and state.port_at(leg.src) is not None
+        ]
+        source = next(leg.src for leg in move.legs if leg.interface == heard.id)
+        if not going or self._flapping.freezes(heard, source):
+            return
+        error = f"the VM was heard at its source, {source.port} on {source.nve}, again ({by}), and is served there"
+        ids = {interface.id for interface, _ in going}
+        back = tuple(Change(c.interface, c.new, c.old) for c in move.changes if c.interface in ids)
+        try:
+            self._begin(going, by, back)
+        except Conflict:
+            return  # too many moves are open: whoever is heard next may find room
+        state.put("moves", move.id, replace(state.moves[move.id], error=error, watched=False))
+        self._work.report("move.taken-back", move=move.id, vm=move.vm, nve=source.nve, port=source.port, by=by)
+
+    def _begin(self, going: list[tuple[Interface, Place]], by: str, changes: tuple[Change, ...] = ()) -> Move:
+        state = self._work.state
+        proposals.free_marks(state, 0, len(going))
+        for interface, place in going:
+            active = state.active_move(interface.id)
+            if active is not None:
+                self._moves.fire(active[0].id, MoveEvent.ABORT, f"announced at {place.nve} instead")
+        return self._moves.begin(proposals.unasked(self._work, going, changes), by)
