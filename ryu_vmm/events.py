@@ -45,7 +45,9 @@ class NetworkWithdrawn:
 class VmSubmitted:
     """A VM was registered, or its interfaces changed. ``epoch`` and ``since`` of the interfaces are ignored.
 
-    The location of an interface that is already known is not changed by this event: only a move does that.
+    The location of an interface that is already known changes if another one is named than the last time and it is in
+    no move (rehoming.py); else it stays, and only moves change it. ``standing``: from a file that is applied at every
+    start, whatever has happened since it was written: it takes no interface to another NVE.
     ``tenant``: who it belongs to; None: to the tenant that all its networks belong to, else to the operator.
     ``leave``: what becomes of packets for addresses that it leaves; None: what its networks say.
     Reply: ``(Vm, created)``.
@@ -55,6 +57,7 @@ class VmSubmitted:
     interfaces: tuple[Interface, ...]
     tenant: str | None = None
     leave: Leave | None = None
+    standing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,17 @@ class MoveRequested:
     requested_by: str | None = None
     address: Addressing = Addressing.KEEP
     connections: Connections | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MoveAmended:
+    """The ports of an open move at its destination are named anew: interface name -> port name. Reply: Move.
+
+    Refused once the VM runs there.
+    """
+
+    move: int
+    ports: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,6 +341,7 @@ Request = (
     | VmSubmitted
     | VmWithdrawn
     | MoveRequested
+    | MoveAmended
     | RedirectRequested
     | ActivationReported
     | AbortRequested

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -85,7 +86,7 @@ def apply_file(runtime: Submitter, path: str | Path) -> dict[str, int]:
     text, name, yaml_syntax = _read(path)
     inventory, line_of = _parse(text, name, yaml_syntax)
     try:
-        return apply(runtime, inventory)
+        return apply(runtime, inventory, standing=True)
     except InvalidInput as e:
         if "errors" in e.details:
             raise _located(e, name, line_of) from None
@@ -110,12 +111,16 @@ def requests(inventory: InventoryInput, state: _StateView) -> list[events.Reques
     return found
 
 
-def apply(runtime: Submitter, inventory: InventoryInput) -> dict[str, int]:
+def apply(runtime: Submitter, inventory: InventoryInput, standing: bool = False) -> dict[str, int]:
     """Submit all of an inventory in one step and count what was ``created``, ``updated`` and ``unchanged``.
 
+    ``standing``: it is a file that is applied at every start, so where it has VMs may be out of date.
     Whatever VmmError refuses it leaves everything as it was; its ``details["item"]`` names the culprit.
     """
-    submitted = requests(inventory, runtime.state)
+    submitted = [
+        replace(request, standing=standing) if isinstance(request, events.VmSubmitted) else request
+        for request in requests(inventory, runtime.state)
+    ]
     same = [unchanged(runtime.state, request) for request in submitted]
     try:
         replies = runtime.handle_all(submitted)
@@ -131,15 +136,20 @@ def apply(runtime: Submitter, inventory: InventoryInput) -> dict[str, int]:
 
 
 def unchanged(state: _StateView, request: events.Request) -> bool:
-    """Whether a submission says what is registered already (an interface's location aside, which moves)."""
+    """Whether a submission says what is registered already (an interface's location aside, which moves, unless
+    another one than before is named)."""
     match request:
         case events.NveSubmitted(nve):
             return state.nves.get(nve.name) == nve
         case events.NetworkSubmitted(network):
             return state.networks.get(network.vni) == network
-        case events.VmSubmitted(name, interfaces, tenant, leave):
+        case events.VmSubmitted(name, interfaces, tenant, leave, standing):
             vm = state.vms.get(name)
             if vm is None or tenant not in (None, vm.tenant) or leave != vm.leave:
+                return False
+            known = state.interfaces
+            there = [(i.location, known[i.id]) for i in interfaces if i.id in known]
+            if any(i.names_anew(at) and not (standing and at.nve != i.location.nve) for at, i in there):
                 return False
             return {_lasting(i) for i in interfaces} == {_lasting(state.interfaces[i]) for i in vm.interfaces}
     return False

@@ -103,7 +103,7 @@ class Accounts:
             newest = target(self._work.state, self._work.state.interfaces[leg.interface])
             for nve in {leg.dst.nve, newest.nve} - {src}:
                 readings[f"arrived@{nve}"] = (nve, _flows(Why.MARK, move.id))
-            if move.trigger == "announcement":
+            if not move.requested:
                 readings[f"lost@{src}"] = (src, ReadMeters if exact else _flows(Why.GONE, leg.vni))
         for name, nve, number in self.queues.readings(move):
             readings[name] = (nve, partial(ReadPorts, port=number))
@@ -114,7 +114,7 @@ class Accounts:
         return session is not None and session.meters >= gone_meter(0) and not self._has_meterless_loss(move, leg)
 
     def _has_meterless_loss(self, move: Move, leg: Leg) -> bool:
-        return move.trigger == "announcement" and leg.interface not in self._work.state.gone
+        return not move.requested and leg.interface not in self._work.state.gone
 
     def poll(self, number: int) -> None:
         """Ask for fresh counters of a draining move, and ask again after the poll interval."""

@@ -19,7 +19,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import events as ev
-from . import readdressing
+from . import readdressing, rehoming
+from .amending import amend
 from .announcing import Announcing
 from .effects import Outcome, Record
 from .errors import NotFound, VmmError
@@ -135,8 +136,9 @@ class Nva:
 
     def _settle(self) -> None:
         """Turn what the step touched into programs, and let moves wait for those; repeat until nothing moves."""
-        mark = followed = 0
+        mark = followed = rehomed = 0
         while True:
+            rehomed = rehoming.follow(self._work, rehomed)
             self._program(mark)
             mark = self.state.mark()
             awaiting, self._work.awaiting = self._work.awaiting, []
@@ -209,6 +211,7 @@ class Nva:
             ev.FlowRefused: self.switches.refused,
             ev.FlowExpired: self.switches.flow_expired,
             ev.MoveRequested: self._move_requested,
+            ev.MoveAmended: lambda event: amend(self._work, event),
             ev.RedirectRequested: self.moves.hook,
             ev.ActivationReported: self.moves.hook,
             ev.AbortRequested: self.moves.hook,
@@ -254,8 +257,9 @@ class Nva:
         return self.moves.requested(event)
 
     def _vm_submitted(self, event: ev.VmSubmitted) -> object:
-        self.evacuations.admit(i.location.nve for i in event.interfaces if i.id not in self.state.interfaces)
+        self.evacuations.admit(sorted(rehoming.newcomers(self.state, event)))
         reply = self._registry.vm_submitted(event)
+        self.packets.unasked.registered([(self.state.interfaces[i], at) for i, at in self._registry.elsewhere])
         self.names.check([event.name])
         return reply
 

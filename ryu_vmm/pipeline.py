@@ -242,7 +242,7 @@ def _delivery(state: State, nve: str, interface: Interface) -> Iterator[Flow]:
         else:
             yield _hold(to, move, key)
         return
-    if any(leg.src.nve == nve and move.trigger == "announcement" for move, leg in state.moves_of(key)):
+    if any(leg.src.nve == nve and not move.requested for move, leg in state.moves_of(key)):
         yield _gone(state, nve, interface)  # keeps its counter until the ledger has been read
         if (nve, key) not in state.pulled and state.networks[interface.vni].policy.distribution is Distribution.PULL:
             # What is asked below that flow otherwise: where it is now.

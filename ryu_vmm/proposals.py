@@ -47,22 +47,30 @@ def movable(work: Work, event: MoveRequested) -> list[Interface]:
     for i in interfaces:
         active = state.active_move(i.id)
         if active is not None:
-            raise Conflict(f"move {active[0].id} is already open for {event.vm}", move=active[0].id, vm=event.vm)
+            number, there = active[0].id, active[0].destination
+            more = f"; PATCH /v1/moves/{number} gives it other ports on {there}" if there == event.to else ""
+            raise Conflict(f"move {number} is already open for {event.vm}{more}", move=number, vm=event.vm)
     sources = sorted({i.location.nve for i in interfaces})
     if len(sources) > 1:
         raise Conflict(f"the interfaces of {event.vm} are on {', '.join(sources)}", vm=event.vm, nves=sources)
     source = sources[0]
     if source == event.to:
-        raise Conflict(f"{event.vm} is on {source} already", vm=event.vm, nve=source)
+        message = f"{event.vm} is on {source} already; PUT /v1/vms/{event.vm} names another port there"
+        raise Conflict(message, vm=event.vm, nve=source)
     for nve in (event.to,) if event.kind is Kind.COLD else (event.to, source):
         # A VM that is off may leave a dead edge: nobody there needs to be told first.
         if work.session(nve) is None:
             raise Conflict(f"NVE {nve} is not connected and in sync", nve=nve)
-    others = {source, *(n for i in interfaces for n in state.members(i.vni))} - {event.to}
-    for nve in sorted(others):
-        if path(state, nve, event.to) is None:
-            raise Conflict(f"{nve} and {event.to} share no underlay address family", nves=[nve, event.to])
+    reachable(state, interfaces, event.to)
     return interfaces
+
+
+def reachable(state: State, interfaces: Sequence[Interface], to: str) -> None:
+    """Raise Conflict if an NVE that holds state of the interfaces' networks could not send to another one."""
+    others = {n for i in interfaces for n in (i.location.nve, *state.members(i.vni))} - {to}
+    for nve in sorted(others):
+        if path(state, nve, to) is None:
+            raise Conflict(f"{nve} and {to} share no underlay address family", nves=[nve, to])
 
 
 def legs(state: State, interfaces: Sequence[Interface], event: MoveRequested) -> list[Going]:
@@ -70,17 +78,25 @@ def legs(state: State, interfaces: Sequence[Interface], event: MoveRequested) ->
     found: list[Going] = []
     for i in interfaces:
         place = Place(event.to, event.ports.get(i.name) or _usual_port(i, event.to))
-        holder = state.by_place.get(place)
-        taken = [m.id for m, leg in state.moves_at(place) if leg.dst == place and not m.state.steered]
-        if state.is_tunnel(place):
-            raise InvalidInput(f"port {place.port} on {place.nve} is its tunnel", field="ports")
-        if holder is not None or taken or place in [p for _, p in found]:
-            by = holder or (f"move {taken[0]}" if taken else "another interface of the VM")
-            rival: dict[str, object] = {"interface": holder} if holder else {"move": taken[0]} if taken else {}
-            message = f"port {place.port} on {place.nve} is taken by {by}"
-            raise Conflict(message, nve=place.nve, port=place.port, **rival)
+        check_free(state, place, [p for _, p in found])
         found.append((i, place))
     return found
+
+
+def check_free(state: State, place: Place, own: Sequence[Place], number: int | None = None) -> None:
+    """Raise InvalidInput or Conflict unless a move may take an interface to a port.
+
+    ``own``: where it takes the VM's other interfaces; ``number``: the move, if it is open already.
+    """
+    holder = state.by_place.get(place) or state.pending_at.get(place)
+    taken = [m.id for m, leg in state.moves_at(place) if leg.dst == place and not m.state.steered and m.id != number]
+    if state.is_tunnel(place):
+        raise InvalidInput(f"port {place.port} on {place.nve} is its tunnel", field="ports")
+    if holder is not None or taken or place in own:
+        by = holder or (f"move {taken[0]}" if taken else "another interface of the VM")
+        rival: dict[str, object] = {"interface": holder} if holder else {"move": taken[0]} if taken else {}
+        message = f"port {place.port} on {place.nve} is taken by {by}"
+        raise Conflict(message, nve=place.nve, port=place.port, **rival)
 
 
 def _usual_port(interface: Interface, nve: str) -> str:
@@ -105,9 +121,9 @@ def asked_for(
     return _record(work, event.vm, going, MoveState.PREPARING, "request", event, changes, connections)
 
 
-def unasked(work: Work, going: list[Going], changes: tuple[Change, ...] = ()) -> Move:
+def unasked(work: Work, going: list[Going], trigger: str, changes: tuple[Change, ...] = ()) -> Move:
     """The record of a move that nobody has asked for. Raises TooManyMoves."""
-    return _record(work, going[0][0].vm, going, MoveState.STEERING, "announcement", changes=changes)
+    return _record(work, going[0][0].vm, going, MoveState.STEERING, trigger, changes=changes)
 
 
 def _record(

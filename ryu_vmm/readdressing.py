@@ -101,7 +101,7 @@ def arrived(work: Work, move: Move, interface: Interface, place: Place) -> Inter
             forget(work, left.key)
     mine = {change.old: change.new for change in move.changes if change.interface == interface.id}
     if not mine:
-        return replace(interface, location=place, epoch=interface.epoch + 1, since=work.now)
+        return replace(interface, location=place, epoch=interface.epoch + 1, since=work.now, pending=None)
     leave = leave_of(work, interface)
     for old, new in mine.items():
         taken(work, interface.vni, new)
@@ -127,6 +127,7 @@ def arrived(work: Work, move: Move, interface: Interface, place: Place) -> Inter
         location=place,
         epoch=interface.epoch + 1,
         since=work.now,
+        pending=None,
         ipv4=tuple(mine.get(a, a) for a in interface.ipv4),
         ipv6=tuple(mine.get(a, a) for a in interface.ipv6),
     )

@@ -17,6 +17,7 @@ from .events import (
 from .flapping import forget
 from .model import VNI_RESERVED, Interface, Network, Nve, Place, Vm
 from .readdressing import taken
+from .rehoming import Wish, able, judge, served
 from .work import Work
 
 
@@ -25,6 +26,8 @@ class Registry:
 
     def __init__(self, work: Work) -> None:
         self._work = work
+        #: Interfaces that the last vm_submitted found started on another NVE, and where: a move takes them there.
+        self.elsewhere: list[tuple[str, Place]] = []
 
     def nve_submitted(self, event: NveSubmitted) -> tuple[Nve, bool]:
         """Register an NVE or change it. Raises InvalidInput, Conflict."""
@@ -125,7 +128,7 @@ class Registry:
         return network
 
     def vm_submitted(self, event: VmSubmitted) -> tuple[Vm, bool]:
-        """Register a VM or change its interfaces; known interfaces keep their location and epoch."""
+        """Register a VM or change its interfaces; what comes of the ports that it names says rehoming.py."""
         state, now = self._work.state, self._work.now
         old = state.vms.get(event.name)
         if not event.interfaces:
@@ -134,6 +137,8 @@ class Registry:
         if len(set(vm.interfaces)) != len(vm.interfaces):
             raise InvalidInput(f"VM {event.name} names an interface twice", field="interfaces")
         settled: list[Interface] = []
+        places: list[Interface] = []  # the same, where they are to be served
+        wishes: dict[str, Wish] = {}
         for n, given in enumerate(event.interfaces):
             known = state.interfaces.get(given.id)
             if known is None:
@@ -142,9 +147,16 @@ class Registry:
                 if known.vni != given.vni and next(state.moves_of(given.id), None) is not None:
                     raise Conflict(f"{given.id} cannot change its network during a move", interface=given.id)
                 final = replace(given, location=known.location, epoch=known.epoch, since=known.since)
+                final = replace(final, pending=known.pending)
+                wishes[given.id] = judge(self._work, known, given.location, event.standing)
             final = replace(final, attachments=tuple(dict.fromkeys(final.attachments)))
-            self._check(final, f"interfaces.{n}", settled, () if old is None else old.interfaces)
-            settled.append(final)
+            wish = wishes.get(given.id, Wish.OLD)
+            wanted = final.location if wish in (Wish.OLD, Wish.PASSED) else given.location
+            checked = replace(final, location=wanted)
+            self._check(checked, f"interfaces.{n}", places, () if old is None else old.interfaces)
+            places.append(checked)
+            asked = known.asked if known is not None and wish is Wish.PASSED else given.location
+            settled.append(replace(final, asked=asked))
         vm = replace(vm, tenant=self._owner(event, settled))
         sharing.check_tenant(state, vm, settled)
         gone = [] if old is None else [i for i in old.interfaces if i not in vm.interfaces]
@@ -153,13 +165,43 @@ class Registry:
                 raise Conflict(f"{i} cannot be removed during a move", interface=i)
         for i in gone:
             self._forget(i)
+        self.elsewhere = []
+        self._order(settled, wishes)
         for interface in settled:
+            interface = self._rehomed(interface, wishes.get(interface.id))
             state.put("interfaces", interface.id, interface)
             sharing.release(state, interface.id)
             for address in (*interface.ipv4, *interface.ipv6):
                 taken(self._work, interface.vni, address)
         state.put("vms", vm.name, vm)
         return vm, old is None
+
+    def _order(self, interfaces: list[Interface], wishes: dict[str, Wish]) -> None:
+        """Have those wait that are to be served where another interface still is. Conflict: a new one would be."""
+        state = self._work.state
+        now = {i.id: i.asked for i in interfaces if wishes.get(i.id) is Wish.NOW and i.asked is not None}
+        going = able(state, now)
+        wishes.update(dict.fromkeys(now.keys() - going, Wish.LATER))
+        for i in interfaces:
+            holder = state.by_place.get(i.location)
+            stays = holder is not None and holder not in going and holder in wishes
+            if i.id not in wishes and stays:
+                message = f"port {i.location.port} on {i.location.nve} serves {holder} until its new port is there"
+                raise Conflict(message, interface=holder, field="port")
+
+    def _rehomed(self, interface: Interface, wish: Wish | None) -> Interface:
+        """An interface as its registration wants it."""
+        asked = interface.asked
+        if wish is None or asked is None:
+            return interface
+        match wish:
+            case Wish.NOW:
+                return served(self._work, interface, asked)
+            case Wish.LATER:
+                return replace(interface, pending=asked)
+            case Wish.ELSEWHERE:
+                self.elsewhere.append((interface.id, asked))
+        return replace(interface, pending=None) if asked == interface.location else interface
 
     def _owner(self, event: VmSubmitted, interfaces: list[Interface]) -> str | None:
         """The tenant of a VM. Conflict: it is to belong to one and be in the network of another."""
@@ -244,4 +286,4 @@ class Registry:
                 raise InvalidInput("two interfaces share an address", field=f"{where}.mac")
 
     def _at(self, place: Place) -> str | None:
-        return self._work.state.by_place.get(place)
+        return self._work.state.by_place.get(place) or self._work.state.pending_at.get(place)

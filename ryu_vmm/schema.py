@@ -188,7 +188,8 @@ class NetworkInput(Input):
 
 
 class VmInput(Input):
-    """A VM and its interfaces. The location of an interface that is known already is not changed by this."""
+    """A VM and its interfaces. Of an interface that is known already, ``nve`` and ``port`` say something new only if
+    they differ from the last registration's: then it is served there, at once or as soon as the port is there."""
 
     name: Name
     interfaces: list[InterfaceInput] = Field(min_length=1, max_length=32)
@@ -262,6 +263,14 @@ class MoveInput(Input):
             self.address,
             self.connections,
         )
+
+
+class AmendInput(Input):
+    """Other ports of an open move at its destination."""
+
+    ports: dict[Name, PortName] = Field(
+        min_length=1, max_length=32, description="interface name to port name; what is not named stays as it is"
+    )
 
 
 class AbortInput(Input):

@@ -87,6 +87,7 @@ class State(NameTables, AnswerTables, Domains):
         self.by_place: dict[Place, str] = {}
         self.by_number: dict[tuple[str, int], str] = {}
         self.by_request: dict[str, int] = {}
+        self.pending_at: dict[Place, str] = {}
         self.attached: dict[Place, set[str]] = defaultdict(set)
         self._vni_of: dict[str, int] = {}
         self._in_network: dict[int, dict[str, None]] = defaultdict(dict)
@@ -299,6 +300,8 @@ class State(NameTables, AnswerTables, Domains):
                     del self.by_ip[(old.vni, ip)]
             if self.by_place.get(old.location) == key:
                 del self.by_place[old.location]
+            if old.pending is not None and self.pending_at.get(old.pending) == key:
+                del self.pending_at[old.pending]
             _drop(self._in_network, old.vni, key)
             _drop(self._located, (old.vni, old.location.nve), key)
             for place in old.attachments:
@@ -310,6 +313,8 @@ class State(NameTables, AnswerTables, Domains):
             for ip in new.ipv4 + new.ipv6:
                 self.by_ip[(new.vni, ip)] = key
             self.by_place[new.location] = key
+            if new.pending is not None:
+                self.pending_at[new.pending] = key
             self._in_network[new.vni][key] = None
             self._located[(new.vni, new.location.nve)][key] = None
             for place in new.attachments:

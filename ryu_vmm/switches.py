@@ -228,7 +228,7 @@ class Switches:
                     state.put("gone", home, state.gone.get(home, state.free_slot()))
                     self._work.report("port.gone", nve=name, port=place.port, interface=home, expected=expected)
             elif is_up and place not in was_up and home is not None:
-                if all(move.trigger != "announcement" for move, _ in state.moves_of(home)):
+                if all(move.requested for move, _ in state.moves_of(home)):
                     state.put("gone", home, None)
                 self._work.report("port.up", nve=name, port=place.port, interface=home)
                 self._moves.returned(place)

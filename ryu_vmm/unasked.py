@@ -1,4 +1,7 @@
-"""Moves that nobody asked for: a VM showed up somewhere, or is back where it was. They begin with the steering."""
+"""Moves that nobody asked for: a VM showed up somewhere, was registered elsewhere, or is back where it was.
+
+They begin with the steering.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from dataclasses import replace
 
 from . import proposals
 from .errors import Conflict
-from .flapping import Flapping
+from .flapping import Flapping, thaw
 from .mobility import MoveEvent
 from .model import Change, Interface, Move, Place
 from .moves import Moves
@@ -58,11 +61,26 @@ class Unasked:
         state.put("moves", move.id, replace(state.moves[move.id], error=error, watched=False))
         self._work.report("move.taken-back", move=move.id, vm=move.vm, nve=source.nve, port=source.port, by=by)
 
-    def _begin(self, going: list[tuple[Interface, Place]], by: str, changes: tuple[Change, ...] = ()) -> Move:
+    def registered(self, going: list[tuple[Interface, Place]]) -> None:
+        """A VM was registered anew, at another NVE, after its ports had gone where it was. Raises Conflict."""
+        by_nve: dict[str, list[tuple[Interface, Place]]] = {}
+        for interface, place in going:
+            by_nve.setdefault(place.nve, []).append((interface, place))
+            thaw(self._work, interface.id, "request")  # whoever registers it knows where it is
+        for together in by_nve.values():
+            self._begin(together, "registration", trigger="registration")
+
+    def _begin(
+        self,
+        going: list[tuple[Interface, Place]],
+        by: str,
+        changes: tuple[Change, ...] = (),
+        trigger: str = "announcement",
+    ) -> Move:
         state = self._work.state
         proposals.free_marks(state, 0, len(going))
         for interface, place in going:
             active = state.active_move(interface.id)
             if active is not None:
                 self._moves.fire(active[0].id, MoveEvent.ABORT, f"announced at {place.nve} instead")
-        return self._moves.begin(proposals.unasked(self._work, going, changes), by)
+        return self._moves.begin(proposals.unasked(self._work, going, trigger, changes), by)

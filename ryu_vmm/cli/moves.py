@@ -102,6 +102,27 @@ def move_show(context: Context, number: int) -> None:
     context.show(context.client.get(f"/v1/moves/{number}"), moved.move)
 
 
+@move.command("amend")
+@click.argument("number", type=int)
+@click.option(
+    "--port",
+    "ports",
+    type=Attachment("INTERFACE", "PORT"),
+    multiple=True,
+    required=True,
+    help="Port of an interface at the destination. May be repeated.",
+)
+@passing
+def move_amend(context: Context, number: int, ports: tuple[tuple[str, str], ...]) -> None:
+    """Name other ports at the destination, as long as the VM does not run there.
+
+    Example: vmm move amend 17 --port eth0=vnet7
+    """
+    document = context.client.call("PATCH", f"/v1/moves/{number}", {"ports": dict(ports)})
+    named = ", ".join(f"{leg['interface']} at {leg['destination']['port']}" for leg in document["legs"])
+    context.done(document, f"move {number} is {document['state']}: {named} on {document['destination']}")
+
+
 def _hook(context: Context, number: int, name: str, body: Any = None) -> None:
     document = context.client.call("POST", f"/v1/moves/{number}/{name}", body)
     context.done(document, f"move {number} is {document['state']}")

@@ -166,7 +166,7 @@ def vms(items: Iterable[Doc]) -> Table:
                 i["mac"],
                 i["ipv4"] + i["ipv6"] + [_shared(vm, i, row) for row in (*i["shared"], *i["shared_macs"])],
                 i["nve"],
-                i["port"],
+                i["port"] if i["pending"] is None else f"{i['port']} ({i['pending']} pending)",
                 "frozen" if i["frozen"] else i["bound"],
                 i["epoch"],
                 vm["move"],

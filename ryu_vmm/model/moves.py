@@ -228,7 +228,7 @@ class Move:
     destination: str
     legs: tuple[Leg, ...]
     state: MoveState
-    trigger: str  # "request" or "announcement"
+    trigger: str  # "request", "announcement" or "registration"
     created: float
     history: tuple[Step, ...]
     request_id: str | None = None
@@ -252,6 +252,11 @@ class Move:
     def open(self) -> bool:
         """Whether the move has not ended yet."""
         return not self.state.closed
+
+    @property
+    def requested(self) -> bool:
+        """Whether somebody asked for it, so that it was prepared before the VM left its source."""
+        return self.trigger == "request"
 
     @property
     def asked(self) -> bool:

@@ -14,7 +14,7 @@ from . import views
 from .contract import Call, Reply
 from .paging import listed
 
-__all__ = ["HOOKS", "get_move", "idempotent", "list_moves", "post_move"]
+__all__ = ["HOOKS", "get_move", "idempotent", "list_moves", "patch_move", "post_move"]
 
 Body = TypeVar("Body", schema.MoveInput, schema.EvacuationInput)
 
@@ -62,6 +62,13 @@ def post_move(call: Call) -> Reply:
             f"request_id {body.request_id} was used for another move", move=move.id, request_id=body.request_id
         )
     return _accepted(call, move)
+
+
+def patch_move(call: Call) -> Reply:
+    """Name other ports of an open move. NotFound, InvalidInput, Conflict."""
+    move, ports = _move(call), dict(call.body.ports)
+    call.scope.amending(move, ports)
+    return Reply(_document(call, call.runtime.handle(events.MoveAmended(move.id, ports))))
 
 
 def idempotent(call: Call, kind: type[Body]) -> Body:

@@ -23,7 +23,7 @@ class Route:
     """One method of one path.
 
     Attributes:
-        method: GET (HEAD is had with it), POST, PUT, DELETE.
+        method: GET (HEAD is had with it), POST, PUT, PATCH, DELETE.
         path: with ``{parameters}``.
         handler: what answers.
         summary: a line for the reference.
@@ -236,6 +236,17 @@ ROUTES: tuple[Route, ...] = (
         {200: doc.MoveDocument},
         problems=(404,),
         roles=roles.ALL,
+    ),
+    Route(
+        "PATCH",
+        "/v1/moves/{id}",
+        moving.patch_move,
+        "Name other ports at the destination, until the VM runs there: a hypervisor may learn them late",
+        "moves",
+        {200: doc.MoveDocument},
+        body=schema.AmendInput,
+        problems=(404, 409, 503),
+        roles=roles.PARTIES,
     ),
     _hook("redirect", "The VM is about to be paused: send what is in flight to the destination from now on"),
     _hook("activate", "The VM runs at the destination (where it does not announce that itself)"),

@@ -82,6 +82,9 @@ class Scope:
     def moving(self, vm: str, to: str, ports: Mapping[str, str]) -> None:
         """Check a request for a move. InvalidInput, NotFound."""
 
+    def amending(self, move: model.Move, ports: Mapping[str, str]) -> None:
+        """Check a request for other ports of a move that is seen. InvalidInput."""
+
     def request_id(self, given: str | None) -> str | None:
         """How the core knows a request by the id that its sender gave it."""
         return given
@@ -227,8 +230,9 @@ class TenantScope(Nothing):
             path = f"{prefix}interfaces[{n}]"
             places = {f"{path}.attachments[{m}].port": place.value() for m, place in enumerate(interface.attachments)}
             known = self.state.interfaces.get(f"{body.name}/{interface.name}")
-            if known is None or not self.interface(known):  # where it is, if it is known, is not said by this
-                places[f"{path}.port"] = model.Place(interface.nve, interface.port)
+            place = model.Place(interface.nve, interface.port)
+            if known is None or not self.interface(known) or known.names_anew(place):
+                places[f"{path}.port"] = place
             granted = set() if known is None or not self.interface(known) else {known.location, *known.attachments}
             faults += [
                 error(field, f"port {place.port} on NVE {place.nve} is not open to tenant {self.tenant}")
@@ -257,6 +261,10 @@ class TenantScope(Nothing):
                 faults.append(error(f"ports.{name}", f"port {port} on NVE {to} is not open to tenant {self.tenant}"))
         if faults:
             refuse(faults)
+
+    def amending(self, move: model.Move, ports: Mapping[str, str]) -> None:
+        """As for the move itself."""
+        self.moving(move.vm, move.destination, ports)
 
     def _granted(self, nve: str, port: str) -> bool:
         return any(fnmatchcase(f"{nve}/{port}", pattern) for pattern in self._ports)

@@ -156,6 +156,7 @@ def interface(state: State, value: model.Interface) -> Doc:
         "nve": value.location.nve,
         "port": value.location.port,
         "bound": state.port_at(value.location) is not None,
+        "pending": value.pending and value.pending.port,
         "epoch": value.epoch,
         "since": timestamp(value.since),
         "attachments": [_place(place) for place in value.attachments],

@@ -124,3 +124,8 @@ def test_hooks_by_hand(lab: Nva) -> None:
     lab.run("move abort 1", client.CONFLICT)
     lab.run("move start web-2 --to nve3 --kind cold")
     assert lab.json("move abort 2 --why changed")["history"][-1]["why"] == "changed"
+
+
+def test_a_move_is_given_another_port(lab: Nva) -> None:
+    lab.run("move start web-1 --to nve2")
+    assert "eth0 at vnet7 on nve2" in lab.run("move amend 1 --port eth0=vnet7").stdout

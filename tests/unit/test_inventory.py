@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ryu_vmm import inventory
 from ryu_vmm.errors import Conflict, InvalidInput
+from ryu_vmm.model import Place
 
 GOOD = """\
 nves:
@@ -220,13 +222,33 @@ def test_a_conflict_changes_nothing_and_names_the_line(runtime, tmp_path: Path) 
 
 def test_a_moved_vm_stays_where_it_is(runtime) -> None:
     inventory.apply(runtime, inventory.parse(GOOD))
-    other_port = GOOD.replace("port: tap-vm1\n", "port: tap-old\n")
-    assert inventory.apply(runtime, inventory.parse(other_port)) == {
-        "created": 0,
-        "updated": 0,
-        "unchanged": 5,
-    }
-    assert runtime.state.interfaces["vm1/eth0"].location.port == "tap-vm1"
+    moved = replace(runtime.state.interfaces["vm1/eth0"], location=Place("nve2", "tap-vm1"))
+    runtime.state.put("interfaces", "vm1/eth0", moved)
+    same = {"created": 0, "updated": 0, "unchanged": 5}
+    assert inventory.apply(runtime, inventory.parse(GOOD)) == same
+    assert runtime.state.interfaces["vm1/eth0"].location == Place("nve2", "tap-vm1")
+
+
+def test_a_file_from_before_a_move_keeps_no_nva_from_starting(runtime, tmp_path) -> None:
+    """The VM has moved, and was registered where it is since; the file still says where it was."""
+    path = tmp_path / "lab.yaml"
+    path.write_text(GOOD)
+    inventory.apply_file(runtime, path)
+    there = Place("nve2", "tap-vm1")
+    moved = replace(runtime.state.interfaces["vm1/eth0"], location=there, asked=there)
+    runtime.state.put("interfaces", "vm1/eth0", moved)
+    assert inventory.apply_file(runtime, path) == {"created": 0, "updated": 0, "unchanged": 5}
+    assert runtime.state.interfaces["vm1/eth0"] == moved
+    with pytest.raises(Conflict, match="nobody knows"):  # who submits it now means it
+        inventory.apply(runtime, inventory.parse(GOOD))
+
+
+def test_another_port_in_a_file_is_waited_for(runtime) -> None:
+    inventory.apply(runtime, inventory.parse(GOOD))
+    other_port = GOOD.replace("port: tap-vm1\n", "port: tap-new\n")
+    assert inventory.apply(runtime, inventory.parse(other_port))["updated"] == 1
+    found = runtime.state.interfaces["vm1/eth0"]
+    assert (found.location.port, found.pending) == ("tap-vm1", Place(found.location.nve, "tap-new"))
 
 
 @pytest.mark.parametrize("syntax", ["[", "- ", "{a: ", "? "])

@@ -255,3 +255,36 @@ def test_an_announcement_is_seen_as_a_move(lab: httpx.Client, runtime: LiveRunti
     move = lab.get("/v1/moves").json()["items"][0]
     assert (move["trigger"], move["vm"], move["destination"]) == ("announcement", "vm4", "nve2")
     runtime.until(lambda: runtime.the(move["id"]).state is MoveState.SETTLED)
+
+
+def test_a_registration_names_another_port(lab: httpx.Client, runtime: LiveRuntime) -> None:
+    """At once where it is there, pending where it is not, refused where a move is what is needed."""
+    body = {**lab.get("/v1/vms/vm1").json()["interfaces"][0], "port": "vnet7"}
+    names = ("name", "network", "mac", "ipv4", "ipv6", "nve", "port")
+    wanted = {"name": "vm1", "interfaces": [{name: body[name] for name in names}]}
+    before = lab.get("/v1/vms/vm1").json()["interfaces"][0]["port"]
+    problem(lab.post("/v1/vms", json=wanted), 409, "conflict")
+    pending = lab.put("/v1/vms/vm1", json=wanted).json()["interfaces"][0]
+    assert (pending["port"], pending["pending"]) == (before, "vnet7")
+    assert lab.post("/v1/vms", json=wanted).status_code == 200
+    runtime.plug("nve1", "vnet7")
+    served = lab.get("/v1/vms/vm1").json()["interfaces"][0]
+    assert (served["port"], served["pending"], served["epoch"]) == ("vnet7", None, 2)
+    wanted["interfaces"][0]["nve"] = "nve2"
+    refused = problem(lab.put("/v1/vms/vm1", json=wanted), 409, "conflict")
+    assert "POST /v1/moves" in refused["detail"]
+
+
+def test_an_open_move_is_given_another_port(lab: httpx.Client, runtime: LiveRuntime) -> None:
+    number = start(lab)["id"]
+    again = problem(lab.post("/v1/moves", json={"vm": "vm1", "to": "nve2"}), 409, "conflict")
+    assert f"PATCH /v1/moves/{number}" in again["detail"]
+    amended = lab.patch(f"/v1/moves/{number}", json={"ports": {"eth0": "vnet7"}})
+    assert amended.status_code == 200
+    assert amended.json()["legs"][0]["destination"] == {"nve": "nve2", "port": "vnet7"}
+    for wrong in ({}, {"ports": {}}, {"ports": {"eth0": ""}}, {"port": "vnet7"}):
+        assert lab.patch(f"/v1/moves/{number}", json=wrong).status_code in (400, 422)
+    problem(lab.patch("/v1/moves/99", json={"ports": {"eth0": "vnet7"}}), 404, "not-found")
+    runtime.until(lambda: state_of(lab, number) == "prepared")
+    assert lab.post(f"/v1/moves/{number}/activate").status_code == 202
+    problem(lab.patch(f"/v1/moves/{number}", json={"ports": {"eth0": "vnet8"}}), 409, "move-state")

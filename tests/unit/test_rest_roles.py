@@ -37,6 +37,7 @@ EXPECTED = {
     "POST /v1/vms/{name}/thaw": "admin",
     "GET /v1/moves": "admin tenant hypervisor reader",
     "POST /v1/moves": "admin tenant hypervisor",
+    "PATCH /v1/moves/{id}": "admin tenant hypervisor",
     "GET /v1/moves/{id}": "admin tenant hypervisor reader",
     "POST /v1/moves/{id}/redirect": "admin hypervisor",
     "POST /v1/moves/{id}/activate": "admin hypervisor",

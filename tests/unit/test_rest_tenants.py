@@ -265,6 +265,25 @@ def test_a_tenant_moves_its_own_vms(town: Town) -> None:
         problem(acme.post(f"/v1/moves/{made.json()['id']}/{hook}"), 403)
 
 
+def test_a_tenant_gives_its_moves_ports_that_are_open_to_it(town: Town) -> None:
+    acme, number = town.of("acme"), moved(town, "a-vm1", "nve2")["id"]
+    closed = acme.patch(f"/v1/moves/{number}", json={"ports": {"eth0": "beta-7"}})
+    assert fields(closed) == ["ports.eth0"]
+    assert acme.patch(f"/v1/moves/{number}", json={"ports": {"eth0": "acme-7"}}).status_code == 200
+    theirs = moved(town, "b-vm2", "nve3")["id"]
+    problem(acme.patch(f"/v1/moves/{theirs}", json={"ports": {"eth0": "acme-7"}}), 404)
+
+
+def test_a_tenant_names_no_port_anew_that_is_not_open_to_it(town: Town) -> None:
+    acme = town.of("acme")
+    known = acme.get("/v1/vms/a-vm1").json()["interfaces"][0]
+    same = {key: known[key] for key in ("name", "network", "mac", "ipv4", "ipv6", "nve", "port")}
+    closed = acme.put("/v1/vms/a-vm1", json={"interfaces": [{**same, "port": "beta-7"}]})
+    assert fields(closed) == ["interfaces[0].port"]
+    anew = acme.put("/v1/vms/a-vm1", json={"interfaces": [{**same, "port": "acme-7"}]})
+    assert anew.json()["interfaces"][0]["pending"] == "acme-7"
+
+
 def test_request_ids_are_each_tenants_own(town: Town) -> None:
     mine = town.of("acme").post("/v1/moves", json={"vm": "a-vm1", "to": "nve2", "request_id": "r"}).json()
     theirs = town.of("beta").post("/v1/moves", json={"vm": "b-vm2", "to": "nve3", "request_id": "r"})
@@ -310,6 +329,13 @@ def test_a_hypervisor_drives_moves_of_its_nves(town: Town) -> None:
     kinds = {e["kind"] for e in stream_of(host3)}
     assert "move.state" in kinds
     assert not [e for e in stream_of(host3) if e["fields"].get("move") == away["id"]]
+
+
+def test_a_hypervisor_names_its_ports_at_either_end(town: Town) -> None:
+    number = moved(town, "b-vm2", "nve3")["id"]
+    problem(town.of("host1").patch(f"/v1/moves/{number}", json={"ports": {"eth0": "vnet7"}}), 404)
+    amended = town.of("host3").patch(f"/v1/moves/{number}", json={"ports": {"eth0": "vnet7"}})
+    assert amended.json()["legs"][0]["destination"]["port"] == "vnet7"
 
 
 def test_a_hypervisor_asks_for_moves_away_from_its_nves(town: Town) -> None:

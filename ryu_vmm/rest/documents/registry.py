@@ -129,6 +129,7 @@ class InterfaceDocument(Document):
     nve: str
     port: str
     bound: bool
+    pending: str | None = Field(description="port of its NVE that is to serve it as soon as it is there")
     epoch: int
     since: str = TIME
     attachments: list[PlaceInput]
