@@ -41,7 +41,7 @@ class Role(enum.Enum):
 
     HOME = "home"  # the location of an interface
     EXPECTED = "expected"  # an open move's destination: the VM will be heard here
-    ATTACHED = "attached"  # registered as a place where the interface may show up
+    ATTACHED = "attached"  # a place where the interface may show up: registered, or sought (sought.py)
     STRANGER = "stranger"  # nobody's; heard only where some network believes any port
 
 
@@ -67,7 +67,7 @@ def role(state: State, nve: str, name: str) -> Bound:
     for _, leg in reversed(state.moves_at(place)):
         if leg.src == place and leg.interface in state.interfaces:
             return Bound(Role.ATTACHED, state.interfaces[leg.interface])
-    attached = state.attached.get(place)
+    attached = state.attached.get(place) or state.sought_at.get(place)
     if attached:
         return Bound(Role.ATTACHED, state.interfaces[min(attached)])
     return Bound(Role.STRANGER, None)

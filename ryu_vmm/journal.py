@@ -15,7 +15,7 @@ from typing import Any
 #: Tables that survive a restart.
 PERSISTENT = (
     "nves", "networks", "vms", "interfaces", "moves", "evacuations", "evacuees", "names", "offers", "hops", "left",
-    "holders", "changed", "vanished", "heard",
+    "holders", "changed", "vanished", "heard", "sought",
 )  # fmt: skip
 
 _ANSWERED_FROM = ("nves", "networks", "interfaces", "ports", "holders")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from . import proposals, readdressing
+from . import proposals, readdressing, sought
 from .errors import MoveStateConflict, NotFound
 from .events import AbortRequested, ActivationReported, MoveRequested, RedirectRequested
 from .flapping import thaw
@@ -66,9 +66,7 @@ class Moves:
                     self._work.state.put("moves", move.id, replace(move, departed=False))
             case ActivationReported():
                 if not move.open:
-                    if move.state is MoveState.SETTLED:
-                        return move
-                    raise MoveStateConflict(f"move {move.id} has {move.state}", move=move.id, state=move.state.value)
+                    return move  # settled: of others a further move is made (unasked.py)
                 self.fire(move.id, MoveEvent.ALIVE, "activate")
                 move = self._work.state.moves[move.id]
                 if move.watched:  # whatever its source has said, the hypervisor knows
@@ -96,6 +94,8 @@ class Moves:
     def _enter(self, move: Move, to: MoveState, why: str) -> None:
         now = self._work.now
         error = why if to is MoveState.FAILED else move.error
+        if to is MoveState.FAILED and move.redirect is not Redirect.NONE and not move.state.steered:
+            error = f"{why}; if {move.vm} runs on {move.destination} after all: POST /v1/moves/{move.id}/activate"
         if to is MoveState.SETTLED and move.error is not None:
             to = MoveState.FAILED  # the VM is served at its destination, yet not all that was asked was done
         entered = replace(move, state=to, error=error, history=(*move.history, Step(to.value, now, why)))
@@ -175,6 +175,8 @@ class Moves:
             case Do.NOTE_LOSS:
                 self._work.report("move.nve-lost", move=number, why=why)
             case Do.ROLL_BACK | Do.CLOSE:
+                if action is Do.ROLL_BACK and move.redirect is not Redirect.NONE:
+                    sought.remember(self._work, move)
                 if move.redirect.at_source:
                     state.put("returning", number, True)  # until the source has heard that nothing is redirected
                 self._close(number)
@@ -393,6 +395,8 @@ class Moves:
     # --- birth -------------------------------------------------------------------------------------------------------
     def _open(self, move: Move) -> Move:
         self._work.state.put("moves", move.id, move)
+        for leg in move.legs:
+            sought.forget(self._work.state, leg.interface)
         self._deadline(move)
         self._tell(None, move, move.trigger)
         proposals.make_room(self._work)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import events as ev
-from . import readdressing, rehoming
+from . import readdressing, rehoming, sought
 from .amending import amend
 from .announcing import Announcing
 from .effects import Outcome, Record
@@ -28,7 +28,7 @@ from .evacuations import Evacuations
 from .ledger import Accounts
 from .limits import Limits, rate
 from .mobility import MoveEvent
-from .model import Session
+from .model import MoveState, Session
 from .moves import Moves
 from .names import Names
 from .packets import Packets
@@ -213,7 +213,7 @@ class Nva:
             ev.MoveRequested: self._move_requested,
             ev.MoveAmended: lambda event: amend(self._work, event),
             ev.RedirectRequested: self.moves.hook,
-            ev.ActivationReported: self.moves.hook,
+            ev.ActivationReported: self._activation_reported,
             ev.AbortRequested: self.moves.hook,
             ev.ThawRequested: self.packets.thaw,
             ev.EvacuationRequested: self.evacuations.requested,
@@ -256,6 +256,12 @@ class Nva:
             self.evacuations.admit([event.to])
         return self.moves.requested(event)
 
+    def _activation_reported(self, event: ev.ActivationReported) -> object:
+        move = self.state.moves.get(event.move)
+        if move is not None and move.state in (MoveState.FAILED, MoveState.ABORTED):
+            return self.packets.unasked.activated(move)
+        return self.moves.hook(event)
+
     def _vm_submitted(self, event: ev.VmSubmitted) -> object:
         self.evacuations.admit(sorted(rehoming.newcomers(self.state, event)))
         reply = self._registry.vm_submitted(event)
@@ -281,6 +287,9 @@ class Nva:
                 continue
             if kind == "left":
                 readdressing.forget(self._work, str(key))
+                continue
+            if kind == "sought":
+                sought.forget(self.state, str(key))
                 continue
             if kind == "hops":
                 self.packets.neighbors.solicit(str(key))
@@ -324,6 +333,7 @@ class Nva:
         self._work.begin(now)
         self.recovery.resume()
         self.packets.resume()
+        sought.resume(self._work)
         self.evacuations.resume()
         readdressing.resume(self._work)
         self.names.resume()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 from .errors import Conflict, InvalidInput, NotFound, TooManyMoves
 from .events import MoveRequested
@@ -124,6 +125,32 @@ def asked_for(
 def unasked(work: Work, going: list[Going], trigger: str, changes: tuple[Change, ...] = ()) -> Move:
     """The record of a move that nobody has asked for. Raises TooManyMoves."""
     return _record(work, going[0][0].vm, going, MoveState.STEERING, trigger, changes=changes)
+
+
+def after(work: Work, failed: Move, trigger: str) -> Move:
+    """The record of a move that does what one that was rolled back was asked for: its VM runs there after all.
+
+    Raises Conflict: its VM, the port or an address is not what it was, or not free any more.
+    """
+    state = work.state
+    going: list[Going] = []
+    for leg in failed.legs:
+        interface = state.interfaces.get(leg.interface)
+        if interface is None or interface.location != leg.src:
+            raise Conflict(f"{leg.interface} is no longer where move {failed.id} left it", move=failed.id)
+        active = state.active_move(leg.interface)
+        if active is not None:
+            raise Conflict(f"move {active[0].id} is open for {failed.vm}", move=active[0].id, vm=failed.vm)
+        check_free(state, leg.dst, [place for _, place in going])
+        going.append((interface, leg.dst))
+    for change in failed.changes:
+        holder = state.owner(state.interfaces[change.interface].vni, change.new)
+        if holder not in (None, change.interface):
+            raise Conflict(f"an address of move {failed.id} belongs to {holder} by now", interface=holder)
+    move = unasked(work, going, trigger, failed.changes)
+    return replace(
+        move, kind=failed.kind, connections=failed.connections, requested_by=failed.requested_by, follows=failed.id
+    )
 
 
 def _record(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from . import addresses, routed_networks, sharing
+from . import addresses, routed_networks, sharing, sought
 from .errors import Conflict, InvalidInput, NotFound
 from .events import (
     NetworkSubmitted,
@@ -146,6 +146,8 @@ class Registry:
             else:
                 if known.vni != given.vni and next(state.moves_of(given.id), None) is not None:
                     raise Conflict(f"{given.id} cannot change its network during a move", interface=given.id)
+                if known.vni != given.vni:
+                    sought.forget(state, given.id)
                 final = replace(given, location=known.location, epoch=known.epoch, since=known.since)
                 final = replace(final, pending=known.pending)
                 wishes[given.id] = judge(self._work, known, given.location, event.standing)
@@ -232,6 +234,7 @@ class Registry:
             state.put("pulled", (nve, interface), None)
         state.put("gone", interface, None)
         forget(state, interface)
+        sought.forget(state, interface)
         for left in state.left_by(interface):
             state.put("clock", ("left", left.key), None)
             state.put("left", left.key, None)

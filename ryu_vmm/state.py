@@ -30,6 +30,7 @@ from .model import (
     Place,
     Port,
     Session,
+    Sought,
     Trust,
     Vm,
 )
@@ -48,7 +49,7 @@ class State(NameTables, AnswerTables, Domains):
     interface id: packets that wait for its port, ``faults`` by NVE: what it refused,
     ``barriers`` by move id: NVE -> seconds from trigger to barrier reply, ``generations`` by NVE:
     (programmed, realised), ``waits``, ``probes`` and ``returning`` (ended; the source may not know) by move id,
-    ``overheard`` by move id: when its watched source was first heard,
+    ``overheard`` by move id: when its watched source was first heard, ``sought`` by interface id (sought.py),
     ``silenced``: ports whose forgeries are only counted, by place, and until when; ``frozen`` by interface id, and
     ``thawed``: when that ended; ``clock`` by (kind, key); and those of nametables.py, answertables.py,
     evacuees.py and domains.py.
@@ -75,6 +76,7 @@ class State(NameTables, AnswerTables, Domains):
         self.barriers: dict[int, dict[str, float]] = {}
         self.held: dict[str, Held] = {}
         self.overheard: dict[int, float] = {}
+        self.sought: dict[str, Sought] = {}
         self.faults: dict[str, Fault] = {}
         self.silenced: dict[Place, float] = {}
         self.frozen: dict[str, Frozen] = {}
@@ -89,6 +91,7 @@ class State(NameTables, AnswerTables, Domains):
         self.by_request: dict[str, int] = {}
         self.pending_at: dict[Place, str] = {}
         self.attached: dict[Place, set[str]] = defaultdict(set)
+        self.sought_at: dict[Place, dict[str, None]] = defaultdict(dict)
         self._vni_of: dict[str, int] = {}
         self._in_network: dict[int, dict[str, None]] = defaultdict(dict)
         self._located: dict[tuple[int, str], dict[str, None]] = defaultdict(dict)
@@ -275,7 +278,8 @@ class State(NameTables, AnswerTables, Domains):
 
     def _touch_places(self, interface: Interface) -> None:
         """The ports that an interface is or may show up at: what may enter there depends on it and its network."""
-        for place in (interface.location, *interface.attachments):
+        sought = self.sought.get(interface.id)
+        for place in (interface.location, *interface.attachments, *((sought.place,) if sought else ())):
             self._touch_place(place)
         for _, leg in self.moves_of(interface.id):
             self._touch_place(leg.src)
@@ -427,10 +431,12 @@ class State(NameTables, AnswerTables, Domains):
         if (old is None) != (new is None):
             for i in self.attached.get(place, ()):
                 self._member(self.interfaces[i].vni, place.nve, 1 if old is None else -1)
+            for i in self.sought_at.get(place, ()):
+                self._member(self.sought[i].vni, place.nve, 1 if old is None else -1)
         if self._quiet:
             return
         self._touch_place(place)
-        here = set(self.attached.get(place, ()))
+        here = {*self.attached.get(place, ()), *self.sought_at.get(place, ())}
         if place in self.by_place:
             here.add(self.by_place[place])
             self._touch_places(self.interfaces[self.by_place[place]])  # whether it is heard elsewhere
@@ -440,6 +446,20 @@ class State(NameTables, AnswerTables, Domains):
             self.touch(leg.src.nve, ("vn", leg.vni))  # whether broadcasts still go to the source
         for i in here:
             self.touch(place.nve, ("if", i), ("vn", self.interfaces[i].vni))
+
+    def _index_sought(self, key: str, old: Sought | None, new: Sought | None) -> None:
+        for sought, by in ((new, 1), (old, -1)):
+            if sought is None:
+                continue
+            if by > 0:
+                self.sought_at[sought.place][key] = None
+            elif new is None or new.place != sought.place:
+                _drop(self.sought_at, sought.place, key)
+            self._expect(sought.place.nve, by)
+            if sought.place in self.ports:
+                self._member(sought.vni, sought.place.nve, by)
+            self._touch_place(sought.place)
+            self.touch(sought.place.nve, ("if", key), ("vn", sought.vni))
 
     def _index_silenced(self, place: Place, old: float | None, new: float | None) -> None:
         self._touch_place(place)

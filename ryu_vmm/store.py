@@ -19,7 +19,21 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from .domains import Hop, Offer
 from .effects import Record
 from .errors import StoreUnavailable
-from .model import Changed, Evacuation, Evacuee, Holder, Interface, Left, Move, Network, Nve, Published, Vanished, Vm
+from .model import (
+    Changed,
+    Evacuation,
+    Evacuee,
+    Holder,
+    Interface,
+    Left,
+    Move,
+    Network,
+    Nve,
+    Published,
+    Sought,
+    Vanished,
+    Vm,
+)
 
 _VERSION = 1
 _CONFIG = ConfigDict(ser_json_bytes="hex", val_json_bytes="hex")
@@ -39,6 +53,7 @@ _ADAPTERS: dict[str, TypeAdapter[Any]] = {
     "changed": TypeAdapter(tuple[Changed], config=_CONFIG),
     "vanished": TypeAdapter(tuple[Vanished], config=_CONFIG),
     "heard": TypeAdapter(tuple[bool], config=_CONFIG),
+    "sought": TypeAdapter(tuple[Sought], config=_CONFIG),
     "names": TypeAdapter(tuple[Published], config=_CONFIG),
 }
 _INT_KEYS = ("networks", "moves", "evacuations")

@@ -5,13 +5,14 @@ They begin with the steering.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 from . import proposals
-from .errors import Conflict
+from .errors import Conflict, MoveStateConflict
 from .flapping import Flapping, thaw
 from .mobility import MoveEvent
-from .model import Change, Interface, Move, Place
+from .model import Change, Interface, Move, MoveState, Place
 from .moves import Moves
 from .work import Work
 
@@ -33,7 +34,32 @@ class Unasked:
         """
         if self._flapping.freezes(interface, place):
             return None
+        sought = self._work.state.sought.get(interface.id)
+        failed = self._work.state.moves.get(sought.move) if sought is not None and sought.place == place else None
+        if failed is not None:
+            with contextlib.suppress(Conflict):  # else this interface alone
+                return self._moves.begin(proposals.after(self._work, failed, "announcement"), by)
         return self._begin([(interface, place)], by)
+
+    def activated(self, failed: Move) -> Move:
+        """The VM of a move that was rolled back runs at its destination all the same, whoever says so. Again: the same.
+
+        Raises Conflict, MoveStateConflict.
+        """
+        state, work = self._work.state, self._work
+        done = [m for m in state.moves.values() if m.follows == failed.id and (m.open or m.state is MoveState.SETTLED)]
+        if done:
+            return max(done, key=lambda move: move.id)
+        if any(step.state == MoveState.STEERING.value for step in failed.history):
+            message = f"move {failed.id} has {failed.state} after its VM was steered: ask for a move to where it runs"
+            raise MoveStateConflict(message, move=failed.id, state=failed.state.value)
+        if work.session(failed.destination) is None:
+            message = f"NVE {failed.destination} is not connected and in sync"
+            raise Conflict(message, nve=failed.destination)
+        move = proposals.after(work, failed, "activation")
+        for leg in failed.legs:
+            thaw(work, leg.interface, "move")
+        return self._moves.begin(move, "activate")
 
     def taken_back(self, move: Move, heard: Interface, by: str) -> None:
         """The VM of a move was heard at its source after all: it is served there again, with all its interfaces.

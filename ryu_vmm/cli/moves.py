@@ -125,7 +125,8 @@ def move_amend(context: Context, number: int, ports: tuple[tuple[str, str], ...]
 
 def _hook(context: Context, number: int, name: str, body: Any = None) -> None:
     document = context.client.call("POST", f"/v1/moves/{number}/{name}", body)
-    context.done(document, f"move {number} is {document['state']}")
+    after = f" (after move {number})" if document["id"] != number else ""
+    context.done(document, f"move {document['id']}{after} is {document['state']}")
 
 
 @move.command("redirect")
@@ -144,6 +145,8 @@ def move_redirect(context: Context, number: int) -> None:
 @passing
 def move_activate(context: Context, number: int) -> None:
     """Tell the NVA that the VM runs at the destination, where it does not announce that itself.
+
+    If the move has failed or was aborted, a further move takes the VM there at once.
 
     Example: vmm move activate 17
     """

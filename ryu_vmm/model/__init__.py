@@ -21,6 +21,7 @@ from .moves import (
     MoveState,
     PortAccount,
     Redirect,
+    Sought,
     Stale,
     Step,
 )
@@ -85,6 +86,7 @@ __all__ = [
     "Published",
     "Redirect",
     "Session",
+    "Sought",
     "Stale",
     "Step",
     "Subnet",

@@ -65,6 +65,16 @@ class Left:
         return f"{self.nve}/{self.vni}/{self.address.hex()}"
 
 
+class Sought(NamedTuple):
+    """A place where an interface may show up since a move there was rolled back; ``until``: Unix time."""
+
+    interface: str
+    vni: int
+    place: Place
+    move: int
+    until: float
+
+
 class MoveState(enum.StrEnum):
     """States of a move; see mobility.py for what leads from one to the next."""
 
@@ -228,7 +238,7 @@ class Move:
     destination: str
     legs: tuple[Leg, ...]
     state: MoveState
-    trigger: str  # "request", "announcement" or "registration"
+    trigger: str  # "request", "announcement", "registration" or "activation"
     created: float
     history: tuple[Step, ...]
     request_id: str | None = None
@@ -247,6 +257,7 @@ class Move:
     tenant: str | None = None  # of the VM when the move began: its name may be another's by now
     connections: Connections = Connections.KEEP
     changes: tuple[Change, ...] = ()
+    follows: int | None = None  # the move that came to nothing before its VM ran at its destination all the same
 
     @property
     def open(self) -> bool:

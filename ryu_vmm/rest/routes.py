@@ -249,7 +249,11 @@ ROUTES: tuple[Route, ...] = (
         roles=roles.PARTIES,
     ),
     _hook("redirect", "The VM is about to be paused: send what is in flight to the destination from now on"),
-    _hook("activate", "The VM runs at the destination (where it does not announce that itself)"),
+    _hook(
+        "activate",
+        "The VM runs at the destination (where it does not announce that itself). Of a move that failed or was aborted "
+        "while the VM is still where it was: a further move, which the answer shows, takes it there at once",
+    ),
     _hook("abort", "Abandon the move; the source serves again", schema.AbortInput, roles.PARTIES),
     Route(
         "GET",

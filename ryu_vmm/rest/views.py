@@ -275,6 +275,7 @@ def move(state: State, value: model.Move) -> Doc:
         "triggered": timestamp(value.triggered) if value.triggered else None,
         "request_id": value.request_id,
         "requested_by": value.requested_by,
+        "follows": value.follows,
         "activated_by": value.activated_by,
         "error": value.error,
         "redirect": value.redirect,

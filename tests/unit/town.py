@@ -63,7 +63,7 @@ class Town(World):
                 self.plug(HOME[vm], tap(guest))
 
     def register(self, vm: int, nve: str) -> None:
-        """Register a VM, or again with other addresses; its place counts only if it is not known."""
+        """Register a VM, or again with other addresses; the same place as the last time says nothing new."""
         self.handle(ev.VmSubmitted(f"vm{vm}", tuple(self._interface(guest, nve) for guest in OF_VM[vm])))
 
     def _interface(self, guest: int, nve: str) -> Interface:
@@ -80,7 +80,8 @@ class Town(World):
         was = self.host[guest]
         self.host[guest] = was + 20 if was < 20 else was - 20
         try:
-            self.register(VM_OF[guest], NVES[0])
+            known = self.nva.state.interfaces.get(key(guest))
+            self.register(VM_OF[guest], NVES[0] if known is None or known.asked is None else known.asked.nve)
         except BaseException:
             self.host[guest] = was
             raise

@@ -137,6 +137,7 @@ class MoveDocument(WaitingDocument):
     tenant: str | None = Field(description="whose VM it was when the move began")
     kind: model.Kind
     trigger: str
+    follows: int | None = Field(description="the move that was rolled back, though its VM runs at its destination")
     source: str
     destination: str
     underlay: dict[str, UnderlayDocument] = Field(
