@@ -4,45 +4,42 @@ An evacuation opens moves as a request does, and whoever carries moves out carri
 hypervisor. What has become of a VM is read off the directory and the moves after every step
 (:meth:`Evacuations.follow`), whoever changed them, so nothing is remembered that a restart could lose.
 
-Where a VM goes: of the NVEs that may take it, the one with the fewest VMs, those on their way there included; where a
-move of this VM has failed before only if nobody else takes it. A VM with attachments elsewhere goes to an NVE where it
-has one. What any request for a move is refused for (a port that is taken, no underlay in common) makes it the next
-NVE's turn.
+Where a VM goes says placement.py. One that is off is steered there without waiting for anybody: nobody could carry out
+a move of it, and whoever starts it finds it served there.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from .effects import Report
 from .errors import Conflict, InvalidInput, NotFound, TooManyMoves
 from .events import EvacuationCancelled, EvacuationRequested, EvacuationResumed, MoveRequested
 from .mobility import MoveEvent
-from .model import Evacuation, EvacuationState, Evacuee, EvacueeState, Kind, Move, MoveState, Step
+from .model import (
+    Evacuation,
+    EvacuationState,
+    Evacuee,
+    EvacueeState,
+    Kind,
+    Move,
+    MoveState,
+    Place,
+    Step,
+)
 from .moves import Moves
+from .placement import Targets, fits, in_order, some, targets
+from .shutoff import ShutOff, how
 from .work import Work
 
 __all__ = ["KEEP", "Evacuations"]
 
 #: So many evacuations are kept on record.
 KEEP = 100
-#: So many reasons are given why a VM can go nowhere.
-_REASONS = 4
 _PENDING = (EvacueeState.WAITING, EvacueeState.MOVING, EvacueeState.DRAINING)
 _OFF = (EvacueeState.MOVED, EvacueeState.GONE)
 _BEHIND = (EvacueeState.FAILED, EvacueeState.LEFT)
-
-
-@dataclass(slots=True)
-class _Targets:
-    """Where VMs of an evacuation may go now. ``away``: not connected and in sync; ``loads``: VMs there or coming."""
-
-    ready: list[str]
-    away: list[str]
-    closed: list[str]  # reasons
-    loads: Counter[str]
 
 
 class Evacuations:
@@ -51,6 +48,7 @@ class Evacuations:
     def __init__(self, work: Work, moves: Moves) -> None:
         self._work = work
         self._moves = moves
+        self.shut_off = ShutOff(work, moves)
 
     # --- requests -----------------------------------------------------------------------------------------------------
     def requested(self, event: EvacuationRequested) -> tuple[Evacuation, bool]:
@@ -177,7 +175,7 @@ class Evacuations:
             return state.mark()
         changed: set[str] = set()
         stirred = False
-        for table, _, old, new in state.since(mark):
+        for table, key, old, new in state.since(mark):
             match table:
                 case "moves":
                     if old is None or new is None or old.state is not new.state:
@@ -185,6 +183,8 @@ class Evacuations:
                 case "interfaces":
                     if old is None or new is None or old.location != new.location:
                         changed.add((new or old).vm)
+                case "ports":
+                    self.shut_off.changed(Place(*key))
                 case "sessions":
                     stirred = True
                     if new is None:
@@ -224,8 +224,10 @@ class Evacuations:
     def resume(self) -> None:
         """After a restart every NVE has to come back."""
         state = self._work.state
+        due = self._work.now + self._work.settings.reconnect_grace
         for number in state.unfinished.values():
-            state.put("clock", ("evacuation", number), self._work.now + self._work.settings.reconnect_grace)
+            state.put("clock", ("evacuation", number), due)
+        self.shut_off.resume(due)
 
     def _look(self, evacuation: Evacuation, vm: str) -> None:
         """Bring a VM's row up to date, and take in a VM that has come."""
@@ -252,15 +254,15 @@ class Evacuations:
             return self._again(evacuation, row, own)
         leaving = {m.id: m for i in vm.interfaces for m, _ in state.moves_of(i) if m.source == evacuation.nve}
         if own is not None and own.id in leaving and own.state is MoveState.STEERING:
-            return replace(row, state=EvacueeState.MOVING, why="")
+            return replace(row, state=EvacueeState.MOVING, why=how(own))
         if leaving:
             newest = leaving[max(leaving)]
-            why = "" if newest is own else f"by move {newest.id} to {newest.destination}, not of this evacuation"
+            why = how(own) if newest is own else f"by move {newest.id} to {newest.destination}, not of this evacuation"
             return replace(row, state=EvacueeState.DRAINING, why=why)
         if row.state in _OFF:
             return row
         if own is not None and any(step.state == MoveState.STEERING.value for step in own.history):
-            return replace(row, state=EvacueeState.MOVED, why=own.error or row.why)
+            return replace(row, state=EvacueeState.MOVED, why=own.error or row.why or how(own))
         homes = sorted({state.interfaces[i].location.nve for i in vm.interfaces})
         return replace(row, state=EvacueeState.GONE, why=f"is on {', '.join(homes)}, not by this evacuation")
 
@@ -301,12 +303,12 @@ class Evacuations:
         if waiting and evacuation.kind is Kind.HOT and self._work.session(evacuation.nve) is None:
             why = f"NVE {evacuation.nve} is not connected and in sync"
         elif waiting and free > 0:
-            targets = self._targets(evacuation)
-            if not targets.ready and targets.away:
-                why = f"not connected and in sync: {_some(targets.away)}"
+            where = targets(self._work, evacuation)
+            if not where.ready and where.away:
+                why = f"not connected and in sync: {some(where.away)}"
             try:
                 for row in sorted(waiting, key=lambda row: (row.attempts, row.vm)) if not why else ():
-                    free -= self._send_off(evacuation, row, targets)
+                    free -= self._send_off(evacuation, row, where)
                     if free <= 0:
                         break
             except TooManyMoves as error:
@@ -314,25 +316,7 @@ class Evacuations:
         if why != evacuation.why:
             state.put("evacuations", evacuation.id, replace(evacuation, why=why))
 
-    def _targets(self, evacuation: Evacuation) -> _Targets:
-        state = self._work.state
-        targets = _Targets([], [], [], Counter())
-        for name in evacuation.to or sorted(state.nves.keys() - {evacuation.nve}):
-            if name not in state.nves:
-                targets.closed.append(f"there is no NVE {name}")
-            elif name in state.evacuating:
-                targets.closed.append(f"{name} is being evacuated")
-            elif self._work.session(name) is None:
-                targets.away.append(name)
-            else:
-                targets.ready.append(name)
-                targets.loads[name] = state.guest_count(name)
-        for move in state.open_moves():
-            if not move.state.steered and move.destination in targets.loads:
-                targets.loads[move.destination] += 1
-        return targets
-
-    def _send_off(self, evacuation: Evacuation, row: Evacuee, targets: _Targets) -> bool:
+    def _send_off(self, evacuation: Evacuation, row: Evacuee, where: Targets) -> bool:
         """Open a move for a waiting VM; False if none can be opened now. Raises TooManyMoves."""
         state = self._work.state
         interfaces = [state.interfaces[i] for i in state.vms[row.vm].interfaces]
@@ -344,19 +328,12 @@ class Evacuations:
                 self._put(row, replace(row, why=words))
                 return False
         reasons: list[str] = []
-
-        def fits(name: str) -> bool:
-            for interface in interfaces:
-                elsewhere = {place.nve for place in interface.attachments} - {evacuation.nve}
-                if elsewhere and name not in elsewhere:
-                    reasons.append(f"{interface.id} has no attachment on {name}")
-                    return False
-            return True
-
-        away = [name for name in targets.away if fits(name)]
-        ready = [name for name in targets.ready if fits(name)]
-        for name in sorted(ready, key=lambda name: (name in row.failed_at, targets.loads[name], name)):
-            request = MoveRequested(row.vm, name, evacuation.kind, requested_by=f"evacuation {evacuation.id}")
+        away = [name for name in where.away if fits(interfaces, evacuation.nve, name, reasons)]
+        off = self.shut_off.is_off(interfaces)
+        kind = Kind.COLD if off else evacuation.kind
+        ready = [name for name in where.ready if fits(interfaces, evacuation.nve, name, reasons)]
+        for name in in_order(row, where, ready):
+            request = MoveRequested(row.vm, name, kind, requested_by=f"evacuation {evacuation.id}")
             try:
                 move, _ = self._moves.requested(request)
             except TooManyMoves:
@@ -364,16 +341,18 @@ class Evacuations:
             except (Conflict, InvalidInput) as error:
                 reasons.append(f"{name}: {error.message}")
                 continue
-            targets.loads[name] += 1
+            where.loads[name] += 1
             attempts = row.attempts + 1
             changes = replace(row, state=EvacueeState.MOVING, move=move.id, to=name, attempts=attempts, why="")
             self._put(row, changes)
+            if off:
+                self.shut_off.steer(move)
             return True
-        reasons += targets.closed
+        reasons += where.closed
         if away:
-            self._put(row, replace(row, why=_some([f"not connected and in sync: {_some(away)}", *reasons], "; ")))
+            self._put(row, replace(row, why=some([f"not connected and in sync: {some(away)}", *reasons], "; ")))
         else:
-            words = _some(reasons, "; ") or "there is no other NVE"
+            words = some(reasons, "; ") or "there is no other NVE"
             self._put(row, replace(row, state=EvacueeState.FAILED, why=words))
         return False
 
@@ -402,9 +381,3 @@ class Evacuations:
         told: dict[str, object] = {"evacuation": evacuation.id, "nve": evacuation.nve, "state": evacuation.state.value}
         # Not by report(), which marks an entry as the VM's tenant's: sums and reasons are about others too.
         self._work.do(Report(f"evacuation.{what}", {**told, **fields, "counts": counts}))
-
-
-def _some(words: list[str], between: str = ", ") -> str:
-    """A few of them, and how many more there are."""
-    more = len(words) - _REASONS
-    return between.join([*words[:_REASONS], *([f"and {more} more"] if more > 0 else [])])

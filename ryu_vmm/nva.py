@@ -322,6 +322,8 @@ class Nva:
                     self.moves.sample(key, True)
                 case "regroup":
                     self.recovery.regroup(key)
+                case "off":
+                    self.evacuations.shut_off.time(key)
                 case "watch":
                     self.packets.watch(key)
 

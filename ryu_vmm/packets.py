@@ -274,13 +274,18 @@ class Packets:
             elif port is not None:
                 out: tuple[Action, ...] = (Output(port.number),)
                 self._work.first += [SendPacket(self._work.dpid(port.nve), out, frame) for frame in waiting.frames]
-            elif next(state.moves_of(key), None) is not None or waiting.move in state.returning:
+            elif self._comes(key) or waiting.move in state.returning:
                 continue
             else:
                 self._work.count("drop.hold-closed", len(waiting.frames))
             state.put("held", key, None)
             lost = waiting.lost + (0 if back or port is not None else len(waiting.frames))
             self._accounts.held(waiting.move, len(waiting.frames), lost)
+
+    def _comes(self, interface: str) -> bool:
+        """Whether an open move brings an interface, and does not only say where one is served that is off."""
+        moves = list(self._work.state.moves_of(interface))
+        return bool(moves) and not moves[-1][0].off
 
     def _brought_back(self, interface: Interface, waiting: Held) -> bool:
         """Whether packets of a move that was rolled back could be sent to its source, which cannot be told anything."""

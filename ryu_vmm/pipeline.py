@@ -221,7 +221,7 @@ def _delivery(state: State, nve: str, interface: Interface) -> Iterator[Flow]:
             yield Flow(DELIVER, 100, match(**to), (Output(port.number),), cookie=mine)
             return
         move = _arriving(state, key, interface.location)
-        if move is not None:
+        if move is not None and not move.off:
             yield _hold(to, move, key)
         else:
             yield _gone(state, nve, interface)

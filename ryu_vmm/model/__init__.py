@@ -9,6 +9,7 @@ from __future__ import annotations
 from .answers import Changed, Holder, Vanished, answer_key
 from .evacuations import Evacuation, EvacuationState, Evacuee, EvacueeState
 from .moves import (
+    OFF,
     Addressing,
     Change,
     Connections,
@@ -47,6 +48,7 @@ __all__ = [
     "MARKS",
     "MARK_BASE",
     "METER_SLOTS",
+    "OFF",
     "PROBE_IDENTIFIER",
     "PROBE_PROTOCOL",
     "PROBE_VNI",

@@ -9,6 +9,9 @@ from typing import NamedTuple
 from .networks import Answer
 from .places import Place
 
+#: What a move of a VM that is off is activated by.
+OFF = "off"
+
 
 class Kind(enum.StrEnum):
     """Section 7: hot (the VM runs on), cold (shut down here, started there)."""
@@ -268,6 +271,11 @@ class Move:
     def requested(self) -> bool:
         """Whether somebody asked for it, so that it was prepared before the VM left its source."""
         return self.trigger == "request"
+
+    @property
+    def off(self) -> bool:
+        """Whether it was steered although its VM runs nowhere: nothing waits for the port at its destination."""
+        return self.activated_by == OFF
 
     @property
     def asked(self) -> bool:

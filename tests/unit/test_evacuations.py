@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from evacuating import carry, carry_all, evacuate, homes, house, moves, now, restart, rows, states
-from world import World, mac
+from world import World, mac, unicast
 
 from ryu_vmm import events as ev
 from ryu_vmm.errors import Conflict, InvalidInput, NotFound
@@ -597,3 +597,83 @@ def test_it_goes_on_after_a_restart_at_any_point(at: int) -> None:
     w.advance(100)
     assert moves(w) == []
     assert w.differences() == []
+
+
+# --- VMs that are off -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("kind", list(Kind))
+def test_a_vm_that_is_off_moves_at_once(kind: Kind) -> None:
+    w = house(2)
+    w.unplug("n1", "tap-vm2")
+    evacuate(w, kind=kind, attempts=1)
+    (own,) = [move for move in moves(w) if move.vm == "vm2"]
+    assert (own.kind, own.state.steered, own.off) == (Kind.COLD, True, True)
+    w.advance(5)
+    row = w.nva.state.evacuee(1, "vm2")
+    assert row is not None and (row.state, row.why) == (EvacueeState.MOVED, "was off: moved cold, and at once")
+    assert rows(w)["vm1"] is EvacueeState.MOVING
+    carry_all(w)
+    assert now(w).state is EvacuationState.DONE and w.differences() == []
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_vm_that_is_off_is_served_where_it_is_started(restarted: bool) -> None:
+    """What is sent to it meanwhile waits for nobody, and holds nobody up."""
+    w = house(1)
+    w.vm(9, "n3")
+    w.unplug("n1", "tap-vm1")
+    evacuate(w, to=("n2",))
+    for _ in range(20):
+        assert w.send("n3", "tap-vm9", unicast(9, 1)) == []
+        w.advance(0.2)
+    assert not w.nva.state.held
+    assert now(w).state is EvacuationState.DONE
+    if restarted:
+        restart(w)
+    w.plug("n2", "tap-vm1")
+    assert w.send("n3", "tap-vm9", unicast(9, 1)) == [("n2", "tap-vm1")]
+    assert w.differences() == []
+
+
+def test_a_vm_with_one_port_left_is_not_off() -> None:
+    w = house(1)
+    other = Interface("vm1/eth1", "vm1", "eth1", 100, mac(9), (), (), Place("n1", "tap-vm9"))
+    w.handle(ev.VmSubmitted("vm1", (w.nva.state.interfaces["vm1/eth0"], other)))
+    evacuate(w)
+    assert [move.kind for move in moves(w)] == [Kind.HOT]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_vm_that_goes_off_while_its_move_waits_moves_too(restarted: bool) -> None:
+    w = house(1)
+    w.vm(9, "n3")
+    evacuate(w)
+    w.advance(0.5)
+    w.unplug("n1", "tap-vm1")
+    w.send("n3", "tap-vm9", unicast(9, 1))  # it may be on its way
+    assert w.nva.state.held
+    if restarted:
+        restart(w)
+        w.advance(w.nva.settings.reconnect_grace)
+    w.advance(2.5)
+    (own,) = moves(w)
+    assert own.off and own.kind is Kind.COLD and not w.nva.state.held
+    w.advance(5)
+    assert now(w).state is EvacuationState.DONE and w.differences() == []
+
+
+@pytest.mark.parametrize("how", ["its port is at the destination", "it comes back"])
+def test_a_vm_that_only_leaves_is_waited_for(how: str) -> None:
+    w = house(1)
+    evacuate(w)
+    w.advance(0.5)
+    (own,) = moves(w)
+    if how == "its port is at the destination":
+        w.plug(*own.legs[0].dst)
+    w.unplug("n1", "tap-vm1")
+    w.advance(1)
+    if how == "it comes back":
+        w.plug("n1", "tap-vm1")
+    w.advance(5)
+    assert not w.current(own).state.steered
+    carry_all(w)
+    assert now(w).state is EvacuationState.DONE
