@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from . import guard, routing
+from . import guard, replies, routing
 from .addresses import link_local
 from .flows import Action, Flow, Match, ToNva, match, set_field
 from .model import Admit, Allowed, Interface, Move, Place, Port
@@ -107,6 +107,7 @@ def flows(state: State, nve: str, name: str) -> Iterator[Flow]:
     else:
         yield from said.admits_all()
     yield from said.refuses(95 if Allowed.FORWARD in allowed else 70)
+    yield from replies.port(state, nve, port.number, speaking(state, interface))
 
 
 def _strangers(state: State, nve: str, number: int, forged: tuple[Action, ...], silenced: bool) -> Iterator[Flow]:

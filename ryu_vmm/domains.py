@@ -195,6 +195,7 @@ class Domains(EvacuationTables):
         if bool(before) != bool(before + by):
             self._forget_floods(vni)
             self._touch_everywhere(vni, ("vn", vni))
+            self.touch(nve, *(("answer", i) for i in self.in_network(vni)), ("vn", vni))
         for each in self.domain(vni):
             self._count(each, nve, by)
 

@@ -235,12 +235,16 @@ class BarrierReplied:
 
 @dataclass(frozen=True, slots=True)
 class FlowRefused:
-    """The switch answered a change of ``generation`` with an error of OpenFlow ``type`` and ``code``."""
+    """The switch answered a change of ``generation`` with an error of OpenFlow ``type`` and ``code``.
+
+    ``cookie``: that of the flow; None if the switch has not said which it was.
+    """
 
     dpid: int
     generation: int
     type: int
     code: int
+    cookie: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ PERSISTENT = (
 _ANSWERED_FROM = ("nves", "networks", "interfaces", "ports", "holders")
 
 #: A part of an NVE's flows that is computed as one: ("base",), ("probes",), ("vn", vni), ("peer", vni, NVE), ("port",
-#: name), ("if", id), ("move", id).
+#: name), ("if", id), ("answer", id), ("move", id).
 Unit = tuple[Any, ...]
 
 

@@ -5,6 +5,7 @@ history, so a change recomputes the units it touched and a restart recomputes al
 
 * ``("base",)``: what every NVE has; * ``("vn", vni)``, ``("peer", vni, nve)``: a network's flooding, and its peers;
 * ``("port", name)``: what may enter by a port (admission.py); * ``("if", id)``: where an interface is;
+* ``("answer", id)``: who answers for its addresses (replies.py);
 * ``("router", name)``, ``("left", key)``: routing, and addresses that tasks have left (routing.py);
 * ``("probes",)``: the probes of all moves being prepared; * ``("move", id)``: marks and redirects (redirects.py).
 
@@ -17,7 +18,7 @@ import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from . import admission, redirects, routing, skeleton
+from . import admission, redirects, replies, routing, skeleton
 from .flows import IN_PORT, Action, Flow, FlowKey, Output, SetField, ToNva, match
 from .limits import gone_meter
 from .model import Distribution, Interface, Leg, Move, Place, Redirect, Session
@@ -118,6 +119,7 @@ def units_of(state: State, nve: str) -> Iterator[Unit]:
             yield ("peer", vni, peer)
         for i in state.in_network(vni):
             yield ("if", i)
+            yield ("answer", i)
     for domain in state.routed_vnis(nve):
         yield ("router", domain)
     for key, left in state.left.items():
@@ -143,6 +145,8 @@ def flows_of(state: State, nve: str, units: Iterable[Unit]) -> dict[FlowKey, Flo
                 found = _peer(state, nve, vni, peer)
             case ("if", i):
                 found = _interface(state, nve, i)
+            case ("answer", i):
+                found = replies.interface(state, nve, i)
             case ("port", name):
                 found = admission.flows(state, nve, name)
             case ("probes",):
@@ -170,6 +174,7 @@ def _network(state: State, nve: str, vni: int) -> Iterator[Flow]:
         return
     for port in entries(state, nve, vni):
         yield drop(CLASSIFY, 20, match(in_port=port, tun_id=vni), Drop.UNKNOWN_TUNNEL_SOURCE)
+    yield from replies.gateway(state, nve, vni)
     if state.is_l3(vni):
         yield from routing.network(state, nve, vni)
         return
@@ -285,10 +290,25 @@ def is_tunnel_to_tunnel(flow: Flow, session: Session) -> bool:
     """Whether a flow can send a packet that came from a tunnel, or by ILA, into one again.
 
     OpenFlow never sends a packet back out of its in_port unless the reserved port IN_PORT is named (OpenFlow 1.3.5
-    section 4.5). From one of an NVE's tunnel ports to another is the other way.
+    section 4.5). From one of an NVE's tunnel ports to another is the other way. A flow whose match leaves out what came
+    from a tunnel cannot, as long as nothing gets past table classify without being marked: what lets it, can.
     """
     outputs = [a.port for a in flow.actions if isinstance(a, Output)]
     ways = {session.tunnel, session.routed, session.ila} - {None}
     found = {name: value for name, value, _ in flow.match}
-    from_one = int.from_bytes(found.get("in_port", b"")) in ways or int.from_bytes(found.get("metadata", b"")) & 1
-    return IN_PORT in outputs or bool(len(ways) > 1 and from_one and ways & set(outputs))
+    by_tunnel = int.from_bytes(found.get("in_port", b"")) in ways
+    if flow.table == CLASSIFY and flow.goto is not None and not flow.write_metadata & FROM_TUNNEL:
+        return by_tunnel or "in_port" not in found
+    if IN_PORT in outputs:
+        return flow.table == CLASSIFY or not _leaves_out_tunnels(flow)
+    from_one = by_tunnel or int.from_bytes(found.get("metadata", b"")) & FROM_TUNNEL
+    return bool(len(ways) > 1 and from_one and ways & set(outputs))
+
+
+def _leaves_out_tunnels(flow: Flow) -> bool:
+    """Whether a flow matches only what is not marked as having come from a tunnel."""
+    for name, value, mask in flow.match:
+        if name == "metadata":
+            looked_at = FROM_TUNNEL if mask is None else int.from_bytes(mask) & FROM_TUNNEL
+            return bool(looked_at) and not int.from_bytes(value) & FROM_TUNNEL
+    return False

@@ -17,7 +17,7 @@ def answering(state: State, vni: int, address: bytes) -> bytes | None:
     link reaches them all the same. Else one of the interface that :func:`holder` names.
     """
     gateway = state.gateway(vni)
-    if gateway is not None and address in (gateway.ipv4, gateway.ipv6):
+    if gateway is not None and is_gateway(state, vni, address):
         return gateway.mac
     if state.is_l3(vni):
         within = any(address in subnet for subnet in state.networks[vni].subnets)
@@ -29,6 +29,12 @@ def answering(state: State, vni: int, address: bytes) -> bytes | None:
         return held.mac
     mac = mac_of_link_local(address)
     return None if mac is None or state.mac_owner(vni, mac) is None else mac
+
+
+def is_gateway(state: State, vni: int, address: bytes) -> bool:
+    """Whether an address is that of a network's router itself (RFC 4861 section 4.4: the router flag)."""
+    gateway = state.gateway(vni)
+    return gateway is not None and address in (gateway.ipv4, gateway.ipv6)
 
 
 def holder(state: State, vni: int, address: bytes) -> str | None:

@@ -10,7 +10,7 @@ from .hearing import Hearing
 from .model import Admit, Gateway, Interface, Network, Place, Unknown
 from .paths import target
 from .pipeline import flood_actions
-from .resolution import answering, holder
+from .resolution import answering, holder, is_gateway
 from .sharing import Sharing, unheld
 from .wire import frames
 from .wire.frames import Kind
@@ -48,7 +48,9 @@ class Resolver:
             return None
         if not any(nd.src):
             return frames.build_na_for_dad(nd.target, known)
-        return frames.build_na(nd.target, known, nd.src, nd.lladdr or nd.eth_src)
+        router = frames.NA_ROUTER if is_gateway(self._work.state, asker.vni, nd.target) else 0
+        flags = router | frames.NA_SOLICITED | frames.NA_OVERRIDE
+        return frames.build_na(nd.target, known, nd.src, nd.lladdr or nd.eth_src, flags)
 
     def _mac(self, asker: Interface, address: bytes, as_address: bytes) -> bytes | None:
         """The MAC at which a guest reaches an address, None if nobody has it, or the guest itself does.

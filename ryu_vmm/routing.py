@@ -17,9 +17,9 @@ from typing import Any
 
 from .addresses import is_link_local
 from .flows import IN_PORT, Action, CheckLarger, DecTtl, Flow, Match, Output, SetField, ToNva, match, set_field
-from .limits import question_meter
 from .model import Answer, Gateway, Interface, Left, Nve, Redirect, Subnet
 from .paths import entries, exit_to, path, target, tunnel_to
+from .replies import SOLICITATION, to_nva
 from .state import State
 from .tables import (
     CLASSIFY,
@@ -36,7 +36,6 @@ from .tables import (
     Why,
     cookie,
     drop,
-    metered,
 )
 
 _DOMAIN = 0xFFFFFF00 | FROM_TUNNEL
@@ -74,12 +73,6 @@ def _within(subnet: Subnet) -> dict[str, Any]:
     return {"eth_type": _ETH[width], f"ipv{4 if width == 4 else 6}_dst": (subnet.prefix, mask)}
 
 
-def _asked(state: State, nve: str) -> tuple[Action, ...]:
-    """What hands a packet to the NVA to be answered, limited for the NVE as a whole: 0 is no port's number."""
-    limit = metered(state, nve, question_meter(0)) if state.limits.questions else ()
-    return (*limit, ToNva(0xFFFF))
-
-
 # --- unit ("router", domain) ------------------------------------------------------------------------------------------
 def router(state: State, nve: str, name: int) -> Iterator[Flow]:
     """What an NVE needs to route in a domain, whoever is there."""
@@ -89,10 +82,10 @@ def router(state: State, nve: str, name: int) -> Iterator[Flow]:
         return
     mine = cookie(Why.NETWORK, name)
     own: dict[str, Any] = {"metadata": (name << 8, _DOMAIN), "eth_dst": gateway.mac}
-    asked = _asked(state, nve)
+    asked = to_nva(state, nve)
     # Questions to the router itself, which neighbors ask again now and then without shouting (RFC 4861, 7.3)
     yield Flow(RESOLVE, 90, match(**own, eth_type=ETH_ARP, arp_op=1), asked, cookie=cookie(Why.RESOLVE))
-    solicited = match(**own, eth_type=ETH_IPV6, ip_proto=58, icmpv6_type=135, icmpv6_code=0)
+    solicited = match(**own, **SOLICITATION)
     yield Flow(RESOLVE, 90, solicited, asked, cookie=cookie(Why.RESOLVE))
     advertised = match(**own, eth_type=ETH_IPV6, ip_proto=58, icmpv6_type=136)
     yield Flow(RESOLVE, 90, advertised, cookie=mine)
@@ -131,7 +124,7 @@ def network(state: State, nve: str, vni: int) -> Iterator[Flow]:
     yield drop(ROUTE, 5, match(metadata=(state.domain(vni)[0] << 8, _DOMAIN), tun_id=vni), Drop.NOT_ROUTED)
     for eth_type in (ETH_IPV4, ETH_IPV6):
         on = match(metadata=REMOTE, tun_id=vni, eth_type=eth_type)
-        yield Flow(ROUTE, 20, on, _asked(state, nve), cookie=cookie(Why.UNREACHABLE, vni))
+        yield Flow(ROUTE, 20, on, to_nva(state, nve), cookie=cookie(Why.UNREACHABLE, vni))
 
 
 # --- unit ("if", id) --------------------------------------------------------------------------------------------------
@@ -282,7 +275,7 @@ def _left(state: State, gone: Left, goal: str, gateway: Gateway) -> Iterator[Flo
         if gone.answer is Answer.DROP:
             yield drop(ROUTE, 310, on, Drop.LEFT)
         elif gone.answer is Answer.UNREACHABLE:
-            yield Flow(ROUTE, 310, on, _asked(state, gone.nve), cookie=cookie(Why.UNREACHABLE, gone.vni))
+            yield Flow(ROUTE, 310, on, to_nva(state, gone.nve), cookie=cookie(Why.UNREACHABLE, gone.vni))
     way = path(state, gone.nve, goal)
     port = exit_to(state, gone.nve, goal, gone.vni)
     if gone.answer is not Answer.FORWARD or way is None or port is None:
@@ -303,7 +296,7 @@ def _left_ila(state: State, gone: Left, goal: str) -> Iterator[Flow]:
     if gone.answer is Answer.DROP:
         yield drop(CLASSIFY, 87, on, Drop.LEFT)
     elif gone.answer is Answer.UNREACHABLE:
-        counted, handed = _asked(state, gone.nve)[:-1], ToNva(0xFFFF)
+        counted, handed = to_nva(state, gone.nve)[:-1], ToNva(0xFFFF)
         why = cookie(Why.UNREACHABLE, gone.vni)
         yield Flow(CLASSIFY, 87, on, (*counted, restored, handed), cookie=why)
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from . import guard
+from . import guard, replies
 from .flows import Action, Flow, ToNva, match
 from .model import PROBE_VNI
 from .routing import ila_mac
@@ -68,16 +68,7 @@ def flows(state: State, nve: str, tunnel: int | None) -> Iterator[Flow]:
     yield drop(ADMIT, 210, match(eth_dst=(b"\x01\x80\xc2\0\0\0", b"\xff" * 5 + b"\xf0")), Drop.LINK_LOCAL_CONTROL)
     yield drop(ADMIT, 0, (), Drop.SPOOFED_MAC)
     yield from guard.flows()
-    ask = cookie(Why.RESOLVE)
-    yield Flow(RESOLVE, 100, match(eth_dst=b"\xff" * 6, eth_type=ETH_ARP, arp_op=1), (ToNva(0xFFFF),), cookie=ask)
-    solicitation = match(
-        eth_dst=(b"\x33\x33\0\0\0\0", b"\xff\xff\0\0\0\0"),
-        eth_type=ETH_IPV6,
-        ip_proto=58,
-        icmpv6_type=135,
-        icmpv6_code=0,
-    )
-    yield Flow(RESOLVE, 100, solicitation, (ToNva(0xFFFF),), cookie=ask)
+    yield from replies.base(state.sessions[nve])
     yield Flow(RESOLVE, 0, (), goto=ROUTE, cookie=cookie(Why.BASE))
     yield Flow(ROUTE, 0, (), goto=DELIVER, cookie=cookie(Why.BASE))
     yield drop(DELIVER, 210, match(metadata=REMOTE, vlan_vid=TAGGED), Drop.VLAN_TAGGED)

@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from .addresses import mac_of_link_local
 from .answertables import AnswerTables
 from .domains import Domains
 from .events import NveConnected
@@ -265,7 +266,8 @@ class State(NameTables, AnswerTables, Domains):
             return  # nobody is in it
         was, now = old.policy, new.policy
         if (was.distribution, was.idle_timeout) != (now.distribution, now.idle_timeout):
-            self._touch_everywhere(vni, ("vn", vni), *(("if", i) for i in self.in_network(vni)))
+            answers = (("answer", i) for i in self.in_network(vni))
+            self._touch_everywhere(vni, ("vn", vni), *(("if", i) for i in self.in_network(vni)), *answers)
         if (was.admit, was.allow) != (now.admit, now.allow):
             for i in self.in_network(vni):
                 self._touch_places(self.interfaces[i])
@@ -337,8 +339,11 @@ class State(NameTables, AnswerTables, Domains):
             if interface is None or self._quiet:
                 continue
             self._touch_everywhere(interface.vni, ("if", key))
+            if _answered_as(old) != _answered_as(new):
+                self._touch_everywhere(interface.vni, *self._answers(key, interface))
             for place in (interface.location, *interface.attachments):
-                self.touch(place.nve, ("if", key), ("vn", interface.vni))  # those that have just left, too
+                # those that have just left, too
+                self.touch(place.nve, ("if", key), ("answer", key), ("vn", interface.vni))
             self._touch_places(interface)
             for left in self.left_by(key):
                 self.touch(left.nve, ("left", left.key))
@@ -356,9 +361,18 @@ class State(NameTables, AnswerTables, Domains):
             if interface is None or self._quiet:
                 continue
             moves: list[Unit] = [("move", move.id) for move, _ in self.moves_of(interface.id)]
-            self._touch_everywhere(interface.vni, ("if", interface.id), *moves)
+            self._touch_everywhere(interface.vni, ("if", interface.id), ("answer", interface.id), *moves)
             for _, leg in self.moves_of(interface.id):
                 self.touch(leg.dst.nve, ("vn", interface.vni))  # what does not wait for itself there
+
+    def _answers(self, key: str, interface: Interface) -> Iterator[Unit]:
+        """The units of answers that an interface has a say in: of link-local addresses by another's MAC as well."""
+        yield ("answer", key)
+        for address in interface.ipv6:
+            mac = mac_of_link_local(address)
+            other = None if mac is None else self.mac_owner(interface.vni, mac)
+            if other is not None:
+                yield ("answer", other)
 
     def _index_moves(self, key: int, old: Move | None, new: Move | None) -> None:
         vm = (new or old).vm  # type: ignore[union-attr]
@@ -515,6 +529,11 @@ def _drop(index: dict[Any, dict[Any, None]], at: Any, key: Any) -> None:
         keys.pop(key, None)
         if not keys:
             del index[at]
+
+
+def _answered_as(interface: Interface | None) -> object:
+    """What of an interface answers about its addresses are made of: not where it is."""
+    return None if interface is None else (interface.vni, interface.mac, interface.ipv4, interface.ipv6)
 
 
 def _shape(move: Move | None) -> object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from . import strangers
+from . import replies, strangers
 from .domains import Offer
 from .effects import Answer, Disconnect, Program, ReadFlows
 from .errors import Conflict
@@ -255,6 +255,8 @@ class Switches:
             return
         self._work.count("flow.refused")
         self._work.report("nve.refused", nve=name, generation=event.generation, type=event.type, code=event.code)
+        if self._goes_without(name, event):
+            return
         self._recovery.refused(name, event.generation, event.type, event.code)
         if self._work.session(name) is not None:
             session = self._work.state.sessions[name]
@@ -265,6 +267,16 @@ class Switches:
             self._work.state.put("faults", name, fault)
             pause = min(RESYNC_PAUSE_MAX, self._work.settings.resync_pause * 2 ** min(16, fault.times - 1))
             self._work.state.put("clock", ("resync", name), self._work.now + pause)
+
+    def _goes_without(self, name: str, event: FlowRefused) -> bool:
+        """Whether what it refused are answers, which the NVA then gives itself: no move depends on them."""
+        session = self._work.state.sessions.get(name)
+        left = None if session is None else replies.left(session.answers, event)
+        if session is not None and left not in (None, session.answers):
+            self._work.state.put("sessions", name, replace(session, answers=left or (), synced=False))
+            self._work.report("nve.answers", nve=name, answers=[question.value for question in left or ()])
+            self._work.state.put("clock", ("resync", name), self._work.now + self._work.settings.resync_pause)
+        return left is not None
 
     def flow_expired(self, event: FlowExpired) -> None:
         """An idle pulled entry has left the switch: the NVE is no correspondent any more until it asks again."""

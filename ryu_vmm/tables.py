@@ -23,12 +23,13 @@ TABLES = (
     Table(0, "classify", "which VN is this packet of?"),
     Table(10, "admit", "may this port send with this MAC and these addresses?"),
     Table(15, "guard", "does it say what only routers or DHCP servers may say, or hide what it says?"),
-    Table(20, "resolve", "is it a question about an address, for the NVA to answer?"),
+    Table(20, "resolve", "is it a question about an address? who answers?"),
+    Table(25, "advertise", "a neighbor solicitation, turned round: what does the answer say?"),
     Table(30, "route", "where is the guest with this address, and may the packet go there?"),
     Table(40, "deliver", "(VN, destination) -> local port, tunnel, redirect, or hold"),
     Table(50, "flood", "broadcast and multicast inside the VN: local members, one copy per remote NVE"),
 )
-CLASSIFY, ADMIT, GUARD, RESOLVE, ROUTE, DELIVER, FLOOD = (table.number for table in TABLES)
+CLASSIFY, ADMIT, GUARD, RESOLVE, ADVERTISE, ROUTE, DELIVER, FLOOD = (table.number for table in TABLES)
 
 
 class Why(enum.IntEnum):
@@ -53,6 +54,8 @@ class Why(enum.IntEnum):
     TOO_BIG = 17  # to the NVA: larger than the networks it is routed in allow; object: name of the domain
     UNREACHABLE = 18  # to the NVA: nobody has its destination here; object: VNI
     HOP = 19  # to the NVA: a neighbor advertisement of the underlay
+    ANSWER = 20  # a question that is answered by ARP here and now; object: VNI
+    ADVERTISE = 21  # the same by neighbor discovery; object: VNI, or 0 for the half that all have in common
 
 
 class Drop(enum.IntEnum):

@@ -30,7 +30,7 @@ REASONS = {
     "DROP": "drops and counts, by cause; forged announcements are handed over as well, through a meter",
     "NETWORK": "a network's peers and flooding",
     "INTERFACE": "an interface's admission and delivery",
-    "RESOLVE": "an ARP request or a neighbor solicitation",
+    "RESOLVE": "an ARP request or a neighbor solicitation that no flow answers",
     "ANNOUNCE": "RARP, or an announcement on a port of nobody where a network believes any",
     "LIFE": "what a VM sends from a port where it is expected; what it announces where it may show up",
     "MISS": "a destination of a pull network that this NVE has not asked for yet",
@@ -45,6 +45,8 @@ REASONS = {
     "TOO_BIG": "a routed packet that is larger than its networks' MTU",
     "UNREACHABLE": "a routed packet for an address that nobody has, or that a task has left",
     "HOP": "a neighbor advertisement of the underlay, for ILA",
+    "ANSWER": "an ARP request, answered here and now",
+    "ADVERTISE": "a neighbor solicitation, answered here and now",
 }
 
 

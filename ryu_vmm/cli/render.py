@@ -72,6 +72,7 @@ def nve(document: Doc) -> list[Table]:
         ("underlay", [a for a in (document["ipv4"], document["ipv6"]) if a]),
         ("connected", document["connected"]),
         ("in sync", document["in_sync"]),
+        ("answers by itself", ", ".join(document["answers"]) or "-"),
         ("fault", _fault(document["fault"])),
         ("being evacuated", f"evacuation {document['evacuation']}" if document["evacuation"] else None),
         ("tunnel port", document["tunnel"]),

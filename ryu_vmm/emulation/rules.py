@@ -45,8 +45,10 @@ class Refused(Exception):
         self.code = code
 
 
-def check(flow: Flow) -> None:
+def check(flow: Flow, nd: bool = True) -> None:
     """Refuse a flow that Open vSwitch refuses: prerequisites, masks, actions, backward goto.
+
+    ``nd``: its datapath can write what neighbor discovery says beside addresses; the one in the kernel cannot.
 
     Raises:
         Refused: with the error type and code it answers with.
@@ -74,6 +76,8 @@ def check(flow: Flow) -> None:
                 instruction = action.field.startswith("instruction")
                 raise Refused(f"{action.field} is not known", BAD_INSTRUCTION if instruction else BAD_ACTION, 0)
             _settable(action.field, exact)
+            if not nd and action.field in ("nd_reserved", "nd_options_type"):
+                raise Refused(f"{action.field} cannot be set here", BAD_ACTION, 15)  # OFPBAC_BAD_SET_ARGUMENT
         elif isinstance(action, Copy):
             _settable(action.target, exact)
             if lacking := _lacking(action.source, exact):

@@ -38,6 +38,7 @@ class Switch:
         eager: look into each flow mod when it comes, and refuse what a switch refuses. Otherwise additions are taken
             for good and their instructions read when first needed, which a thousand switches do faster.
         meters: it has meters.
+        nd: its datapath can make neighbor advertisements; an ``eager`` one refuses them otherwise.
         tls: how it speaks TLS with the controller (None: it does not); for whoever owns the socket.
     """
 
@@ -53,6 +54,7 @@ class Switch:
         routed: str = "gre",
         ila: str = "ila",
         locator: bytes | None = None,
+        nd: bool = True,
     ) -> None:
         self.dpid = dpid
         self.locator = locator
@@ -70,7 +72,7 @@ class Switch:
         self.emit: Callable[[Switch, list[Out], float], None] = lambda switch, outs, now: None
         self.wake: Callable[[Session], None] = lambda session: None
         self.expiring = False  # there have been flows with a timeout: ``expire`` is to be called now and then
-        self.tables = Tables(tunnel=self.tunnel, ports=self.ports, routed=self.routed)
+        self.tables = Tables(tunnel=self.tunnel, ports=self.ports, routed=self.routed, nd=nd)
         self.meters = Meters(self.tables) if meters else None
         self._next_port = len(self.ports) + 1
 

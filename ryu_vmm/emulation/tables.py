@@ -109,7 +109,8 @@ class Tables:
     ``tunnel`` is the number of the tunnel port: what leaves elsewhere then shows no ``tun_*`` (None: every
     ``Out`` shows what the packet carries at that moment). ``routed`` is the number of the tunnel port without Ethernet
     headers: what leaves or comes by it has addresses of zeros, and flows that it meets count its bytes without that
-    header. ``ports``: those that an output to FLOOD or ALL goes out of. ``strict``: refuse what a switch refuses.
+    header. ``ports``: those that an output to FLOOD or ALL goes out of. ``strict``: refuse what a switch refuses, and
+    without ``nd`` flows that make neighbor advertisements.
     """
 
     def __init__(
@@ -119,7 +120,9 @@ class Tables:
         ports: Collection[int] = (),
         strict: bool = True,
         routed: int | None = None,
+        nd: bool = True,
     ) -> None:
+        self.nd = nd
         self.tunnel = tunnel
         self.routed = routed
         self.ports = ports
@@ -145,7 +148,7 @@ class Tables:
             Refused: the switch would not take it (prerequisites, masks, backward goto).
         """
         if self.strict:
-            check(flow)
+            check(flow, self.nd)
         return self.put(Entry(flow, now, hard_timeout, flags))
 
     def put(self, entry: Entry) -> Entry:
@@ -161,7 +164,7 @@ class Tables:
     def modify(self, flow: Flow, strict: bool = False, cookie: int = 0, cookie_mask: int = 0) -> list[Entry]:
         """Give new instructions to the flows selected as by :meth:`delete`; all else of them stays."""
         if self.strict:
-            check(flow)
+            check(flow, self.nd)
         chosen = list(self.select(flow.match, flow.table, flow.priority if strict else None, cookie, cookie_mask))
         for entry in chosen:
             entry.flow = entry.flow._replace(actions=flow.actions, goto=flow.goto, write_metadata=flow.write_metadata)

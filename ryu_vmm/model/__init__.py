@@ -42,7 +42,7 @@ from .networks import (
     Unknown,
 )
 from .numbers import MARK_BASE, MARKS, METER_SLOTS, PROBE_IDENTIFIER, PROBE_PROTOCOL, PROBE_VNI, VNI_RESERVED
-from .places import Fault, Frozen, Interface, Nve, Place, Port, Session, Vm
+from .places import Fault, Frozen, Interface, Nve, Place, Port, Question, Session, Vm
 
 __all__ = [
     "MARKS",
@@ -86,6 +86,7 @@ __all__ = [
     "Port",
     "PortAccount",
     "Published",
+    "Question",
     "Redirect",
     "Session",
     "Sought",

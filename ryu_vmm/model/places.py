@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -104,6 +105,13 @@ class Port:
     up: bool = True
 
 
+class Question(enum.Enum):
+    """How a guest asks for the MAC behind an address."""
+
+    ARP = "arp"
+    ND = "nd"
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """A connected NVE. ``synced`` turns true once its flows have been read back and corrected."""
@@ -115,6 +123,7 @@ class Session:
     names: tuple[str, ...] | None = None  # in the switch's certificate; None: without TLS
     routed: int | None = None  # port number of the tunnel port without Ethernet header
     ila: int | None = None  # port number of the port to the underlay
+    answers: tuple[Question, ...] = tuple(Question)  # those that the switch can answer by flows
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,7 @@ def nve(state: State, value: model.Nve, *, ports: bool = False) -> Doc:
         "tunnel": None if session is None else session.tunnel,
         "routed": None if session is None else session.routed,
         "ila": None if session is None else session.ila,
+        "answers": [] if session is None else [question.value for question in session.answers],
         "generation": _generation(state, value.name),
         "fault": _fault(state.faults.get(value.name)),
         "evacuation": state.evacuating.get(value.name),

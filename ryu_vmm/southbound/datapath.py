@@ -319,7 +319,8 @@ class VmmDatapath(RyuSide):
         generation = self._batches.get(xid) if barrier is None else barrier[0]
         if generation is not None:
             LOG.warning("datapath %s: flow of generation %d refused: %s", self.name, generation, error)
-            self.board.emit(FlowRefused(self.id, generation, error.type, error.code))
+            refused = FlowRefused(self.id, generation, error.type, error.code, openflow.refused_cookie(error))
+            self.board.emit(refused)
             return True
         reading = self._readings.get(xid)
         if reading is not None:

@@ -311,6 +311,13 @@ def decode_error(buf: bytes) -> ErrorReply:
     return ErrorReply(kind, code, xid, int.from_bytes(data[4:8], "big") if quoted else None, data)
 
 
+def refused_cookie(error: ErrorReply) -> int | None:
+    """The cookie of the flow mod that an error quotes; None if it quotes another message, or too little."""
+    if len(error.data) < 16 or error.data[:2] != bytes([VERSION, FLOW_MOD]):
+        return None
+    return int.from_bytes(error.data[8:16], "big")
+
+
 def decode_port(buf: bytes, offset: int) -> PortInfo:
     """The ofp_port at ``offset``. ``up``: neither the link nor, by the administrator, the port is down."""
     number, _, name, config, state = _PORT.unpack_from(buf, offset)
@@ -361,4 +368,5 @@ __all__ = [
     "encode_set_async",
     "encode_set_config",
     "packet_out_prefix",
+    "refused_cookie",
 ]

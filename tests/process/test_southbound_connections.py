@@ -170,7 +170,7 @@ def test_an_error_to_a_barrier_is_a_refusal(start: Callable[..., Board]) -> None
     switch.tell("program", n=1, generation=7)
     _, xid, message = switch.receive(base.BARRIER_REQUEST)
     switch.send(agent.encode_error(xid, 1, 1, message))
-    board.event("FlowRefused(dpid=42, generation=7, type=1, code=1)")
+    board.event("FlowRefused(dpid=42, generation=7, type=1, code=1, cookie=None)")
     assert board.end()["error.1.1"] == 1
 
 

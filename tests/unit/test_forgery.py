@@ -251,14 +251,15 @@ def test_nobodys_port_is_silenced_even_where_any_port_is_believed() -> None:
 def test_questions_are_limited_port_by_port_and_data_never() -> None:
     w = three(question_rate=50)
     for _ in range(200):
-        w.send("n1", "tap-vm1", arp(1, 2))
+        w.send("n1", "tap-vm1", arp(1, 99))  # whom no flow knows
         assert w.send("n1", "tap-vm1", unicast(1, 2)) == [("n2", "tap-vm2")]
     assert w.nva.counters["packet_in.resolve"] == 50
-    w.send("n2", "tap-vm2", arp(2, 1))
+    assert w.send("n1", "tap-vm1", arp(1, 2)) == [], "what flows answer is limited as well"
+    w.send("n2", "tap-vm2", arp(2, 99))
     assert w.nva.counters["packet_in.resolve"] == 51
     free = three(question_rate=0)
     for _ in range(200):
-        free.send("n1", "tap-vm1", arp(1, 2))
+        free.send("n1", "tap-vm1", arp(1, 99))
     assert free.nva.counters["packet_in.resolve"] == 200
 
 

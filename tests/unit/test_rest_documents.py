@@ -206,6 +206,6 @@ def test_every_flow_of_a_switch_can_be_written(lab: httpx.Client, runtime: LiveR
     for box in runtime.boxes.values():
         for flow in box.tables.flows:
             text = f"{flow.table},{flow.priority},{ovstext.match(flow.match)} {ovstext.actions(flow)}"
-            assert re.fullmatch(r"[\w=:/.,>\- +]+", text), text
+            assert re.fullmatch(r"[\w=:/.,>\- +\[\]]+", text), text
             written.add((box.nve.name, text.split(" ")[0]))
     assert len(written) == sum(len(list(box.tables.flows)) for box in runtime.boxes.values())

@@ -258,6 +258,13 @@ def test_errors() -> None:
     assert openflow.decode_error(experimenter) == (0xFFFF, 2600, 77, 77, failed)
 
 
+def test_an_error_says_which_flow_was_refused() -> None:
+    mod = openflow.encode_flow_mods([FlowChange("add", Flow(25, 10, (), cookie=0xC0FFEE))], 77)
+    assert openflow.refused_cookie(openflow.decode_error(agent.encode_error(77, 2, 15, mod[:64]))) == 0xC0FFEE
+    for quote in (mod[:12], openflow.encode_barrier(77) + bytes(8), b""):
+        assert openflow.refused_cookie(openflow.decode_error(agent.encode_error(77, 2, 15, quote))) is None
+
+
 # --- actions of routers: what ovs-ofctl of Open vSwitch 3.1 sends for them --------------------------------------
 def test_known_actions_of_routers() -> None:
     raw = bytes.fromhex("0018000800000000 ffff001800002320003105ea000000010004000000000000")

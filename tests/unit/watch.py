@@ -373,8 +373,9 @@ class Watch:
 
 
 def _turns_back(flow: Flow) -> bool:
-    """Whether packets leave where they came in: from tunnel to tunnel."""
-    return any(isinstance(action, Output) and action.port == IN_PORT for action in flow.actions)
+    """Whether packets leave where they came in: from tunnel to tunnel. What a guest asked goes back to it."""
+    local = ("metadata", bytes(8), bytes(7) + b"\1") in flow.match and flow.table
+    return not local and any(isinstance(action, Output) and action.port == IN_PORT for action in flow.actions)
 
 
 def _said(value: Any) -> Any:

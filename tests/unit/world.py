@@ -15,6 +15,7 @@ from tried import TRIED
 from ryu_vmm import events as ev
 from ryu_vmm.effects import Answer, Effect, Program, ReadFlows, ReadMeters, ReadPorts, Report, SendPacket
 from ryu_vmm.emulation.fabric import outer_mac
+from ryu_vmm.emulation.rules import Refused
 from ryu_vmm.emulation.tables import Out, Tables
 from ryu_vmm.emulation.tables import ToNva as Handed
 from ryu_vmm.emulation.underlay import Underlay
@@ -233,7 +234,11 @@ class World:
             case Program(dpid, generation, changes):
                 box = self._box(dpid)
                 for change in changes:
-                    box.tables.change(change, self.now)
+                    try:
+                        box.tables.change(change, self.now)
+                    except Refused as error:
+                        cookie = change.flow.cookie
+                        self._reply(box, ev.FlowRefused(dpid, generation, error.type, error.code, cookie))
                 if not generation:
                     return
                 if box.nve.name in self.hold_barriers:

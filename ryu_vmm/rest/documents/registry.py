@@ -58,6 +58,9 @@ class NveDocument(Document):
     tunnel: int | None = Field(description="port number of the tunnel port in use")
     routed: int | None = Field(description="port number of the tunnel port without Ethernet headers in use")
     ila: int | None = Field(description="port number of the port to the underlay in use")
+    answers: list[model.Question] = Field(
+        description="questions for addresses that it answers by itself; all others are answered by the NVA"
+    )
     generation: NveGeneration
     fault: FaultDocument | None = Field(description="what it refused, until it has been brought in sync again")
     evacuation: int | None = Field(description="the evacuation that runs: it takes no VMs meanwhile")
