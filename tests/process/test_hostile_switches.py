@@ -149,7 +149,7 @@ def test_one_that_never_reads_is_let_go(nva: Callable[..., Nva]) -> None:
     scene = Scene(nva(echo_interval=0.3, echo_misses=1000, stuck_after=1.0, send_cap=1 << 20))
     scene.well()
     # It talks all the time, so it lives, and never takes an answer
-    asks = GUESTS[0].asks_for(GUESTS[1]).hex()
+    asks = GUESTS[0].asks_for(overlay.Guest(4000, 1)).hex()  # whom no flow of its own knows
     scene.hostile.call("flood", dpid=1, frames=[(GUESTS[0].port, asks)], rate=20_000)
     scene.hostile.call("faults", dpid=1, deaf=True)
     scene.lab.event("nve.disconnected", nve="nve1")

@@ -31,8 +31,10 @@ def measure(rounds: int, say: Callable[[str], None]) -> Part:
     """``rounds`` rounds of so many moves as there are movers: in quiet and in each flood by turns."""
     residents = [overlay.Guest(n, n) for n in range(1, NVES + 1)]
     movers = [overlay.Guest(NVES + n, 1 + (n - 1) % NVES) for n in range(1, MOVERS + 1)]
-    noisy = overlay.Guest(NVES + MOVERS + 1, NOISY)
-    guests = [*residents, *movers, noisy]
+    # The one that floods is in a network that is pulled, for its questions to be the NVA's to answer.
+    beside = [overlay.Guest(1000 + n, n, "vn2") for n in range(1, NVES + 1)]
+    noisy = overlay.Guest(2000, NOISY, "vn2")
+    guests = [*residents, *movers, *beside, noisy]
     stranger = overlay.Guest(9999, 1)
     found: dict[str, list[dict[str, float]]] = {name: [] for name in ("quiet", *FLOODS)}
     flooded: dict[str, list[float]] = {name: [] for name in FLOODS}
@@ -42,12 +44,12 @@ def measure(rounds: int, say: Callable[[str], None]) -> Part:
         Emulation(vmm.address, SWITCHES_CPU) as emulation,
     ):
         vmm.register("nves", [overlay.nve_body(n) for n in range(1, NVES + 1)])
-        vmm.register("networks", [overlay.network_body()])
+        vmm.register("networks", [overlay.network_body(), overlay.network_body("vn2", 200, distribution="pull")])
         vmm.register("vms", [guest.body() for guest in guests])
         emulation.add([overlay.switch(n, guests) for n in range(1, NVES + 1)])
         vmm.synchronised(NVES)
         where = {guest: guest.nve for guest in movers}
-        frames = {"known": noisy.asks_for(residents[2]).hex(), "unknown": noisy.asks_for(stranger).hex()}
+        frames = {"known": noisy.asks_for(beside[2]).hex(), "unknown": noisy.asks_for(stranger).hex()}
 
         def go() -> Iterator[dict[str, float]]:
             for guest in movers:

@@ -46,7 +46,8 @@ def _run(subject: str, start: Callable[[Path], Controller], switches: int, secon
     with tempfile.TemporaryDirectory(prefix="vmm-bench-") as folder, start(Path(folder)) as program:
         if isinstance(program, Vmm):
             program.register("nves", [overlay.nve_body(n) for n in range(1, switches + 1)])
-            program.register("networks", [overlay.network_body()])
+            # In a network that is pushed, the switches would answer by themselves.
+            program.register("networks", [overlay.network_body(distribution="pull")])
             program.register("vms", [guest.body() for guest in guests])
         with Emulation(program.address, SWITCHES_CPU) as emulation:
             emulation.add([overlay.switch(n, guests) for n in range(1, switches + 1)])
