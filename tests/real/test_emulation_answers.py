@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 
 import pytest
+from benchmarks import answers
 from test_emulation_ovs import MACS, PORTS, V6, Bridge, Seen
 
 from ryu_vmm import replies
@@ -70,6 +71,14 @@ def some_question(chance: random.Random) -> bytes:
     fields = {"eth_src": mac, "eth_dst": chance.choice([b"\x33\x33\xff\0\0\1", GATE.mac]), "ipv6_src": src}
     fields |= {"ipv6_dst": b"\xff\2" + bytes(9) + b"\1\xff\0\0\1", "icmpv6_type": 135, "nd_target": target}
     return packets.build({**fields, "ip_ttl": chance.choice([255, 255, 255, 64])}, options)
+
+
+def test_what_answers_cost_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "MEMBERS", (3,))
+    part = answers.measure(1, lambda text: None)
+    found = part.data["3"]
+    assert found["flows"] - found["without"] > 3 * 3
+    assert all(seconds > 0 for seconds in found["seconds"].values())
 
 
 def test_questions_are_turned_round_alike(bridge: Bridge) -> None:

@@ -13,7 +13,7 @@ import httpx
 
 from ryu_vmm.emulation.client import EmulationError
 
-from . import checksums, machine, memory, moves, noise, packet_ins, report
+from . import answers, checksums, machine, memory, moves, noise, packet_ins, report
 from .controller import BenchError
 from .report import Part
 
@@ -26,6 +26,7 @@ _PARTS: dict[str, Callable[[argparse.Namespace, Callable[[str], None]], list[Par
     "checksum": lambda given, say: checksums.measure(
         given.rounds or (1 if given.quick else 3), 1.0 if given.quick else 2.0, say
     ),
+    "answers": lambda given, say: answers.parts(given.rounds or (3 if given.quick else 9), say),
     "memory": lambda given, say: [memory.measure(10_000 if given.quick else 100_000, say)],
 }
 
@@ -35,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tools/bench", description="Measures ryu_vmm.")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter measurements, 10,000 VMs")
     parser.add_argument("--only", default=",".join(_PARTS), help=f"some of {', '.join(_PARTS)}")
-    parser.add_argument("--rounds", type=int, default=0, help="rounds (3; noise 6; quick 1, 2)")
+    parser.add_argument("--rounds", type=int, default=0, help="rounds (3; noise 6; answers 9; quick 1, 2, 3)")
     parser.add_argument("--markdown", action="store_true", help="print tables as Markdown")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
     given = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""(d) What a VM costs in memory, and how long a start with many takes."""
+"""(f) What a VM costs in memory, and how long a start with many takes."""
 
 from __future__ import annotations
 
