@@ -49,7 +49,7 @@ class Service:
     def do_add(self, switches: list[dict[str, Any]]) -> dict[str, Any]:
         """Add switches: ``dpid``, ``ports`` (names), ``tunnel``, ``addresses`` (text), ``eager``, ``faults``.
 
-        ``routed``, ``ila``: names of such ports; ``locator``: a /64 as text.
+        ``routed``, ``ila``: names of such ports; ``locator``: a /64 as text; ``nd``: see Switch.
 
         ``tls``: files of its ``key`` and ``certificate`` (both may be left out), and ``ca`` of the controller's.
         """
