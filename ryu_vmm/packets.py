@@ -66,6 +66,8 @@ class Packets:
             match why:
                 case Why.RESOLVE:
                     self.resolver.asked(name, event)
+                case Why.ANSWER | Why.ADVERTISE:
+                    pass  # its NVE has answered; that the guest was heard is all there is to it
                 case Why.LIFE | Why.ANNOUNCE:
                     self._heard(name, event, why, about)
                 case Why.MISS:
@@ -123,6 +125,11 @@ class Packets:
         return vm
 
     # --- announcements and signs of life ------------------------------------------------------------------------------
+    def is_news(self, dpid: int, in_port: int) -> bool:
+        """Whether it is news that a port's guest has asked what its NVE has answered."""
+        nve = self._work.state.by_dpid.get(dpid)
+        return nve is not None and self.hearing.is_new(nve, in_port)
+
     def is_home(self, dpid: int, in_port: int, frame: bytes) -> bool:
         """Whether a sign of life says nothing new: its port is where the directory has the guest already."""
         state = self._work.state

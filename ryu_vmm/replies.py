@@ -12,6 +12,8 @@ the unspecified address, solicitations without the sender's link-layer address, 
 addresses that are its own, and what the directory does not know. A guest that another one asks without shouting
 (RFC 4861 section 7.3) answers by itself.
 
+The NVA is handed a copy of what is answered: it wants to know whether a guest was ever heard.
+
 Only what came in by a local port is answered: nothing that a tunnel brings goes back into it.
 """
 
@@ -28,7 +30,7 @@ from .limits import question_meter
 from .model import Distribution, Interface, Question, Session
 from .resolution import answering, holder
 from .state import State
-from .tables import ADVERTISE, ETH_ARP, ETH_IPV6, LOCAL, RESOLVE, Drop, Why, cookie, drop, metered, why_of
+from .tables import ADVERTISE, ETH_ARP, ETH_IPV6, HEAD, LOCAL, RESOLVE, Drop, Why, cookie, drop, metered, why_of
 from .wire.frames import BROADCAST, NA_OVERRIDE, NA_ROUTER, NA_SOLICITED
 
 #: Destinations of questions to all: ARP's, and the solicited-node groups of neighbor discovery.
@@ -38,6 +40,8 @@ SOLICITATION: dict[str, Any] = {"eth_type": ETH_IPV6, "ip_proto": 58, "icmpv6_ty
 _ADVERTISEMENT: dict[str, Any] = {**SOLICITATION, "icmpv6_type": 136}
 #: What no flow can answer: duplicate address detection, and what does not say which MAC to answer to.
 _UNANSWERABLE: tuple[dict[str, Any], ...] = ({"ipv6_src": 0}, {"nd_sll": 0})
+#: The NVA hears that a guest is there (hearing.py), and answers nothing.
+_HEARD = ToNva(HEAD)
 #: In reg1: it is a router that answers (RFC 4861 section 4.4).
 _ROUTER = 1
 
@@ -164,14 +168,14 @@ def _answer(vni: int, priority: int, to: Any, address: bytes, mask: bytes | None
     if len(address) == 16:
         solicited = match(**on, **SOLICITATION, ip_ttl=255, nd_target=wanted)
         by = (set_field("reg1", router),) if router else ()
-        turned = (Copy("nd_sll", "eth_dst"), SetField("eth_src", mac), *by, set_field("icmpv6_type", 136))
+        turned = (_HEARD, Copy("nd_sll", "eth_dst"), SetField("eth_src", mac), *by, set_field("icmpv6_type", 136))
         return Flow(RESOLVE, priority, solicited, turned, ADVERTISE, cookie=cookie(Why.ADVERTISE, vni))
     asked = match(**on, **_ARP, arp_tpa=wanted)
     spoken: tuple[Action, ...] = (Copy("arp_spa", "arp_tpa"), SetField("arp_spa", address))
     if mask is not None:
         spoken = (Copy("arp_tpa", "reg1"), Copy("arp_spa", "arp_tpa"), Copy("reg1", "arp_spa"))
     link = (Copy("arp_sha", "eth_dst"), SetField("eth_src", mac), Copy("arp_sha", "arp_tha"), SetField("arp_sha", mac))
-    answer = (*link, set_field("arp_op", 2), *spoken, Output(IN_PORT))
+    answer = (_HEARD, *link, set_field("arp_op", 2), *spoken, Output(IN_PORT))
     return Flow(RESOLVE, priority, asked, answer, cookie=cookie(Why.ANSWER, vni))
 
 

@@ -51,6 +51,7 @@ PACKETS_WAITING = 10_000
 ANSWERS_KEPT = 4096
 _QUESTION = cookie(Why.RESOLVE)
 _LIFE = cookie(Why.LIFE) >> 40
+_ANSWERED = frozenset(cookie(why) >> 40 for why in (Why.ANSWER, Why.ADVERTISE))
 _CAUSES = {int(cause): cause.name.lower().replace("_", "-") for cause in Drop}
 
 
@@ -230,6 +231,9 @@ class Runtime:
                     continue
             elif packet.cookie >> 40 == _LIFE and self.nva.packets.is_home(dpid, packet.in_port, packet.frame):
                 counters["packet_in.life"] = counters.get("packet_in.life", 0) + 1
+                continue
+            elif packet.cookie >> 40 in _ANSWERED and not self.nva.packets.is_news(dpid, packet.in_port):
+                counters["packet_in.answer"] = counters.get("packet_in.answer", 0) + 1
                 continue
             self.event(
                 ev.PacketSeen(dpid, packet.in_port, packet.cookie, packet.frame, packet.tun_src, packet.tun_id)

@@ -54,7 +54,7 @@ class Why(enum.IntEnum):
     TOO_BIG = 17  # to the NVA: larger than the networks it is routed in allow; object: name of the domain
     UNREACHABLE = 18  # to the NVA: nobody has its destination here; object: VNI
     HOP = 19  # to the NVA: a neighbor advertisement of the underlay
-    ANSWER = 20  # a question that is answered by ARP here and now; object: VNI
+    ANSWER = 20  # to the NVA, too: a question that is answered by ARP here and now; object: VNI
     ADVERTISE = 21  # the same by neighbor discovery; object: VNI, or 0 for the half that all have in common
 
 

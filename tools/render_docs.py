@@ -23,7 +23,7 @@ from ryu_vmm.model import MoveState  # noqa: E402
 
 TO_NVA = {
     "DROP", "RESOLVE", "ANNOUNCE", "LIFE", "MISS", "PROBE", "HOLD", "STALE", "ROUTER", "EXPIRED_TTL", "TOO_BIG",
-    "UNREACHABLE", "HOP",
+    "UNREACHABLE", "HOP", "ANSWER", "ADVERTISE",
 }
 REASONS = {
     "BASE": "the skeleton of a table",
