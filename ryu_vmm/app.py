@@ -110,7 +110,9 @@ class VmmApp(app_manager.RyuApp):
 
         def listener(application: WSGIApplication, **_: Any) -> Listener:
             guard = Guard(application, access, self.audit, CONF.wsapi_host)
-            return Listener((CONF.wsapi_host, CONF.wsapi_port), guard, tls, access.handshake_failed)
+            made = Listener((CONF.wsapi_host, CONF.wsapi_port), guard, tls, access.handshake_failed)
+            self.runtime.catch_up.waits = lambda: self.switchboard.waits() or made.waits()
+            return made
 
         web.WSGIServer = listener
 

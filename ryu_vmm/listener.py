@@ -26,6 +26,7 @@ from .credentials import redacted
 from .errors import VmmError
 from .rest.authentication import CERTIFICATE
 from .rest.throttle import Buckets, source_of
+from .unread import readable
 
 __all__ = ["Listener", "Tls", "TlsUnusable"]
 
@@ -219,16 +220,20 @@ class _Protocol(eventlet.wsgi.HttpProtocol):
         self._head: Any = None
         self._body: _Body | None = None
         self._served = 0
+        self.conn_state = conn_state
+        self.busy = True  # something of a request is there, and it has not been carried out
         address = conn_state[0]
         source = source_of(address[0]) if isinstance(address, tuple) else ""
         shared = source and not source.startswith(("127.", "::/64"))
         if shared and listener.connections[source] >= SHARE:
             return
         listener.connections[source] += 1
+        listener.open.add(self)
         try:
             if listener.prepared(conn_state, source):
                 super().__init__(conn_state, server)
         finally:
+            listener.open.discard(self)
             listener.connections[source] -= 1
             if not listener.connections[source]:
                 del listener.connections[source]
@@ -239,11 +244,13 @@ class _Protocol(eventlet.wsgi.HttpProtocol):
 
     def _read_request_line(self) -> Any:
         self.connection.settimeout(IDLE if self._served else HEAD)
+        self.busy = False
         try:
             if not self.rfile.peek(1):
                 return b""
         except OSError:  # silent for too long, or gone
             return b""
+        self.busy = True
         self._served += 1
         self._head = eventlet.Timeout(HEAD, TimeoutError("a request's head did not come in time"))
         return super()._read_request_line()
@@ -269,6 +276,7 @@ class _Protocol(eventlet.wsgi.HttpProtocol):
         )  # fmt: skip
         environ["wsgi.input"] = environ["eventlet.input"] = self._body = body
         environ["ryu_vmm.close"] = self._close
+        environ["ryu_vmm.done"] = self._done
         certificate: Any = getattr(self.connection, "getpeercert", dict)()
         if certificate:
             environ[CERTIFICATE] = certificate
@@ -277,6 +285,10 @@ class _Protocol(eventlet.wsgi.HttpProtocol):
     def _close(self) -> None:
         """Have the connection end with this answer."""
         self.close_connection = 1
+
+    def _done(self) -> None:
+        """The request has been carried out; its answer may yet be on its way, for as long as a stream lasts."""
+        self.busy = False
 
     def finish(self) -> None:
         """End the connection so that its last answer arrives, even where the client is still sending a body."""
@@ -313,7 +325,15 @@ class Listener(hub.WSGIServer):
         self._failed = failed or (lambda: None)
         self._told = Buckets(5, 0.05)
         self.connections: Counter[str] = Counter()
-        super().__init__(where, application)
+        self.open: set[_Protocol] = set()
+
+        def carried_out(environ: dict[str, Any], start_response: Any) -> Any:
+            try:
+                return application(environ, start_response)
+            finally:
+                environ["ryu_vmm.done"]()
+
+        super().__init__(where, carried_out)
 
     def __call__(self) -> None:
         self.serve_forever()
@@ -335,6 +355,11 @@ class Listener(hub.WSGIServer):
             log_x_forwarded_for=False,
             debug=False,  # no tracebacks in answers
         )
+
+    def waits(self) -> bool:
+        """Whether any request, or part of one, is there that has not been carried out."""
+        idle = [one.conn_state[1] for one in self.open if not one.busy]
+        return len(idle) < len(self.open) or readable([self.server, *idle])
 
     def prepared(self, conn_state: list[Any], source: str) -> bool:
         """Whether a connection can be served: its TLS handshake is done."""

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from . import events as ev
+from .catchup import CatchUp
 from .effects import (
     Answer,
     Disconnect,
@@ -75,6 +76,7 @@ class Runtime:
 
     Attributes:
         execute: carries out Program, SendPacket and ReadFlows effects; set it to southbound.Switchboard.execute.
+        catch_up: says when time may pass after the process was held up; give it ``waits``.
 
     Raises:
         StoreUnavailable: the store cannot be read.
@@ -105,6 +107,7 @@ class Runtime:
         self._given: dict[int, dict[tuple[int, bytes], bytes]] = {}
         self._answers_version = -1
         self._stopping = threading.Event()
+        self.catch_up = CatchUp(self._stopping)
         self._sync_due = 0.0
         #: Packet-ins dropped unseen since too many waited, by NVE and port.
         self.shed_packets: Counter[tuple[str, str]] = Counter()
@@ -403,6 +406,8 @@ class Runtime:
             if self._stopping.is_set():
                 return
             if not self._pause():
+                due = self.nva.next_timer()
+                self.catch_up.run(0.0 if due is None else self.now() - due)
                 self._telling.tell_held(self.now())
                 self.event(ev.TimePassed())
             if self._sync_due and time.monotonic() >= self._sync_due:

@@ -18,6 +18,7 @@ from ..effects import Disconnect, Effect, Program, ReadFlows, ReadMeters, ReadPo
 from ..events import ConnectionRefused, SwitchEvent
 from ..fairness import Backlog
 from ..seldom import Seldom
+from ..unread import readable
 from ..wire import openflow
 from ..wire.openflow import PacketIn
 from .datapath import QUICK, TURN, VmmDatapath
@@ -162,6 +163,11 @@ class Switchboard:
             hub.spawn(datapath.fail, "impostor", "its certificate is not that of the NVE with its datapath id")
         else:
             datapath.read_flows(effect.token, effect.cookie, effect.cookie_mask, effect.whole, effect.generation)
+
+    def waits(self) -> bool:
+        """Whether anything that switches have said waits to be taken in."""
+        datapaths = {*self.datapaths.values(), *self._entering}
+        return bool(self._backlog) or readable(datapath.socket for datapath in datapaths)
 
     # --- for the datapaths ------------------------------------------------------------------------------------
     def emit(self, event: SwitchEvent) -> None:

@@ -25,7 +25,7 @@ from ryu_vmm.pipeline import desired
 from ryu_vmm.southbound.board import Switchboard
 from ryu_vmm.southbound.datapath import VmmDatapath
 from ryu_vmm.tables import COOKIE_MASK, COOKIE_OURS, COOKIE_WHY_MASK, Why, cookie
-from ryu_vmm.wire import base
+from ryu_vmm.wire import agent, base
 from ryu_vmm.wire.openflow import PacketIn
 
 TUNNEL = "vxlan"
@@ -51,7 +51,8 @@ class Wire:
 
     Attributes:
         down, up: messages to the switch and from it.
-        unfit: deletions of meters that flows used at that moment, and meters that were made although they were there.
+        unfit: deletions of meters that flows used at that moment, and meters and flows that were made although they
+            were there.
     """
 
     def __init__(self, board: Switchboard, nve: Nve) -> None:
@@ -89,6 +90,8 @@ class Wire:
         for message in arrived:
             if message[1] == base.METER_MOD:
                 self._look(message)
+            elif message[1] == base.FLOW_MOD:
+                self._compare(message)
             self.session.receive(message, now)
         for data in self.session.out:
             self.up.extend(messages(data))
@@ -102,6 +105,11 @@ class Wire:
             self.unfit.append(f"meter {meter} is removed while it is used by {used}")
         if command == 0 and meter in self.meters._made:
             self.unfit.append(f"meter {meter} is made though it is there")
+
+    def _compare(self, message: bytes) -> None:
+        mod = agent.decode_flow_mod(message)
+        if mod.command == base.FC_ADD and self.flows().get(mod.flow.key) == mod.flow:
+            self.unfit.append(f"{mod.flow} is added again")
 
     def hear(self, count: int) -> bool:
         """Let so many messages of the switch arrive; whether any did."""
