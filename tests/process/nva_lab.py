@@ -62,12 +62,12 @@ class Nva:
         self.manager.connect(self.manager.rest).close()
         self.manager.connect(self.ofp).close()
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.manager.rest}/v1", timeout=DEADLINE, trust_env=False)
-        self._emulations: list[Emulation] = []
+        self.emulations: list[Emulation] = []
 
     def emulation(self) -> Emulation:
         """One more process of emulated switches."""
-        self._emulations.append(Emulation(("127.0.0.1", self.ofp)))
-        return self._emulations[-1]
+        self.emulations.append(Emulation(("127.0.0.1", self.ofp)))
+        return self.emulations[-1]
 
     def get(self, path: str) -> Any:
         return self.http.get(path).raise_for_status().json()
@@ -122,7 +122,7 @@ class Nva:
         return self.wait(look, f"{kind} {fields}")
 
     def close(self) -> None:
-        for emulation in self._emulations:
+        for emulation in self.emulations:
             emulation.close()
         self.http.close()
 
