@@ -259,11 +259,15 @@ class FlowsRead:
 
 @dataclass(frozen=True, slots=True)
 class MetersRead:
-    """The answer to a ReadMeters effect with the same ``token``: meter -> (packets, bytes)."""
+    """The answer to a ReadMeters effect with the same ``token``: meter -> (packets, bytes).
+
+    ``failed``: there is none, and there are no counts.
+    """
 
     dpid: int
     token: str
     meters: dict[int, tuple[int, int]]
+    failed: bool = field(default=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

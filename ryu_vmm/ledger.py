@@ -43,6 +43,8 @@ class _Account:
     total: tuple[Count, ...] = ()
     confirmed: int | None = None  # redirected packets when all correspondents had confirmed
     blurred: bool = False  # a flow counter had to do where a meter should have counted
+    #: Of readings under way, the oldest of each name: when it was asked. Counters are not known to be newer than that.
+    asked_at: dict[str, float] = field(default_factory=dict)
     read_at: dict[str, float] = field(default_factory=dict)
     values: dict[str, dict[str, Count]] = field(default_factory=dict)
     #: What counters that have gone had counted: a later move may take over, and give up, what this one counts by.
@@ -57,7 +59,13 @@ class _Account:
             if found.get(sender, _NONE)[0] < count[0]:
                 base[sender] = _sum(base.get(sender, _NONE), count)
         self.values[name] = found
-        self.read_at[name] = now
+        self.was_read(name, now)
+
+    def was_read(self, name: str, now: float) -> None:
+        """Note how old the last answer of a name is: as old as its question, for it may have waited to be heard."""
+        asked = self.asked_at.pop(name, None)
+        if asked is not None or name not in self.read_at:
+            self.read_at[name] = now if asked is None else asked
 
     def counts(self) -> Iterator[tuple[str, str, Count]]:
         """(kind, sender, count) of every counter there is or was."""
@@ -127,6 +135,7 @@ class Accounts:
             if work.session(nve) is None:
                 unread.add(nve)
                 continue
+            self._accounts[number].asked_at.setdefault(name, work.now)
             work.do(ask(work.dpid(nve), f"ledger:{number}:{name}"))
         self._saw(move, frozenset(unread))
         work.state.put("clock", ("poll", number), work.now + work.settings.poll_interval)
@@ -167,11 +176,22 @@ class Accounts:
             self._accounts[move.id].blurred = True
         return self._take(move, name, found)
 
+    def not_read(self, number: int, name: str) -> None:
+        """A reading has failed: nothing is known that was not known before."""
+        account = self._accounts.get(number)
+        if account is not None:
+            account.asked_at.pop(name, None)
+
     def read_meters(self, number: int, name: str, meters: dict[int, Count]) -> bool:
-        """Take meters into the ledger. True once the move has been quiet for the quiet time."""
+        """Take meters into the ledger. True once the move has been quiet for the quiet time.
+
+        An answer without any meter changes no count: what was counted stays counted.
+        """
         move = self._work.state.moves.get(number)
         if move is None:
             return False
+        if not meters and move.id in self._accounts:
+            return self._take(move, name, self._accounts[move.id].values.get(name, {}))
         kind, nve = name.split("@", 1)
         found: dict[str, Count] = {}
 

@@ -275,8 +275,10 @@ class Nva:
 
     def _time_passed(self, _: ev.TimePassed) -> None:
         now = self._work.now
-        for (kind, key), due in sorted(self.state.clock.items(), key=lambda item: item[1]):
-            if due > now or (kind, key) not in self.state.clock:
+        due = [item for item in self.state.clock.items() if item[1] <= now]
+        for kind, key in [what for what, _at in sorted(due, key=lambda item: item[1])]:
+            # What was found due may have gone, or been put off, by what another's time has brought about.
+            if self.state.clock.get((kind, key), now + 1) > now:
                 continue
             self.state.put("clock", (kind, key), None)
             if kind == "resync":

@@ -77,7 +77,8 @@ class Recovery:
         state = self._work.state
         for move in list(state.open_moves()):
             waits = state.waits.get(move.id, {})
-            if waits.get(nve, -1) >= generation or move.generation == generation:
+            needed = move.generation == generation and nve in {*move.ends, *state.correspondents(move)}
+            if waits.get(nve, -1) >= generation or needed:
                 self._moves.fire(move.id, MoveEvent.REFUSED, text)
                 if move.state.steered:
                     self._moves.doubt(move.id, nve)  # its barrier will reply all the same

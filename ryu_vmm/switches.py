@@ -321,6 +321,9 @@ class Switches:
     def meters_read(self, event: MetersRead) -> None:
         """The answer to a reading of meters for a ledger."""
         number, _, reading = event.token.partition(":")[2].partition(":")
+        if event.failed:
+            self._accounts.not_read(int(number), reading)
+            return
         self._account(int(number), self._accounts.read_meters(int(number), reading, event.meters))
 
     def ports_read(self, event: PortsRead) -> None:

@@ -364,11 +364,11 @@ class VmmDatapath(RyuSide):
         self.board.emit(FlowsRead(self.id, reading.token, tuple(reading.flows), reading.generation))
 
     def _meters_unread(self, xid: int) -> bool:
-        """Whether this was a reading of meters, which has failed now: they have counted nothing known."""
+        """Whether this was a reading of meters, which has failed now: what they have counted is not known."""
         token, _, _ = self._meters.readings.pop(xid, (None, {}, 0))
         if token is None:
             return False
-        self.board.emit(MetersRead(self.id, token, {}))
+        self.board.emit(MetersRead(self.id, token, {}, failed=True))
         return True
 
     def _read_again(self, reading: Reading, why: str) -> None:
