@@ -45,7 +45,8 @@ class ReadFlows:
 
     ``whole``: these are all of ours, and the answer is to replace what is believed of the switch: its meters are read
     as well. ``generation``: what the switch was last programmed with; the answer says it again, so that it can be told
-    whether a change has been sent since.
+    whether a change has been sent since. ``audit``: its meters are read as well, and the answer says whether something
+    is not there that we made.
     """
 
     dpid: int
@@ -54,6 +55,7 @@ class ReadFlows:
     cookie_mask: int = 0
     whole: bool = False
     generation: int | None = None
+    audit: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -249,12 +249,16 @@ class FlowRefused:
 
 @dataclass(frozen=True, slots=True)
 class FlowsRead:
-    """The answer to a ReadFlows effect with the same ``token`` and ``generation`` (None: nobody has noted any)."""
+    """The answer to a ReadFlows effect with the same ``token`` and ``generation`` (None: nobody has noted any).
+
+    ``lacks``: what was made is not all there, and no change sent meanwhile explains it.
+    """
 
     dpid: int
     token: str
     flows: tuple[FlowStats, ...]
     generation: int | None = field(default=None, repr=False)
+    lacks: bool = field(default=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

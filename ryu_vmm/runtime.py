@@ -338,7 +338,8 @@ class Runtime:
     def poll_drops(self) -> None:
         """Ask every NVE what it dropped, by cause; counters follow when the answers come."""
         for name in list(self.state.sessions):
-            self._read(name, f"drops:{name}", cookie(Why.DROP), COOKIE_WHY_MASK)
+            dpid = self.state.nves[name].dpid
+            self.execute(ReadFlows(dpid, f"drops:{name}", cookie(Why.DROP), COOKIE_WHY_MASK, audit=True))
 
     def _read(self, nve: str, token: str, wanted: int, mask: int) -> None:
         self.execute(ReadFlows(self.state.nves[nve].dpid, token, wanted, mask))

@@ -361,6 +361,9 @@ class Switches:
             self._compare(name, event)
         else:
             self._work.do(Answer(event.token, event.flows))
+        if event.lacks and self._work.session(name) is not None:
+            self._work.report("nve.differs", nve=name)
+            self.resync(name)
 
     def _read_too_early(self, name: str) -> None:
         """A change was sent after all flows had been asked for: the answer may be older, and nothing of it is adopted.

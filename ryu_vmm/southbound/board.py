@@ -162,7 +162,7 @@ class Switchboard:
             # Later, as the sink would hear of the end from within its own call.
             hub.spawn(datapath.fail, "impostor", "its certificate is not that of the NVE with its datapath id")
         else:
-            datapath.read_flows(effect.token, effect.cookie, effect.cookie_mask, effect.whole, effect.generation)
+            datapath.read_flows(effect)
 
     def waits(self) -> bool:
         """Whether anything that switches have said waits to be taken in."""

@@ -11,6 +11,7 @@ from typing import Any
 from ryu.controller.handler import DEAD_DISPATCHER, MAIN_DISPATCHER
 from ryu.lib import hub
 
+from ..effects import ReadFlows
 from ..errors import DecodeError
 from ..events import (
     BarrierReplied,
@@ -100,11 +101,9 @@ class VmmDatapath(RyuSide):
         self._outbox.put_changes(changes, xid, refused)
         self.send(after + openflow.encode_barrier(barrier))
 
-    def read_flows(
-        self, token: str, cookie: int, mask: int, whole: bool = False, generation: int | None = None
-    ) -> None:
-        """Ask for flows; the sink hears of the whole answer at once. Arguments: see effects.ReadFlows."""
-        self._ask(Reading(token, cookie, mask, whole, generation))
+    def read_flows(self, asked_for: ReadFlows) -> None:
+        """Ask for flows; the sink hears of the whole answer at once."""
+        self._ask(Reading(asked_for))
 
     def read_meters(self, token: str) -> None:
         """Ask what the meters have counted; the sink hears of the whole answer at once."""
@@ -116,14 +115,15 @@ class VmmDatapath(RyuSide):
 
     def _ask(self, reading: Reading) -> None:
         reading.programs = self._programs
-        if reading.whole and self._meters.highest:
+        asked = reading.asked_for
+        if (asked.whole or asked.audit) and self._meters.highest:
             # Before the flows: one that is there by then, and uses a meter, proves that the meter is.
             reading.config = self.next_xid()
             self._readings[reading.config] = reading
             self.send(meters.encode_meter_config_request(reading.config))
         xid = self.next_xid()
         self._readings[xid] = reading
-        self.send(openflow.encode_flow_stats_request(xid, reading.cookie, reading.mask))
+        self.send(openflow.encode_flow_stats_request(xid, asked.cookie, asked.cookie_mask))
 
     def answers(self, within: float) -> bool:
         """Whether the switch answers an echo request within so many seconds.
@@ -359,9 +359,12 @@ class VmmDatapath(RyuSide):
 
     def _has_read(self, reading: Reading) -> None:
         """A question is answered. Only what no later change can have overtaken takes the place of what is believed."""
-        if reading.whole and reading.programs == self._programs:
-            self._meters.replace(reading.meters, (stats.flow for stats in reading.flows))
-        self.board.emit(FlowsRead(self.id, reading.token, tuple(reading.flows), reading.generation))
+        asked, lacks = reading.asked_for, False
+        if reading.programs == self._programs:
+            if asked.whole:
+                self._meters.replace(reading.meters, (stats.flow for stats in reading.flows))
+            lacks = asked.audit and (not reading.flows or self._meters.lacks(reading.meters))
+        self.board.emit(FlowsRead(self.id, asked.token, tuple(reading.flows), asked.generation, lacks))
 
     def _meters_unread(self, xid: int) -> bool:
         """Whether this was a reading of meters, which has failed now: what they have counted is not known."""

@@ -93,6 +93,10 @@ class Meters:
         self.adopt(flows)
         self._known = True
 
+    def lacks(self, there: dict[int, int | None]) -> bool:
+        """Whether a meter that flows use is not among those that are there."""
+        return self.highest > 0 and any(meter not in there for meter in self._users)
+
     def adopt(self, flows: Iterable[Flow]) -> None:
         """Learn from flows that were read at some time which meters are in use, where that is not known better."""
         for flow in () if self._known else flows:

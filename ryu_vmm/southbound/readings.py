@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from ..effects import ReadFlows
 from ..flows import FlowStats
 from ..wire import meters, openflow
 
@@ -12,7 +13,7 @@ class Reading:
     """What was asked, and what has been answered so far.
 
     Args:
-        token, cookie, mask, whole, generation: see effects.ReadFlows.
+        asked_for: see effects.ReadFlows.
         attempt: how often it has been asked.
 
     Attributes:
@@ -22,11 +23,8 @@ class Reading:
         flows: those read so far; meters: those read so far, each with its rate.
     """
 
-    def __init__(
-        self, token: str, cookie: int, mask: int, whole: bool, generation: int | None, attempt: int = 1
-    ) -> None:
-        self.token, self.cookie, self.mask = token, cookie, mask
-        self.whole, self.generation, self.attempt = whole, generation, attempt
+    def __init__(self, asked_for: ReadFlows, attempt: int = 1) -> None:
+        self.asked_for, self.attempt = asked_for, attempt
         self.asked = time.monotonic()
         self.programs = 0
         self.config = -1
@@ -35,7 +33,7 @@ class Reading:
 
     def again(self) -> Reading:
         """The same question, to be asked once more."""
-        return Reading(self.token, self.cookie, self.mask, self.whole, self.generation, self.attempt + 1)
+        return Reading(self.asked_for, self.attempt + 1)
 
     def take(self, message: bytes, xid: int) -> bool:
         """Take in a part of an answer; whether more of that one follow. Raises DecodeError."""

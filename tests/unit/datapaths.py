@@ -12,6 +12,7 @@ from ryu.controller import ofp_handler
 from ryu.controller.handler import MAIN_DISPATCHER
 from ryu.ofproto import ofproto_v1_3, ofproto_v1_3_parser
 
+from ryu_vmm.effects import ReadFlows
 from ryu_vmm.southbound.board import Switchboard
 from ryu_vmm.southbound.datapath import VmmDatapath
 from ryu_vmm.wire import base
@@ -54,7 +55,7 @@ class Connected(VmmDatapath):
             self._barriers[number] = (number, number)
         self._readings.clear()
         self.xid = 0
-        self.read_flows("sync", 0, 0)
+        self.read_flows(ReadFlows(1, "sync"))
         self._meters.readings[1] = ("meters", {}, 1)
         self._outbox.clear()
 

@@ -107,3 +107,31 @@ def test_a_switch_that_somebody_meddles_with_heals(what: list[tuple[str, int]]) 
     story.w.settle()
     assert not story.wire.unfit
     assert not story.w.differences()
+
+
+def test_meters_that_are_gone_are_missed_when_drops_are_counted() -> None:
+    story = Story()
+    w, meters = story.w, story.wire.meters
+    for remove in ("remove-meter", "remove-flows"):
+        for meter in list(meters._made) if remove == "remove-meter" else []:
+            meters._remove(meter)
+        if remove == "remove-flows":
+            story.happens(remove, 1)
+        assert w.differences()
+        w.read("n1")
+        w.settle()
+        assert not w.differences()
+    assert not w.refused
+
+
+def test_what_a_change_explains_is_not_missed() -> None:
+    """A reading finds a meter gone that was removed, or not yet made, by a change on its way."""
+    story = Story()
+    w = story.w
+    for _ in range(4):
+        w.read("n1")
+        story.happens("come-or-go", 1)
+        w.read("n1")
+        w.settle()
+    assert w.nva.counters.get("reading.overtaken", 0) == 0
+    assert w.reports.count("nve.synchronised") == len(w.wires)

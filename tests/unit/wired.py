@@ -123,7 +123,7 @@ class Wired:
     """VMs vm1 and so on, each with a port on both of two NVEs, and the wires to these.
 
     Attributes:
-        refused: refusals that the core has heard of.
+        refused: refusals that the core has heard of; reports: kinds of what it has reported.
     """
 
     def __init__(self, vms: int = 2, settings: Settings | None = None) -> None:
@@ -131,6 +131,7 @@ class Wired:
         self.nva = Nva(settings or Settings(flap_moves=1 << 30))
         self.refused: list[ev.FlowRefused] = []
         self.answers: dict[str, object] = {}
+        self.reports: list[str] = []
         self.board = Switchboard(self, meter_rate=self.nva.meter_rate)
         self.wires: dict[str, Wire] = {}
         for n in (1, 2):
@@ -166,7 +167,9 @@ class Wired:
         for effect in effects:
             if isinstance(effect, Answer):
                 self.answers[effect.token] = effect.value
-            elif not isinstance(effect, Report):
+            elif isinstance(effect, Report):
+                self.reports.append(effect.kind)
+            else:
                 self.board.execute(effect)
 
     # --- what happens -------------------------------------------------------------------------------------------------
@@ -184,7 +187,7 @@ class Wired:
         """Read our flows for whoever asks, and what was dropped and counted, as is done while all is well."""
         dpid = self.wires[name].nve.dpid
         self.board.execute(ReadFlows(dpid, "flows:1", COOKIE_OURS, COOKIE_MASK))
-        self.board.execute(ReadFlows(dpid, f"drops:{name}", cookie(Why.DROP), COOKIE_WHY_MASK))
+        self.board.execute(ReadFlows(dpid, f"drops:{name}", cookie(Why.DROP), COOKIE_WHY_MASK, audit=True))
         self.board.execute(ReadMeters(dpid, "ledger:1:redirect@n1"))
 
     def read_back(self, name: str) -> None:
