@@ -80,7 +80,8 @@ def flows(state: State, nve: str, name: str) -> Iterator[Flow]:
         return
     kind, interface = role(state, nve, name)
     silenced = Place(nve, name) in state.silenced
-    forged = () if silenced else forgeries(state, nve, port.number)
+    sampled = forgeries(state, nve, port.number)
+    forged = () if silenced else sampled
     if interface is None:
         yield from _strangers(state, nve, port.number, forged, silenced)
         return
@@ -98,6 +99,7 @@ def flows(state: State, nve: str, name: str) -> Iterator[Flow]:
         speaking(state, interface),
         questions(state, nve, port.number),
         forged,
+        () if silenced or Place(nve, name) in state.muted else sampled,
         kind is not Role.HOME,
         kind is Role.EXPECTED or heard,
     )
@@ -152,9 +154,10 @@ def watching(state: State, port: Port) -> Move | None:
 class _Port:
     """The flows of a port that is an interface's.
 
-    ``asked``: the action that limits what it asks and announces; ``forged``: the actions of what it forges; ``hears``:
-    what it announces and asks is a sign of life; ``hears_all``: whatever it sends is. What it says of shared addresses
-    is handed over in any case: it may have taken one.
+    ``asked``: the action that limits what it asks and announces; ``forged``: the actions of what it forges, and
+    ``sampled``: of what else it is not admitted to send; ``hears``: what it announces and asks is a sign of life;
+    ``hears_all``: whatever it sends is. What it says of shared addresses is handed over in any case: it may have taken
+    one.
     """
 
     def __init__(
@@ -163,10 +166,12 @@ class _Port:
         interface: Interface,
         asked: tuple[Action, ...],
         forged: tuple[Action, ...],
+        sampled: tuple[Action, ...],
         hears: bool,
         hears_all: bool,
     ) -> None:
-        self._number, self._interface, self._asked, self._forged = number, interface, asked, forged
+        self._number, self._interface, self._asked = number, interface, asked
+        self._forged, self._sampled = forged, sampled
         self._hears, self._hears_all = hears, hears_all
         self._life = cookie(Why.LIFE, heard_about(interface))
         self._mine = cookie(Why.INTERFACE, interface.vni)
@@ -232,7 +237,7 @@ class _Port:
                 yield from self.allow(60, eth_type=eth_type)
                 continue
             for mac in self._macs:
-                yield drop(ADMIT, 60, self._own(mac, eth_type=eth_type), Drop.SPOOFED_ADDRESS)
+                yield drop(ADMIT, 60, self._own(mac, eth_type=eth_type), Drop.SPOOFED_ADDRESS, self._sampled)
 
     def discovers(self) -> Iterator[Flow]:
         """Neighbor discovery names addresses in its payload, too (RFC 4861): those must be the port's own as well."""
@@ -249,7 +254,7 @@ class _Port:
             yield drop(GUARD, 130, match(**port, icmpv6_type=kind), Drop.SPOOFED_ND, self._forged)
 
     def refuses(self, nd: int) -> Iterator[Flow]:
-        """What names others as its sender where that makes others believe it; the rest the table drops by itself.
+        """What names others as its sender.
 
         ``nd``: the priority of neighbor discovery, below what the interface may say and above what it may forward.
         """
@@ -263,6 +268,7 @@ class _Port:
         for kind in (135, 136):
             on = match(in_port=port, eth_type=ETH_IPV6, ip_proto=58, icmpv6_type=kind)
             yield drop(ADMIT, nd, on, Drop.SPOOFED_ND, self._forged)
+        yield drop(ADMIT, 1, match(in_port=port), Drop.SPOOFED_MAC, self._sampled)
 
     def _addresses6(self) -> tuple[bytes, ...]:
         return (*self._interface.ipv6, *map(link_local, self._macs))

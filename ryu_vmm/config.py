@@ -19,6 +19,7 @@ from .audit import KEEP
 from .dnsupdate import Updater, parse_server
 from .errors import InvalidInput
 from .hostnames import parse_hostname
+from .limits import PROBES
 from .naming import Publisher
 from .tsig import KeyFile
 from .work import Settings
@@ -82,6 +83,12 @@ OPTIONS: list[Any] = [
                  help="Seconds between readings of a draining move's counters."),
     cfg.FloatOpt("probe_interval", default=Settings().probe_interval, min=0.005,
                  help="Seconds before an unanswered path probe is repeated."),
+    cfg.IntOpt("tunnel_rate", default=Settings().tunnel_rate, min=0, max=PROBES // 2,
+               help="Probes per second, of all NVEs together, that prove the tunnels between NVEs that share a "
+               "network, pair after pair. A path that answers none is told by event, metric and health. 0 sends none."),
+    cfg.FloatOpt("tunnel_interval", default=Settings().tunnel_interval, min=0.1,
+                 help="Seconds between two probes of a path, where tunnel_rate allows that; else it takes longer until "
+                 "each path had its turn."),
     cfg.FloatOpt("ready_guard", default=0.02, min=0,
                  help="Seconds from the destination's barrier reply until the source is pointed at it, so that no "
                  "broadcast of that moment finds neither of them; see redirect_guard."),

@@ -16,7 +16,7 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
-from .flows import Flow, match
+from .flows import Action, Flow, match
 from .model import Allowed
 from .tables import (
     ETH_IPV4,
@@ -40,27 +40,27 @@ _FROM_NOWHERE = (131, 132, 133, 135, 143)
 
 
 @functools.cache
-def flows() -> tuple[Flow, ...]:
-    """The flows of table guard that do not depend on any port."""
-    return tuple(_flows())
+def flows(sampled: tuple[Action, ...] = ()) -> tuple[Flow, ...]:
+    """The flows of table guard that do not depend on any port; ``sampled``: actions for what they drop."""
+    return tuple(_flows(sampled))
 
 
-def _flows() -> Iterator[Flow]:
+def _flows(sampled: tuple[Action, ...]) -> Iterator[Flow]:
     for hidden in (0, 134, 135, 136, 137):  # 0 is no message: the header is in another fragment
-        yield drop(GUARD, 150, match(**_ICMPV6, ip_frag=_FRAGMENT, icmpv6_type=hidden), Drop.FRAGMENTED_ND)
-    yield drop(GUARD, 150, match(eth_type=ETH_IPV6, ip_proto=0), Drop.BROKEN_HEADERS)
+        yield drop(GUARD, 150, match(**_ICMPV6, ip_frag=_FRAGMENT, icmpv6_type=hidden), Drop.FRAGMENTED_ND, sampled)
+    yield drop(GUARD, 150, match(eth_type=ETH_IPV6, ip_proto=0), Drop.BROKEN_HEADERS, sampled)
     for on, cause in (
         (match(metadata=_NO_ROUTER, **_ICMPV6, icmpv6_type=134), Drop.ROUTER_ADVERTISEMENT),
         (match(metadata=_NO_ROUTER, **_ICMP, icmpv4_type=9), Drop.ROUTER_ADVERTISEMENT),
         (match(metadata=_NO_ROUTER, **_ICMPV6, icmpv6_type=137), Drop.ICMP_REDIRECT),
         (match(metadata=_NO_ROUTER, **_ICMP, icmpv4_type=5), Drop.ICMP_REDIRECT),
     ):
-        yield drop(GUARD, 145, on, cause)
+        yield drop(GUARD, 145, on, cause, sampled)
     for eth_type, server, client in ((ETH_IPV4, 67, 68), (ETH_IPV6, 547, 546)):
         udp: dict[str, Any] = {"metadata": _NO_DHCP, "eth_type": eth_type, "ip_proto": 17}
-        yield drop(GUARD, 145, match(**udp, udp_src=server), Drop.DHCP_SERVER)
-        yield drop(GUARD, 145, match(**udp, udp_dst=client), Drop.DHCP_SERVER)
+        yield drop(GUARD, 145, match(**udp, udp_src=server), Drop.DHCP_SERVER, sampled)
+        yield drop(GUARD, 145, match(**udp, udp_dst=client), Drop.DHCP_SERVER, sampled)
     for kind in _FROM_NOWHERE:
         yield Flow(GUARD, 125, match(**_ICMPV6, ipv6_src=0, icmpv6_type=kind), goto=RESOLVE, cookie=cookie(Why.BASE))
-    yield drop(GUARD, 124, match(eth_type=ETH_IPV6, ipv6_src=0), Drop.SPOOFED_ADDRESS)
+    yield drop(GUARD, 124, match(eth_type=ETH_IPV6, ipv6_src=0), Drop.SPOOFED_ADDRESS, sampled)
     yield Flow(GUARD, 0, (), goto=RESOLVE, cookie=cookie(Why.BASE))

@@ -4,7 +4,8 @@ A switch has 262,144 meters at the most (Open vSwitch); these are their numbers:
 
 * from 1: redirects, METER_SLOTS for each mark (tables.redirect_meter); they count and never limit;
 * then GONE_METERS for ports that have gone (gone_meter), which count as well;
-* then PORT_METERS for the questions and signs of life of ports, and as many for what ports forge. These two limit.
+* then that of the probes which come in by tunnels, whoever sends them; this limits, and so do
+* PORT_METERS for the questions and signs of life of ports, and as many for what ports forge.
 
 A port's meters follow from its OpenFlow number, so they need no table and survive restarts. Two ports of one switch
 whose numbers differ by a multiple of PORT_METERS share theirs; Open vSwitch hands numbers out from 1 upwards.
@@ -16,13 +17,16 @@ from typing import NamedTuple
 
 from .model import MARKS, METER_SLOTS
 
-GONE_METERS = 8192
+GONE_METERS = 8191
 PORT_METERS = 4096
 _GONE = 1 + MARKS * METER_SLOTS
-_QUESTIONS = _GONE + GONE_METERS
+PROBE_METER = _GONE + GONE_METERS
+_QUESTIONS = PROBE_METER + 1
 _FORGERIES = _QUESTIONS + PORT_METERS
 #: The highest meter that is ever asked for.
 HIGHEST = _FORGERIES + PORT_METERS - 1
+#: Packets per second that PROBE_METER lets pass: more than an NVE is ever sent for the NVA.
+PROBES = 500
 #: Above what any switch has.
 _NONE = 1 << 31
 
@@ -49,12 +53,14 @@ def question_meter(port: int) -> int:
 
 
 def forgery_meter(port: int) -> int:
-    """The meter of what the port of an OpenFlow number forges; 0, which is no port's number: tagged frames of all."""
+    """The meter of what the port of an OpenFlow number forges; 0, no port's number: what no port may say, of all."""
     return _FORGERIES + port % PORT_METERS
 
 
 def rate(meter: int, limits: Limits) -> int:
     """Packets per second that a meter lets pass; 0: it counts and limits nothing."""
+    if meter == PROBE_METER:
+        return PROBES
     if meter > HIGHEST or meter < _QUESTIONS:
         return 0
     return limits.questions if meter < _FORGERIES else limits.forgeries

@@ -10,7 +10,8 @@ but the one it is given, and never waits: a test can drive any interleaving in m
 Who does what: registry.py (NVEs, networks, VMs), moves.py with mobility.py (the life of a move), recovery.py (what
 faults and restarts do to it), packets.py (announcements, signs of life), resolver.py and announcing.py (questions about
 addresses, and telling of changed answers), switches.py (connections, ports, barriers, reading
-back), probes.py and ledger.py (proof and account), pipeline.py, admission.py and redirects.py (what the flows are).
+back), probes.py, tunnels.py and ledger.py (proof and account), pipeline.py, admission.py and redirects.py (what the
+flows are).
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from .recovery import Recovery
 from .registry import Registry
 from .state import State
 from .switches import Switches, difference
+from .tunnels import Tunnels
 from .work import Settings, Work
 
 
@@ -55,13 +57,18 @@ class Nva:
         self.state.limits = Limits(self.settings.question_rate, self.settings.forgery_rate)
         self._work = Work(self.state, self.settings)
         self._prober = Prober(self._work)
+        self.tunnels = Tunnels(self._work)
         self._accounts = Accounts(self._work)
         self._registry = Registry(self._work)
         self.moves = Moves(self._work, self._prober, self._accounts)
         self.recovery = Recovery(self._work, self.moves)
         self.announcing = Announcing(self._work)
-        self.packets = Packets(self._work, self.moves, self._prober, self._accounts, self.announcing)
-        self.switches = Switches(self._work, self.moves, self.recovery, self._accounts, self.packets, self._prober)
+        self.packets = Packets(
+            self._work, self.moves, self._prober, self.tunnels, self._accounts, self.announcing
+        )
+        self.switches = Switches(
+            self._work, self.moves, self.recovery, self._accounts, self.packets, self._prober, self.tunnels
+        )
         self.evacuations = Evacuations(self._work, self.moves)
         self.names = Names(self._work)
         self._handlers = self._table()
@@ -162,6 +169,7 @@ class Nva:
             joined.setdefault(nve, []).append(vni)
         for nve, networks in joined.items():
             self._prober.warm(nve, networks)
+            self.tunnels.changed(nve, networks)
 
     def _program(self, mark: int) -> None:
         """Compare the touched units' flows before and after the journal since ``mark``, and send the difference."""
@@ -237,6 +245,7 @@ class Nva:
         if old is not None and (old.ipv4, old.ipv6) != (event.nve.ipv4, event.nve.ipv6):
             self._prober.cool(name)
             self._prober.warm(name, tuple(self.state.networks_of(name)))
+            self.tunnels.changed(name)
             self.recovery.forgot(name, "has another underlay address")
         return reply
 
@@ -284,7 +293,10 @@ class Nva:
             if kind == "resync":
                 self.switches.resync(str(key))
                 continue
-            if kind in ("refusals", "silence", "freeze"):
+            if kind == "tunnels":
+                self.tunnels.time()
+                continue
+            if kind in ("refusals", "silence", "mute", "freeze"):
                 self.packets.time(kind, str(key))
                 continue
             if kind == "left":

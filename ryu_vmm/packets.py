@@ -19,12 +19,13 @@ from .model import Admit, Held, Interface, Leg, Move, Network, Place, Port, Redi
 from .moves import Moves
 from .neighbors import Neighbors
 from .paths import path, target, tunnel_to
-from .probes import Prober
+from .probes import WARMING, Prober
 from .refusals import Refusals
 from .resolver import Resolver
 from .router import Router
 from .sharing import Sharing
 from .tables import Why, move_of, why_of
+from .tunnels import Tunnels
 from .unasked import Unasked
 from .watching import Watch
 from .wire import frames
@@ -36,13 +37,14 @@ class Packets:
     """Handlers of packets, by the reason that the flow which handed them over gives in its cookie."""
 
     def __init__(
-        self, work: Work, moves: Moves, prober: Prober, accounts: Accounts, announcing: Announcing
+        self, work: Work, moves: Moves, prober: Prober, tunnels: Tunnels, accounts: Accounts, announcing: Announcing
     ) -> None:
         self._work = work
         self._moves = moves
         self._prober = prober
+        self._tunnels = tunnels
         self._accounts = accounts
-        self._refusals = Refusals(work)
+        self.refusals = Refusals(work)
         self._router = Router(work)
         self.hearing = Hearing(work)
         self.sharing = Sharing(work)
@@ -73,7 +75,10 @@ class Packets:
                 case Why.MISS:
                     self._missed(name, event.frame, about)
                 case Why.PROBE:
-                    number = self._prober.returned(name, frames.parse_probe(event.frame))
+                    nonce = frames.parse_probe(event.frame)
+                    if nonce == WARMING or self._tunnels.returned(name, nonce, event.tun_src):
+                        return
+                    number = self._prober.returned(name, nonce)
                     if number is not None:
                         self._moves.fire(number, MoveEvent.READY, "destination ready, all paths proven")
                 case Why.HOLD:
@@ -87,23 +92,25 @@ class Packets:
                 case Why.HOP:
                     self.neighbors.advertised(name, event.frame)
                 case Why.DROP:
-                    self._refusals.forged(name, event.in_port, about, event.frame)
+                    self.refusals.forged(name, event.in_port, about, event.frame)
                 case _:
                     self._work.count("drop.unexpected-packet-in")
         except DecodeError as error:
             self._work.count(f"drop.{error.cause}")
             port = self._work.state.by_number.get((name, event.in_port))
             if why in (Why.LIFE, Why.ANNOUNCE) and port is not None:
-                self._refusals.refuse(Place(name, port), event.frame, f"is malformed: {error.message}")
+                self.refusals.refuse(Place(name, port), event.frame, f"is malformed: {error.message}")
 
     # --- time and those who decide ------------------------------------------------------------------------------------
     def time(self, kind: str, key: str) -> None:
         """A deadline of refusals, silenced ports or frozen interfaces."""
         match kind:
             case "refusals":
-                self._refusals.interval_over()
+                self.refusals.interval_over()
+            case "mute":
+                self.refusals.samples.mute_over(key)
             case "silence":
-                self._refusals.silence_over(key)
+                self.refusals.silence_over(key)
             case "freeze":
                 thaw(self._work, key, "time")
 
@@ -160,11 +167,11 @@ class Packets:
         if why is Why.LIFE and about != heard_about(interface):
             self._work.count("announcement.late")
             if kind in ANNOUNCEMENTS:
-                self._refusals.refuse(place, event.frame, "comes late: of an epoch that is over", offence=False)
+                self.refusals.refuse(place, event.frame, "comes late: of an epoch that is over", offence=False)
             return
         if why is Why.ANNOUNCE and not claims_own(speaking(state, interface), event.frame, kind):
             # The port's own flows, which check this, were not there yet.
-            self._refusals.refuse(place, event.frame, "names an address or a MAC that is not the port's")
+            self.refusals.refuse(place, event.frame, "names an address or a MAC that is not the port's")
             return
         checked = state.networks[interface.vni].policy.admit is Admit.ADDRESSES
         if why is Why.LIFE and checked and not speaks_for_itself(speaking(state, interface), event.frame, kind):
@@ -200,7 +207,7 @@ class Packets:
                 self._announcing.announce(state.interfaces[fitting[0]])
             return
         reason = "fits no VM of a network that believes any port" if not fitting else "fits VMs of several networks"
-        self._refusals.refuse(place, frame, reason)
+        self.refusals.refuse(place, frame, reason)
 
     def _believe(self, interface: Interface, place: Place, by: str, frame: bytes) -> None:
         """Move an interface to where it announced itself, unless it flaps."""
@@ -210,10 +217,10 @@ class Packets:
         try:
             move = self.unasked.announced(interface, place, by)
         except Conflict as error:  # nobody to tell; the next announcement may find room
-            self._refusals.refuse(place, frame, error.message, offence=False)
+            self.refusals.refuse(place, frame, error.message, offence=False)
             return
         if move is None:
-            self._refusals.refuse(place, frame, "is of an interface that flaps and is frozen", offence=False)
+            self.refusals.refuse(place, frame, "is of an interface that flaps and is frozen", offence=False)
         elif source_up:
             self._watch.begin(move.id)
 

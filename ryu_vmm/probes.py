@@ -22,6 +22,8 @@ from .work import Work
 
 #: NVEs with more peers than that are left to resolve their underlay neighbors by themselves.
 WARM_PEERS = 128
+#: The nonce of frames that only resolve underlay neighbors.
+WARMING = bytes(16)
 #: Seconds allowed for each probe to be sent, to cross and to be taken in, before any is repeated.
 PER_PROBE = 0.002
 #: Rounds of probes in which an NVE that is new to ILA may resolve its next hops.
@@ -36,6 +38,23 @@ class Proof:
     missing: frozenset[Crossing]
     proven: dict[Crossing, float]
     rounds: int = 0
+
+
+def send_probe(work: Work, crossing: Crossing, nonce: bytes, mtu: int) -> None:
+    """Have an NVE send a probe of ``mtu`` bytes over a path, if it has what it takes."""
+    state, here, there = work.state, crossing.here, crossing.there
+    way, session = path(state, here, there), work.session(here)
+    if way is None or session is None:
+        return
+    if crossing.by is By.ILA:
+        own, other, hop = state.nves[here].locator, state.nves[there].locator, state.hop(here, there)
+        if own is not None and other is not None and hop is not None and session.ila is not None:
+            macs = (hop.mac, ila_mac(state.nves[here]))
+            work.send(here, (Output(session.ila),), frames.build_located_probe(nonce, mtu, macs, (other, own)))
+        return
+    port = session.routed if crossing.by is By.ROUTED else session.tunnel
+    if port is not None:
+        work.send(here, tunnel_to(way, PROBE_VNI, port), frames.build_probe(nonce, mtu))
 
 
 class Prober:
@@ -76,27 +95,11 @@ class Prober:
             nonce = self._nonce(move.id, pair)
             self._nonces[nonce] = (move.id, pair)
             self._nonces_of.setdefault(move.id, set()).add(nonce)
-            self._send(pair, nonce, mtu)
+            send_probe(self._work, pair, nonce, mtu)
         # Ever later, and not before the answers to so many can have come: repeated probes must not drown the first.
         pause = max(settings.probe_interval, PER_PROBE * len(proof.missing)) * 2 ** min(proof.rounds - 1, 4)
         state.put("clock", ("probe", move.id), self._work.now + pause)
         return False
-
-    def _send(self, crossing: Crossing, nonce: bytes, mtu: int) -> None:
-        state, here, there = self._work.state, crossing.here, crossing.there
-        way, session = path(state, here, there), self._work.session(here)
-        if way is None or session is None:
-            return
-        if crossing.by is By.ILA:
-            own, other, hop = state.nves[here].locator, state.nves[there].locator, state.hop(here, there)
-            if own is not None and other is not None and hop is not None and session.ila is not None:
-                macs = (hop.mac, ila_mac(state.nves[here]))
-                probe = frames.build_located_probe(nonce, mtu, macs, (other, own))
-                self._work.send(here, (Output(session.ila),), probe)
-            return
-        port = session.routed if crossing.by is By.ROUTED else session.tunnel
-        if port is not None:
-            self._work.send(here, tunnel_to(way, PROBE_VNI, port), frames.build_probe(nonce, mtu))
 
     def _ends_here(self, move: Move) -> bool:
         """Whether the NVEs are in sync without which nothing is proven."""
@@ -116,7 +119,7 @@ class Prober:
         session = self._work.session(nve)
         if session is None or session.tunnel is None or len(peers) > WARM_PEERS:
             return
-        frame = frames.build_probe(bytes(16), 64)
+        frame = frames.build_probe(WARMING, 64)
         for peer in sorted(peers):
             other, there, back = self._work.session(peer), path(state, nve, peer), path(state, peer, nve)
             if there is None or back is None:

@@ -10,7 +10,7 @@ same NVE pair: redirects point straight at the newest location and do not chain.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from .flows import IN_PORT, Action, Flow, Match, Output, ToNva, match, set_field
@@ -80,19 +80,23 @@ def crossings(state: State, move: Move) -> list[Crossing]:
     Back as well, because the VM's own packets take that way, and the underlay's first packet to an unresolved
     neighbor is lost in either direction.
     """
-    others = state.correspondents(move) - {move.destination}
-    found = []
-    l3 = any(state.is_l3(leg.vni) for leg in move.legs)
-    sir = any(state.networks[leg.vni].sir is not None for leg in move.legs)
-    for other in sorted(others):
-        if path(state, other, move.destination) is None:
-            continue
-        for here, there in ((other, move.destination), (move.destination, other)):
-            found.append(Crossing(here, there))  # the redirect's way out, if no other
-            if l3 and is_routed(state, here, there):
-                found.append(Crossing(here, there, By.ROUTED))
-            if sir and has_ila(state, here) and has_ila(state, there):
-                found.append(Crossing(here, there, By.ILA))
+    networks = {leg.vni for leg in move.legs}
+    found: list[Crossing] = []
+    for other in sorted(state.correspondents(move) - {move.destination}):
+        found += ways(state, other, move.destination, networks)
+        found += ways(state, move.destination, other, networks)
+    return found
+
+
+def ways(state: State, here: str, there: str, networks: Collection[int]) -> list[Crossing]:
+    """All that packets of some networks may take from one NVE to another; none where they have no address in common."""
+    if path(state, here, there) is None:
+        return []
+    found = [Crossing(here, there)]  # a redirect's way out, if no other
+    if any(state.is_l3(vni) for vni in networks) and is_routed(state, here, there):
+        found.append(Crossing(here, there, By.ROUTED))
+    if any(state.networks[vni].sir is not None for vni in networks) and has_ila(state, here) and has_ila(state, there):
+        found.append(Crossing(here, there, By.ILA))
     return found
 
 

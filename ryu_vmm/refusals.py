@@ -11,7 +11,8 @@ from typing import NamedTuple
 from . import addresses
 from .admission import role
 from .model import Place
-from .tables import Drop
+from .tables import Drop, name_of
+from .unadmitted import CAUSES, Samples, sender, shown
 from .wire import frames
 from .work import Work
 
@@ -40,32 +41,61 @@ class Refusals:
 
     def __init__(self, work: Work) -> None:
         self._work = work
-        self._since: dict[tuple[Place, str], _Since] = {}
+        self._since: dict[tuple[str, Place, str], _Since] = {}
+        self.samples = Samples(work)
         self._forged: dict[Place, tuple[float, int]] = {}  # start of the window, forgeries in it
 
     def forged(self, nve: str, in_port: int, cause: int, frame: bytes) -> None:
         """A switch has dropped a forgery and handed it over."""
         port = self._work.state.by_number.get((nve, in_port))
+        if port is not None and cause in CAUSES:
+            self._unadmitted(Place(nve, port), Drop(cause), frame)
+            return
         if port is None or cause not in _FORGED:
             self._work.count("drop.unknown-port" if port is None else "drop.unexpected-packet-in")
             return
-        self.refuse(Place(nve, port), frame, _FORGED[cause])
+        place = Place(nve, port)
+        interface = self._whose(place)
+        if interface is not None:
+            self.samples.note(place, interface, Drop(cause), sender(frame))
+        self.refuse(place, frame, _FORGED[cause])
+
+    def _unadmitted(self, place: Place, cause: Drop, frame: bytes) -> None:
+        """A sample of what a port may not send, though nobody would believe anything by it."""
+        interface = self._whose(place)
+        self._work.count("admission.sampled")
+        if interface is None or place in self._work.state.silenced:
+            return
+        said = sender(frame)
+        self.samples.note(place, interface, cause, said)
+        fields: dict[str, object] = {
+            "nve": place.nve,
+            "port": place.port,
+            "interface": interface,
+            "cause": name_of(cause),
+            "reason": CAUSES[cause],
+            "address": shown(said),
+        }
+        self.report("admission.dropped", place, CAUSES[cause], fields)
+        self.samples.muted(place)
 
     def refuse(self, place: Place, frame: bytes, reason: str, offence: bool = True) -> None:
         """Report that an announcement from a port was not believed; ``offence``: nobody honest sends it."""
-        work = self._work
-        work.count("announcement.refused")
-        key = (place, reason)
-        fields = self._fields(place, frame, reason)
+        self._work.count("announcement.refused")
+        self.report("announcement.refused", place, reason, self._fields(place, frame, reason))
+        if offence:
+            self._offended(place)
+
+    def report(self, kind: str, place: Place, reason: str, fields: dict[str, object]) -> None:
+        """Report the first of a kind at a port at once, those after it as a number for each interval."""
+        work, key = self._work, (kind, place, reason)
         if key in self._since:
             self._since[key] = _Since(self._since[key].packets + 1, fields)
         elif len(self._since) < KINDS:
             self._since[key] = _Since(0, {})
-            work.report("announcement.refused", **fields, count=1)
+            work.report(kind, **fields, count=1)
         if ("refusals", "") not in work.state.clock:
             work.state.put("clock", ("refusals", ""), work.now + work.settings.report_interval)
-        if offence:
-            self._offended(place)
 
     def _fields(self, place: Place, frame: bytes, reason: str) -> dict[str, object]:
         said = frames.claimed(frame)
@@ -113,10 +143,11 @@ class Refusals:
             if not since.packets:
                 del self._since[key]
                 continue
-            work.report("announcement.refused", **since.fields, count=since.packets)
+            work.report(key[0], **since.fields, count=since.packets)
             self._since[key] = _Since(0, {})
         for place, (started, _) in list(self._forged.items()):
             if work.now - started >= WINDOW:
                 del self._forged[place]
+        self.samples.tidy()
         if self._since:
             work.state.put("clock", ("refusals", ""), work.now + work.settings.report_interval)

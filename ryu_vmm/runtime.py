@@ -37,7 +37,7 @@ from .flows import FlowStats, Output
 from .nva import Nva, Settings
 from .seldom import Seldom
 from .state import State
-from .tables import COOKIE_WHY_MASK, Drop, Why, cookie, why_of
+from .tables import COOKIE_WHY_MASK, Drop, Why, cookie, name_of, why_of
 from .telling import Telling
 from .wire.openflow import PacketIn, packet_out_prefix
 
@@ -53,7 +53,7 @@ ANSWERS_KEPT = 4096
 _QUESTION = cookie(Why.RESOLVE)
 _LIFE = cookie(Why.LIFE) >> 40
 _ANSWERED = frozenset(cookie(why) >> 40 for why in (Why.ANSWER, Why.ADVERTISE))
-_CAUSES = {int(cause): cause.name.lower().replace("_", "-") for cause in Drop}
+_CAUSES = {int(cause): name_of(cause) for cause in Drop}
 
 
 class Store(Protocol):
@@ -383,6 +383,11 @@ class Runtime:
             for cause, packets in dropped.items():
                 total[f"drop.{cause}"] = total.get(f"drop.{cause}", 0) + packets
         return total
+
+    @property
+    def drops(self) -> dict[str, dict[str, int]]:
+        """What switches have dropped, by NVE and cause, as they said last."""
+        return self._drops
 
     def health(self) -> dict[str, Any]:
         """Whether the authority can do its work: the store takes writes, and how many NVEs are in sync."""

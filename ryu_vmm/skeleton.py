@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from . import guard, replies
 from .flows import Action, Flow, ToNva, match
-from .model import PROBE_VNI
+from .limits import PROBE_METER
+from .model import PROBE_IDENTIFIER, PROBE_PROTOCOL, PROBE_VNI
 from .routing import ila_mac
 from .state import State
 from .tables import (
@@ -29,6 +30,7 @@ from .tables import (
     cookie,
     drop,
     forgeries,
+    metered,
 )
 
 
@@ -56,10 +58,9 @@ def flows(state: State, nve: str, tunnel: int | None) -> Iterator[Flow]:
         yield from announcements(CLASSIFY, 5)
     yield from _underlay(state, nve)
     if tunnel is not None:
-        # Frames that only resolve the underlay's neighbors end here, and are no drops.
+        # Probes that prove a tunnel outside of moves, whoever sends them: the NVA knows its own.
         for port in {tunnel, state.sessions[nve].routed} - {None}:
-            on = match(in_port=port, eth_type=ETH_PROBE, tun_id=PROBE_VNI)
-            yield Flow(CLASSIFY, 15, on, cookie=cookie(Why.BASE))
+            yield _probes(state, nve, in_port=port, eth_type=ETH_PROBE, tun_id=PROBE_VNI)
     tagged = forgeries(state, nve, 0)
     if tagged:
         announced = cookie(Why.DROP, Drop.VLAN_TAGGED)
@@ -67,7 +68,7 @@ def flows(state: State, nve: str, tunnel: int | None) -> Iterator[Flow]:
     yield drop(ADMIT, 220, match(vlan_vid=TAGGED), Drop.VLAN_TAGGED)
     yield drop(ADMIT, 210, match(eth_dst=(b"\x01\x80\xc2\0\0\0", b"\xff" * 5 + b"\xf0")), Drop.LINK_LOCAL_CONTROL)
     yield drop(ADMIT, 0, (), Drop.SPOOFED_MAC)
-    yield from guard.flows()
+    yield from guard.flows(tagged)
     yield from replies.base(state.sessions[nve])
     yield Flow(RESOLVE, 0, (), goto=ROUTE, cookie=cookie(Why.BASE))
     yield Flow(ROUTE, 0, (), goto=DELIVER, cookie=cookie(Why.BASE))
@@ -76,6 +77,14 @@ def flows(state: State, nve: str, tunnel: int | None) -> Iterator[Flow]:
     yield drop(DELIVER, 5, match(metadata=REMOTE), Drop.MISDELIVERED)
     yield drop(DELIVER, 0, (), Drop.UNKNOWN_DESTINATION)
     yield drop(FLOOD, 0, (), Drop.NO_FLOOD)
+
+
+def _probes(state: State, nve: str, **fields: int | bytes | None) -> Flow:
+    """What takes probes in; a switch that cannot limit them hands none over. Dropping them is no drop."""
+    counted = metered(state, nve, PROBE_METER)
+    if not counted:
+        return Flow(CLASSIFY, 15, match(**fields), cookie=cookie(Why.BASE))
+    return Flow(CLASSIFY, 15, match(**fields), (*counted, ToNva(64)), cookie=cookie(Why.PROBE))
 
 
 def _underlay(state: State, nve: str) -> Iterator[Flow]:
@@ -92,5 +101,7 @@ def _underlay(state: State, nve: str) -> Iterator[Flow]:
         under = (own.locator + bytes(8), b"\xff" * 8 + bytes(8))
         on = match(in_port=session.ila, eth_type=ETH_IPV6, ipv6_dst=under)
         yield drop(CLASSIFY, 11, on, Drop.UNKNOWN_LOCATOR)
+        to = own.locator + PROBE_IDENTIFIER
+        yield _probes(state, nve, in_port=session.ila, eth_type=ETH_IPV6, ip_proto=PROBE_PROTOCOL, ipv6_dst=to)
     on = match(in_port=session.ila, eth_dst=ila_mac(own), eth_type=ETH_IPV6, ip_proto=58, icmpv6_type=136)
     yield Flow(CLASSIFY, 89, on, (ToNva(HEAD),), cookie=cookie(Why.HOP))

@@ -18,11 +18,13 @@ from .events import NveConnected
 from .journal import Unit
 from .limits import Limits
 from .model import (
+    BrokenPath,
     Fault,
     Frozen,
     Held,
     Holder,
     Interface,
+    Lacking,
     Leg,
     Move,
     MoveState,
@@ -33,6 +35,7 @@ from .model import (
     Session,
     Sought,
     Trust,
+    Unadmitted,
     Vm,
 )
 from .nametables import NameTables
@@ -48,12 +51,15 @@ class State(NameTables, AnswerTables, Domains):
     connected with a datapath id nobody registered, by that id: what they said, ``pulled`` by (NVE, interface id),
     ``gone`` by interface id (the slot of the meter that counts what is lost while its port is gone), ``held`` by
     interface id: packets that wait for its port, ``faults`` by NVE: what it refused,
+    ``broken`` by redirects.Crossing: paths that do not work; ``lacking`` by NVE: ports to the underlay that it ought to
+    have,
     ``barriers`` by move id: NVE -> seconds from trigger to barrier reply, ``generations`` by NVE:
     (programmed, realised), ``waits``, ``probes`` and ``returning`` (ended; the source may not know) by move id,
     ``overheard`` by move id: when its watched source was first heard, ``sought`` by interface id (sought.py),
-    ``silenced``: ports whose forgeries are only counted, by place, and until when; ``frozen`` by interface id, and
-    ``thawed``: when that ended; ``clock`` by (kind, key); and those of nametables.py, answertables.py,
-    evacuees.py and domains.py.
+    ``silenced``: ports whose forgeries are only counted, by place, and until when; ``muted``: those of whose other
+    drops no samples are taken; ``unadmitted``: what ports were not admitted to send; ``frozen`` by interface id, and
+    ``thawed``: when that ended; ``clock`` by (kind, key); and those of nametables.py,
+    answertables.py, evacuees.py and domains.py.
     """
 
     def __init__(self) -> None:
@@ -79,7 +85,11 @@ class State(NameTables, AnswerTables, Domains):
         self.overheard: dict[int, float] = {}
         self.sought: dict[str, Sought] = {}
         self.faults: dict[str, Fault] = {}
+        self.broken: dict[tuple[str, str, str], BrokenPath] = {}
+        self.lacking: dict[str, Lacking] = {}
         self.silenced: dict[Place, float] = {}
+        self.muted: dict[Place, float] = {}
+        self.unadmitted: dict[Place, tuple[Unadmitted, ...]] = {}
         self.frozen: dict[str, Frozen] = {}
         self.thawed: dict[str, float] = {}
         self.limits = Limits()  # set once, before anything else
@@ -476,6 +486,9 @@ class State(NameTables, AnswerTables, Domains):
             self.touch(sought.place.nve, ("if", key), ("vn", sought.vni))
 
     def _index_silenced(self, place: Place, old: float | None, new: float | None) -> None:
+        self._touch_place(place)
+
+    def _index_muted(self, place: Place, old: float | None, new: float | None) -> None:
         self._touch_place(place)
 
     def _index_frozen(self, key: str, old: Frozen | None, new: Frozen | None) -> None:

@@ -33,6 +33,7 @@ from .pipeline import desired, is_tunnel_to_tunnel
 from .probes import Prober
 from .recovery import Recovery
 from .tables import COOKIE_MASK, COOKIE_OURS, DELIVER
+from .tunnels import Tunnels
 from .work import Work
 
 #: Readings of all flows in a row that changes may overtake, until these wait for the next one.
@@ -69,6 +70,7 @@ class Switches:
         accounts: Accounts,
         packets: Packets,
         prober: Prober,
+        tunnels: Tunnels,
     ) -> None:
         self._work = work
         self._moves = moves
@@ -76,6 +78,7 @@ class Switches:
         self._accounts = accounts
         self._packets = packets
         self._prober = prober
+        self._tunnels = tunnels
         self._asked_at: dict[str, int] = {}
         self._overtaken: dict[str, int] = {}  # NVE -> readings in a row that a change has overtaken
 
@@ -151,6 +154,7 @@ class Switches:
         nve, session = state.nves.get(name), state.sessions.get(name)
         if nve is None or session is None:
             return
+        self._tunnels.gone(name)
         if session.synced:
             self.program(name, difference(desired(state, name), {}))
         ports = [state.ports[(name, port)] for port in state.ports_of(name)]
@@ -165,6 +169,7 @@ class Switches:
         if name is None or name not in self._work.state.sessions:
             return
         self._work.state.put("sessions", name, None)
+        self._tunnels.gone(name)
         self._work.report("nve.disconnected", nve=name)
         self._recovery.lost(name)
 
@@ -185,7 +190,11 @@ class Switches:
         """Which ports lead to the underlay, by what was registered and what the switch shows."""
         state, nve, session = self._work.state, self._work.state.nves[name], self._work.state.sessions[name]
         routed, ila = self._number(name, nve.routed_port), self._number(name, nve.ila_port)
-        state.put("sessions", name, replace(session, tunnel=self._tunnel(name), routed=routed, ila=ila))
+        now = replace(session, tunnel=self._tunnel(name), routed=routed, ila=ila)
+        state.put("sessions", name, now)
+        self._tunnels.ports_are(name)
+        if now != session:
+            self._tunnels.changed(name)
         offer = Offer(routed is not None, ila is not None)
         state.put("offers", name, offer if any(offer) else None)
 
@@ -215,11 +224,14 @@ class Switches:
             state.put("ports", (name, port), info and Port(name, port, info.number, info.up))
         if name in state.sessions:
             self._follow_tunnel(name)
+            if any(state.is_tunnel(place) for place in places):
+                self._tunnels.changed(name)  # something about it has, if not its number
         for place in places:
             if place in state.ports:
                 self._accounts.queues.appeared(place)
             else:
                 self._accounts.queues.gone(place)
+                self._packets.refusals.samples.forget(place)
             home, is_up = state.by_place.get(place), state.port_at(place) is not None
             if place in was_up and not is_up:
                 expected = self._moves.departed(place)
@@ -398,6 +410,7 @@ class Switches:
         state.touched.pop(name, None)
         self._prober.cool(name)
         self._prober.warm(name, tuple(state.networks_of(name)))
+        self._tunnels.changed(name)
         self._work.report("nve.synchronised", nve=name, flows=len(installed))
 
     def _adopt_pulled(self, name: str, flow: Flow) -> None:

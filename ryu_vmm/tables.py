@@ -83,6 +83,11 @@ class Drop(enum.IntEnum):
     UNKNOWN_LOCATOR = 20
 
 
+def name_of(cause: int) -> str:
+    """How a cause is called where people read it."""
+    return Drop(cause).name.lower().replace("_", "-")
+
+
 _MAGIC = 0x766D
 #: Every flow of ours matches this cookie under this mask; nothing else is ever touched.
 COOKIE_OURS = _MAGIC << 48

@@ -31,6 +31,8 @@ class Settings:
             moment finds neither of them; see redirect_guard.
         redirect_guard: from the source's barrier to 'in force': a switch acknowledges a flow before its datapath
             has stopped using what it replaced.
+        tunnel_rate: probes per second, of all NVEs together, that prove tunnels outside of moves; 0: none.
+        tunnel_interval: between two probes of the same path, as far as the rate allows.
         sample_pause: after a stale correspondent was corrected, before its packets are sampled again.
         flap_moves, flap_window: that many unrequested moves of an interface in that time freeze it (RFC 7432
             section 15.1: 5 in 180 s).
@@ -51,6 +53,8 @@ class Settings:
     quiet_time: float = 1.5
     poll_interval: float = 0.25
     probe_interval: float = 0.05
+    tunnel_rate: int = 100
+    tunnel_interval: float = 1.0
     ready_guard: float = 0.0
     redirect_guard: float = 0.02
     sample_pause: float = 0.5

@@ -27,7 +27,7 @@ TO_NVA = {
 }
 REASONS = {
     "BASE": "the skeleton of a table",
-    "DROP": "drops and counts, by cause; forged announcements are handed over as well, through a meter",
+    "DROP": "drops and counts, by cause; what ports may not send is sampled to the NVA as well, through a meter",
     "NETWORK": "a network's peers and flooding",
     "INTERFACE": "an interface's admission and delivery",
     "RESOLVE": "an ARP request or a neighbor solicitation that no flow answers",

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from rich.table import Table
 from rich.text import Text
 
+from . import tunnels
 from .context import table
 from .words import Doc, clock, duration, facts, local, styled
 
@@ -22,6 +23,7 @@ __all__ = [
     "nves",
     "status",
     "verified",
+    "vm",
     "vms",
 ]
 
@@ -41,18 +43,12 @@ def nves(items: Iterable[Doc]) -> Table:
         rows=(
             (
                 *(n[key] for key in ("name", "dpid", "ipv4", "ipv6", "connected", "in_sync")),
-                _fault(n["fault"]),
+                tunnels.trouble(n),
                 n["networks"],
             )
             for n in items
         ),
     )
-
-
-def _fault(fault: Doc | None) -> Text:
-    if fault is None:
-        return Text("-")
-    return Text(f"OpenFlow error {fault['type']}/{fault['code']}, {fault['times']}x", style="red")
 
 
 def nve(document: Doc) -> list[Table]:
@@ -73,7 +69,7 @@ def nve(document: Doc) -> list[Table]:
         ("connected", document["connected"]),
         ("in sync", document["in_sync"]),
         ("answers by itself", ", ".join(document["answers"]) or "-"),
-        ("fault", _fault(document["fault"])),
+        ("fault", tunnels.trouble(document)),
         ("being evacuated", f"evacuation {document['evacuation']}" if document["evacuation"] else None),
         ("tunnel port", document["tunnel"]),
         ("without Ethernet", document["routed"]),
@@ -82,7 +78,7 @@ def nve(document: Doc) -> list[Table]:
         ("networks", document["networks"]),
         ("generation", f"{generation['realised']} of {generation['programmed']} acknowledged"),
     )
-    return [about, ports] if document["ports"] else [about]
+    return [about, *tunnels.broken(document["broken"]), *([ports] if document["ports"] else [])]
 
 
 def _by(what: object, how: str, port: object) -> str | None:
@@ -236,6 +232,22 @@ def directory(items: Iterable[Doc]) -> Table:
     )
 
 
+def vm(document: Doc) -> list[Table | Text]:
+    """A VM, and what its ports were not admitted to send."""
+    return [vms([document]), *(line for i in document["interfaces"] for line in _unadmitted(i))]
+
+
+def _unadmitted(interface: Doc) -> list[Text]:
+    return [
+        Text(
+            f"{interface['name']}: seen from this port and not admitted ({seen['cause']}): {seen['address']}, "
+            f"{seen['packets']} packets, last at {local(seen['last'])}",
+            style="yellow",
+        )
+        for seen in interface["unadmitted"]
+    ]
+
+
 def explained(document: Doc) -> list[Table | Text]:
     """Where a VM is and which flows carry its packets."""
     parts: list[Table | Text] = []
@@ -253,6 +265,7 @@ def explained(document: Doc) -> list[Table | Text]:
         shared = [_shared({"name": document["vm"]}, i, row) for row in (*i["shared"], *i["shared_macs"])]
         if shared:
             parts.append(Text(f"  shares {', '.join(shared)}"))
+        parts += _unadmitted(i)
         parts.append(
             table(
                 "",
@@ -284,12 +297,12 @@ def explained(document: Doc) -> list[Table | Text]:
     return parts
 
 
-def status(document: Doc) -> Table:
+def status(document: Doc) -> list[Table]:
     """How the NVA is; no more than that for who does not see the whole."""
     count = document["nves"]
     if count is None:
-        return facts(("status", styled(document["status"])))
-    return facts(
+        return [facts(("status", styled(document["status"])))]
+    about = facts(
         ("status", styled(document["status"])),
         ("credentials", document["credentials"]),
         ("version", document["version"]),
@@ -299,7 +312,10 @@ def status(document: Doc) -> Table:
         ("networks", document["networks"]),
         ("VMs", document["vms"]),
         ("open moves", document["moves_open"]),
+        ("without a port to the underlay", count["lacking"] or None),
+        ("tunnels that fail", document["tunnels"]["failed"] or None),
     )
+    return [about, *tunnels.broken(document["tunnels"]["paths"])]
 
 
 def event(document: Doc) -> Text:

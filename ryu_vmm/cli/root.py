@@ -144,6 +144,6 @@ def status(context: Context) -> None:
     if context.as_json:
         print_json(document)
     else:
-        console().print(render.status(document))
+        console().print(*render.status(document))
     if document["status"] == "failing":
         raise click.exceptions.Exit(FAILED)

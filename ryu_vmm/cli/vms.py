@@ -47,7 +47,7 @@ def vm_show(context: Context, name: str) -> None:
 
     Example: vmm vm show web-1
     """
-    context.show(context.client.get(at("vms", name)), lambda document: render.vms([document]))
+    context.show(context.client.get(at("vms", name)), render.vm)
 
 
 @vm.command("add")

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 from ..wire import base as of
+from ..wire import frames
 from .fabric import Fabric
 from .flood import Flood
 from .session import Session
@@ -27,7 +28,8 @@ _TICK = 0.25
 _BUFFER = 1 << 17
 #: Seconds between pieces of a flood of a given rate.
 _POUR = 0.002
-_ECHO = bytes([of.ECHO_REQUEST])
+_ECHO, _PACKET_OUT = bytes([of.ECHO_REQUEST]), bytes([of.PACKET_OUT])
+_PROBE = frames.build_probe(b"?", frames.PROBE_MTU[0])[:14]
 _AGAIN = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 clock = time.monotonic
 
@@ -68,7 +70,7 @@ class Farm:
         self.fabric = Fabric()
         self.links: dict[int, Link] = {}
         self.selector = selectors.DefaultSelector()
-        self.heard = clock()  # when a controller last sent more than an echo request
+        self.heard = clock()  # when a controller last sent more than what it always sends
         self.losses = 0  # connections lost or refused
         self._waiting: list[Switch] = []
         self._setting_up: set[int] = set()
@@ -280,7 +282,7 @@ class Farm:
             self._close(link)
             return False
         now = clock()
-        if data[1:2] != _ECHO:
+        if not _goes_on_always(data):
             self.heard = now
         (link.receive or session.receive)(data, now)
         if session.ready:
@@ -320,3 +322,14 @@ class Farm:
             link.switch.disconnect(link.session)
         if self.reconnect is not None:
             self.after(self.reconnect, lambda: self._waiting.append(link.switch))
+
+
+def _goes_on_always(data: bytes) -> bool:
+    """Whether a controller has sent what it sends at rest as well: echo requests, or probes of tunnels."""
+    at = 0
+    while at < len(data):
+        kind, size = data[at + 1 : at + 2], int.from_bytes(data[at + 2 : at + 4], "big")
+        if kind != _ECHO and (kind != _PACKET_OUT or _PROBE not in data[at : at + size]):
+            return False
+        at += max(8, size)
+    return True

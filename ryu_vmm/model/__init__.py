@@ -42,7 +42,7 @@ from .networks import (
     Unknown,
 )
 from .numbers import MARK_BASE, MARKS, METER_SLOTS, PROBE_IDENTIFIER, PROBE_PROTOCOL, PROBE_VNI, VNI_RESERVED
-from .places import Fault, Frozen, Interface, Nve, Place, Port, Question, Session, Vm
+from .places import BrokenPath, Fault, Frozen, Interface, Lacking, Nve, Place, Port, Question, Session, Unadmitted, Vm
 
 __all__ = [
     "MARKS",
@@ -57,6 +57,7 @@ __all__ = [
     "Admit",
     "Allowed",
     "Answer",
+    "BrokenPath",
     "Change",
     "Changed",
     "Connections",
@@ -72,6 +73,7 @@ __all__ = [
     "Holder",
     "Interface",
     "Kind",
+    "Lacking",
     "Leave",
     "Ledger",
     "Left",
@@ -94,6 +96,7 @@ __all__ = [
     "Step",
     "Subnet",
     "Trust",
+    "Unadmitted",
     "Unknown",
     "Unpublished",
     "Vanished",

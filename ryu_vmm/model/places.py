@@ -40,6 +40,39 @@ class Nve:
         return (self.certificate or self.name) in names
 
 
+class Unadmitted(NamedTuple):
+    """Packets of one sender that an interface's port was not admitted to send, as far as samples tell.
+
+    ``cause``: a tables.Drop; ``address``: the IP address (4, 16 bytes) or MAC that they named; ``last``: Unix time.
+    """
+
+    interface: str
+    cause: int
+    address: bytes
+    packets: int
+    last: float
+
+
+class Lacking(NamedTuple):
+    """Ports to the underlay that an NVE ought to have, as people name them, and since when (Unix time)."""
+
+    ports: tuple[str, ...]
+    since: float
+
+
+class BrokenPath(NamedTuple):
+    """A path between two NVEs on which no probe arrives, though both are connected and in sync.
+
+    ``since``: when the first of them was sent, Unix time; ``mtu``: bytes that they had, below the tunnel; ``probes``:
+    how many; ``small``: one that was small has crossed.
+    """
+
+    since: float
+    mtu: int
+    probes: int
+    small: bool
+
+
 class Place(NamedTuple):
     """An attachment point: NVE name and OpenFlow port name."""
 

@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 from .. import __version__
 from ..model import EvacueeState, Move, MoveState
 from ..state import State
+from . import findings
 from .authentication import OUTCOMES
 from .contract import Call, Reply, Runtime, Shared
 
@@ -86,8 +87,10 @@ class Figures(Collector):
                 "connected": len(sessions),
                 "in_sync": sum(session.synced for session in sessions),
                 "refusing": len(state.faults),
+                "lacking_ports": len(state.lacking),
             },
         )
+        yield from _tunnels(state)
         yield GaugeMetricFamily("vmm_networks", "Virtual networks", len(state.networks))
         yield GaugeMetricFamily("vmm_vms", "VMs", len(state.vms))
         yield GaugeMetricFamily("vmm_interfaces", "Interfaces of VMs", len(state.interfaces))
@@ -166,6 +169,16 @@ class Figures(Collector):
         for (nve, port), value in sorted(self._runtime.shed_packets.items()):
             shed.add_metric([nve, port], value)
         yield shed
+        dropped = CounterMetricFamily(
+            "vmm_nve_drops",
+            "Packets dropped by an NVE's switch since its flows are there, by cause",
+            labels=["nve", "cause"],
+        )
+        for nve, causes in sorted(self._runtime.drops.items()):
+            for cause, value in sorted(causes.items()):
+                if value:
+                    dropped.add_metric([nve, cause], value)
+        yield dropped
 
     def _asked(self) -> Iterator[Metric]:
         access, audit = self._shared.access, self._shared.audit
@@ -218,6 +231,24 @@ _FATES: dict[str, Callable[[Move], int]] = {
     "unaccounted": lambda move: max(0, move.ledger.unaccounted),
     "stale": lambda move: sum(stale.packets for stale in move.ledger.stale.values()),
 }
+
+
+#: Paths that do not work, of which each has a figure of its own.
+_PATHS = 100
+
+
+def _tunnels(state: State) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "vmm_tunnels_failed", "Paths between NVEs, each in one direction, on which probes do not arrive",
+        len(state.broken),
+    )  # fmt: skip
+    since = GaugeMetricFamily(
+        "vmm_tunnel_failed_since_seconds", f"When a path failed, Unix time; {_PATHS} at most",
+        labels=["source", "destination", "way"],
+    )  # fmt: skip
+    for (source, destination, way), path in sorted(state.broken.items(), key=lambda item: item[1].since)[:_PATHS]:
+        since.add_metric([source, destination, findings.way(way)], path.since)
+    yield since
 
 
 def _by_state(state: State) -> dict[str, int]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import InvalidInput
-from . import views
+from . import findings, views
 from .contract import Call, Reply
 from .paging import listed
 
@@ -24,10 +24,13 @@ def health(call: Call) -> Reply:
         "connected": len(sessions),
         "in_sync": sum(session.synced for session in sessions),
         "refusing": len(state.faults),
+        "lacking": sorted(state.lacking)[:100],
     }
+    tunnels = {"failed": len(state.broken), "paths": findings.broken(state)}
     keyring = call.shared.access.keyring
     trouble = "" if keyring is None else keyring.trouble
-    well = nves["in_sync"] == nves["registered"] and not state.faults and not trouble
+    in_sync = nves["in_sync"] == nves["registered"] and not state.faults
+    well = in_sync and not state.broken and not state.lacking and not trouble
     status = "failing" if _obstacles(reported) else "ok" if well else "degraded"
     whole = {
         "status": status,
@@ -37,6 +40,7 @@ def health(call: Call) -> Reply:
         "store": str(reported.get("store", "ok")),
         "credentials": "none" if keyring is None else trouble or "ok",
         "nves": nves,
+        "tunnels": tunnels,
         "networks": len(state.networks),
         "vms": len(state.vms),
         "moves_open": sum(1 for _ in state.open_moves()),

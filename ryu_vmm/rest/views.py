@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping, Sized
-from datetime import UTC, datetime
 from typing import Any
 
 from .. import addresses, model
 from ..state import State
 from ..waiting import waiting
+from . import findings
+from .findings import timestamp
 
 __all__ = [
     "directory_entry",
@@ -27,15 +28,6 @@ __all__ = [
 ]
 
 Doc = dict[str, Any]
-
-
-def timestamp(at: float) -> str:
-    """RFC 3339 in UTC with milliseconds.
-
-    >>> timestamp(0)
-    '1970-01-01T00:00:00.000Z'
-    """
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _ip(address: bytes | None) -> str | None:
@@ -93,6 +85,8 @@ def nve(state: State, value: model.Nve, *, ports: bool = False) -> Doc:
         "answers": [] if session is None else [question.value for question in session.answers],
         "generation": _generation(state, value.name),
         "fault": _fault(state.faults.get(value.name)),
+        "lacking": findings.lacking(state.lacking.get(value.name)),
+        "broken": findings.broken(state, value.name),
         "evacuation": state.evacuating.get(value.name),
         "networks": sorted(filter(None, (_network_name(state, v) for v in state.networks_of(value.name)))),
     }
@@ -167,6 +161,9 @@ def interface(state: State, value: model.Interface) -> Doc:
         "left": [_left(left) for left in state.left_by(value.id)],
         "shared": [{"address": addresses.format_ip(a), **_shared(state, value.vni, a)} for a in value.shared],
         "shared_macs": [{**_shared(state, value.vni, a), "mac": addresses.format_mac(a)} for a in value.shared_macs],
+        "unadmitted": [
+            findings.unadmitted(seen) for seen in state.unadmitted.get(value.location, ()) if seen.interface == value.id
+        ],
     }
 
 
@@ -362,7 +359,7 @@ def _ledger(value: model.Ledger) -> Doc:
         "exact": value.exact,
         "forgetful": list(value.forgetful),
         "unread": list(value.unread),
-        "ports": [_port_account(name, account) for name, account in sorted(value.ports.items())],
+        "ports": [findings.port_account(name, account) for name, account in sorted(value.ports.items())],
         "stale": [
             {
                 "nve": name,
@@ -375,19 +372,6 @@ def _ledger(value: model.Ledger) -> Doc:
         ],
         "barriers": dict(sorted(value.barriers.items())),
         "probes": dict(sorted(value.probes.items())),
-    }
-
-
-def _port_account(name: str, value: model.PortAccount) -> Doc:
-    nve, _, port = name.partition("/")
-    remedy = f"ip link set {port} txqueuelen {value.queue}" if value.dropped else None
-    return {
-        "nve": nve,
-        "port": port,
-        "interface": value.interface,
-        "dropped": value.dropped,
-        "read": value.known,
-        "remedy": remedy,
     }
 
 

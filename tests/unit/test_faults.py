@@ -335,7 +335,7 @@ def test_a_vm_that_is_off_moves_away_from_a_dead_edge_which_can_then_be_withdraw
     assert w.current(move).state is S.STEERING and w.current(move).unconfirmed == ("n1",)
     w.handle(ev.NveWithdrawn("n1"))
     assert w.current(move).state is S.SETTLED and w.current(move).ledger.closed
-    assert w.nva.state.waits == {} and w.nva.state.clock == {} and list(w.nva.state.members(100)) == ["n2", "n3"]
+    assert w.nva.state.waits == {} and w.deadlines == {} and list(w.nva.state.members(100)) == ["n2", "n3"]
 
 
 @pytest.mark.parametrize("also", ["nothing", "departed", "restart", "abort"])
@@ -357,7 +357,7 @@ def test_the_source_is_pointed_at_a_destination_only_after_its_guard_time(also: 
         w.handle(ev.AbortRequested(move.id, "changed my mind"))
     w.advance(0.6)
     if also == "abort":
-        assert redirects(w) == [] and w.differences() == [] and set(w.nva.state.clock) == {("sought", "vm1/eth0")}
+        assert redirects(w) == [] and w.differences() == [] and set(w.deadlines) == {("sought", "vm1/eth0")}
     else:
         finish(w, move)
 

@@ -11,7 +11,17 @@ from world import World, arp, ip, mac, unicast
 from ryu_vmm import addresses
 from ryu_vmm import events as ev
 from ryu_vmm.errors import NotFound
-from ryu_vmm.limits import HIGHEST, PORT_METERS, Limits, forgery_meter, gone_meter, question_meter, rate
+from ryu_vmm.limits import (
+    HIGHEST,
+    PORT_METERS,
+    PROBE_METER,
+    PROBES,
+    Limits,
+    forgery_meter,
+    gone_meter,
+    question_meter,
+    rate,
+)
 from ryu_vmm.model import MARK_BASE, MARKS, METER_SLOTS, Leg, MoveState, Place, Policy, Trust
 from ryu_vmm.nva import Settings
 from ryu_vmm.tables import redirect_meter
@@ -380,10 +390,10 @@ def test_a_vm_that_is_removed_leaves_no_freeze_behind() -> None:
 def test_no_meter_has_two_meanings() -> None:
     leg = Leg("", 1, Place("", ""), Place("", ""), MARK_BASE + MARKS - 1)
     last = redirect_meter(leg, METER_SLOTS - 1)
-    assert last < gone_meter(0) < gone_meter(8191) < question_meter(0)
+    assert last < gone_meter(0) < gone_meter(8190) < PROBE_METER < question_meter(0)
     assert question_meter(PORT_METERS - 1) < forgery_meter(0) < forgery_meter(PORT_METERS - 1) == HIGHEST == 262_144
-    assert gone_meter(8192) > HIGHEST
+    assert gone_meter(8191) > HIGHEST
     limits = Limits(7, 3)
-    numbers = (1, last, gone_meter(8191), question_meter(5), forgery_meter(5))
-    assert [rate(meter, limits) for meter in numbers] == [0, 0, 0, 7, 3]
+    numbers = (1, last, gone_meter(8190), PROBE_METER, question_meter(5), forgery_meter(5))
+    assert [rate(meter, limits) for meter in numbers] == [0, 0, 0, PROBES, 7, 3]
     assert question_meter(5) == question_meter(5 + PORT_METERS) != question_meter(6)

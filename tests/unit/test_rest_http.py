@@ -176,7 +176,7 @@ def test_health_and_readiness(client: httpx.Client, runtime: LiveRuntime) -> Non
     document = client.get("/v1/health").json()
     assert (document["status"], document["nves"]) == (
         "degraded",
-        {"registered": 1, "connected": 0, "in_sync": 0, "refusing": 0},
+        {"registered": 1, "connected": 0, "in_sync": 0, "refusing": 0, "lacking": []},
     )
     runtime.connect("nve1")
     assert client.get("/v1/health").json()["status"] == "ok"

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 ASIDE = {"version", "touched", "joined", "floods", "_journal", "_quiet", "_free_slots", "_slots_used", "_slots", "meta"}
 #: Tables of what somebody has asked for; all others are what came of it, or was heard.
 PROMISES = ("nves", "networks", "vms", "interfaces", "moves", "evacuations")
-TABLES = (*PERSISTENT, "ports", "sessions", "pulled", "generations", "waits", "clock", "probes", "returning", "gone")
+TABLES = (
+    *PERSISTENT, "ports", "sessions", "pulled", "generations", "waits", "clock", "probes", "returning", "gone",
+    "broken", "lacking", "muted", "unadmitted",
+)  # fmt: skip
 
 
 class Watch:

@@ -39,6 +39,25 @@ class FaultDocument(Document):
     times: int
 
 
+class LackingDocument(Document):
+    """Ports to the underlay that an NVE ought to have: names, or a pattern where any port of such a name will do."""
+
+    ports: list[str]
+    since: str = TIME
+
+
+class BrokenPathDocument(Document):
+    """A path from one NVE to another on which probes do not arrive, though both are connected and in sync."""
+
+    source: str
+    destination: str
+    way: str = Field(description="by VXLAN, without Ethernet, by ILA")
+    since: str = TIME
+    mtu: int = Field(description="bytes of the probes, the largest MTU of the networks that the two share")
+    probes: int = Field(description="so many were not answered")
+    small: bool = Field(description="a small probe has crossed: the path carries no packets of that MTU")
+
+
 class NveDocument(Document):
     """An NVE. ``in_sync``: its flows were read back and corrected. ``ports`` only where one NVE is asked for."""
 
@@ -63,6 +82,10 @@ class NveDocument(Document):
     )
     generation: NveGeneration
     fault: FaultDocument | None = Field(description="what it refused, until it has been brought in sync again")
+    lacking: LackingDocument | None = Field(description="ports to the underlay that it ought to have and does not show")
+    broken: list[BrokenPathDocument] = Field(
+        description="tunnels from or to it on which probes do not arrive, 100 at most"
+    )
     evacuation: int | None = Field(description="the evacuation that runs: it takes no VMs meanwhile")
     networks: list[str]
     ports: list[PortDocument] | None = None
@@ -120,6 +143,15 @@ class SharedMacDocument(Document):
     since: str | None
 
 
+class UnadmittedDocument(Document):
+    """What an interface's port was not admitted to send, by cause and by the address that it named as its sender."""
+
+    cause: str
+    address: str = Field(description="IP address or MAC")
+    packets: int = Field(description="as far as samples tell, which a meter limits")
+    last: str = TIME
+
+
 class InterfaceDocument(Document):
     """An interface: ``nve`` and ``port`` are its location; ``bound``: that port is there and up."""
 
@@ -142,6 +174,7 @@ class InterfaceDocument(Document):
     left: list[LeftDocument]
     shared: list[SharedDocument] = Field(description="what it holds in turn with other interfaces")
     shared_macs: list[SharedMacDocument]
+    unadmitted: list[UnadmittedDocument] = Field(description="the last 16 of what its port was not admitted to send")
 
 
 class VmDocument(Document):

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 
 from ...audit import Result
 from .common import TIME, Document
+from .registry import BrokenPathDocument
 
 
 class EventDocument(Document):
@@ -48,10 +49,19 @@ class Tally(Document):
     connected: int
     in_sync: int
     refusing: int = Field(description="refused a flow and have not been brought in sync since")
+    lacking: list[str] = Field(description="have no port to the underlay that they ought to have, 100 names at most")
+
+
+class TunnelsDocument(Document):
+    """Tunnels between NVEs that share a network, as far as probes have told."""
+
+    failed: int = Field(description="paths, each in one direction, on which probes do not arrive")
+    paths: list[BrokenPathDocument] = Field(description="these, oldest first, 100 at most")
 
 
 class HealthDocument(Document):
-    """How the NVA is. ``degraded``: it serves, but not every NVE is in sync, or one refuses flows.
+    """How the NVA is. ``degraded``: it serves, but not every NVE is in sync, or one refuses flows, or a tunnel between
+    NVEs does not work, or a port to the underlay is missing.
 
     Who does not see the whole gets the status and null for the rest.
     """
@@ -63,6 +73,7 @@ class HealthDocument(Document):
     store: str | None = Field(description="'ok' or what is wrong")
     credentials: str | None = Field(description="'ok', 'none' if nobody is asked, or what is wrong with their file")
     nves: Tally | None
+    tunnels: TunnelsDocument | None
     networks: int | None
     vms: int | None
     moves_open: int | None
