@@ -18,7 +18,7 @@ MOVES = 4
 
 @contextmanager
 def read_all_the_time(lab: Lab) -> Iterator[None]:
-    """Somebody asks both NVEs for all their flows, one question after the other."""
+    """Somebody has all flows of both NVEs read and compared, one after the other."""
     over = threading.Event()
     failed: list[str] = []
 
@@ -26,7 +26,7 @@ def read_all_the_time(lab: Lab) -> Iterator[None]:
         while not over.wait(0.01):
             for nve in lab.net.nves:
                 try:
-                    lab.get(f"/nves/{nve.name}/flows")
+                    lab.post(f"/nves/{nve.name}/verify")
                 except ApiError as error:
                     failed.append(str(error))
 
