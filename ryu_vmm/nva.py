@@ -219,7 +219,7 @@ class Nva:
             ev.FlowRefused: self.switches.refused,
             ev.FlowExpired: self.switches.flow_expired,
             ev.MoveRequested: self._move_requested,
-            ev.MoveAmended: lambda event: amend(self._work, event),
+            ev.MoveAmended: self._move_amended,
             ev.RedirectRequested: self.moves.hook,
             ev.ActivationReported: self._activation_reported,
             ev.AbortRequested: self.moves.hook,
@@ -270,6 +270,11 @@ class Nva:
         if move is not None and move.state in (MoveState.FAILED, MoveState.ABORTED):
             return self.packets.unasked.activated(move)
         return self.moves.hook(event)
+
+    def _move_amended(self, event: ev.MoveAmended) -> object:
+        move = amend(self._work, event)
+        self._accounts.queues.amended(move)
+        return self.state.moves[move.id]
 
     def _vm_submitted(self, event: ev.VmSubmitted) -> object:
         self.evacuations.admit(sorted(rehoming.newcomers(self.state, event)))

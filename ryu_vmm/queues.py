@@ -32,6 +32,9 @@ class Queues:
         """Begin the accounts of the ports at a move's ends that have none yet; called again it changes nothing."""
         state = self._work.state
         accounts = dict(move.ledger.ports)
+        for name in accounts.keys() - {_name(place) for _, place in _ends(move)}:
+            if not accounts[name].final:  # the move was amended: nobody reads that port any more
+                accounts[name] = replace(accounts[name], final=True, whole=False)
         for leg, place in _ends(move):
             port = state.ports.get(place)
             known = accounts.get(_name(place))
@@ -56,6 +59,11 @@ class Queues:
         for move, _ in self._work.state.moves_at(place):
             if move.ledger.ports or move.state.steered:
                 self.watch(self._work.state.moves[move.id])
+
+    def amended(self, move: Move) -> None:
+        """A move goes to another port: if anything may be sent there by now, its account begins."""
+        if move.ledger.ports:
+            self.watch(move)
 
     def gone(self, place: Place) -> None:
         """A port is no more: what it had counted since it was last read, nobody will know."""

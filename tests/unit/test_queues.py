@@ -241,6 +241,21 @@ def test_a_move_without_a_redirect_counts_from_when_it_steers(kind: str) -> None
     assert (ledger.dropped_packets, ledger.exact) == (3, True)
 
 
+def test_a_destination_that_is_amended_during_the_redirect_is_read_from_then_on() -> None:
+    w = two()
+    w.plug("n2", "vnet7")
+    move = redirected(w)
+    w.handle(ev.MoveAmended(move.id, {"eth0": "vnet7"}))
+    w.advance(0.1)
+    room(w, "n2", 1, "vnet7")
+    sent(w, 4)
+    read(w, "n2")
+    w.handle(ev.ActivationReported(move.id))
+    ledger = settled(w, move)
+    assert (ledger.ports["n2/vnet7"].dropped, ledger.unaccounted) == (3, 0)
+    assert ledger.unread == ("n2/tap-vm1",)  # what that one dropped meanwhile, nobody has read
+
+
 def test_answers_that_come_after_the_end_change_nothing() -> None:
     w = two()
     move = redirected(w)
