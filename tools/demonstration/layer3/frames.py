@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from proof.capture import ETHERNET, GRE, IPV4, UDP, VXLAN_PORT
 
 _KINDS = {0x0800: "IPv4", 0x86DD: "IPv6"}
-_UDP_HEADER, _GRE_HEADER, _VXLAN_HEADER = 8, 8, 8
+_UDP_HEADER, _VXLAN_HEADER = 8, 8
+_GRE_CHECKSUM = 0x8000  # flag of GRE (RFC 2890): a checksum comes before the key
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,10 @@ def layers(frame: bytes) -> list[Layer]:
         header, protocol, rest = _ip(rest, kind, inner)
         found.append(header)
         if protocol == GRE:
-            found.append(Layer("GRE", rest[:_GRE_HEADER], (f"network {int.from_bytes(rest[4:8], 'big')}",), False))
-            kind, rest, inner = int.from_bytes(rest[2:4], "big"), rest[_GRE_HEADER:], True
+            key = 8 if int.from_bytes(rest[:2], "big") & _GRE_CHECKSUM else 4
+            network = int.from_bytes(rest[key : key + 4], "big")
+            found.append(Layer("GRE", rest[: key + 4], (f"network {network}",), False))
+            kind, rest, inner = int.from_bytes(rest[2:4], "big"), rest[key + 4 :], True
             continue
         if protocol != UDP:
             raise ValueError(f"IP protocol {protocol}")
