@@ -178,7 +178,7 @@ class Packets:
             self._work.count("announcement.foreign")  # and reported, once the port's flows have dropped it
             return
         by = kind.name.lower().replace("_", "-") if kind is not Kind.OTHER else "data"
-        homeless = state.port_at(interface.location) is None
+        homeless = state.has_gone(interface.location)
         watched = watching(state, state.ports[place])
         if bound.role is Role.EXPECTED:
             self._watch.expected(interface, event.frame, kind, by)
@@ -197,7 +197,7 @@ class Packets:
         owners = [state.by_mac[(n.vni, mac)] for n in trusting if (n.vni, mac) in state.by_mac]
         fitting = [i for i in owners if claims_own(state.interfaces[i], frame, kind)]
         if kind not in ANNOUNCEMENTS:  # any ARP will do for a VM that is nowhere
-            fitting = [i for i in fitting if state.port_at(state.interfaces[i].location) is None]
+            fitting = [i for i in fitting if state.has_gone(state.interfaces[i].location)]
             if not fitting and kind not in CLAIMS:
                 self._work.count("drop.unbound-port")
                 return
@@ -213,7 +213,7 @@ class Packets:
         """Move an interface to where it announced itself, unless it flaps."""
         if interface.location == place:
             return
-        source_up = self._work.state.port_at(interface.location) is not None
+        source_up = not self._work.state.has_gone(interface.location)
         try:
             move = self.unasked.announced(interface, place, by)
         except Conflict as error:  # nobody to tell; the next announcement may find room

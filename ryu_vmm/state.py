@@ -211,6 +211,11 @@ class State(NameTables, AnswerTables, Domains):
         port = self.ports.get(place)
         return port if port is not None and port.up and not self.is_tunnel(place) else None
 
+    def has_gone(self, place: Place) -> bool:
+        """Whether nothing can be at an attachment point. Of an NVE that has said nothing since the NVA was started,
+        nobody knows."""
+        return self.port_at(place) is None and (place.nve in self.sessions or bool(self._ports_of.get(place.nve)))
+
     def is_tunnel(self, place: Place) -> bool:
         """Whether a port is known to be one of an NVE's ports to the underlay: a tunnel's, or ILA's."""
         session, port = self.sessions.get(place.nve), self.ports.get(place)

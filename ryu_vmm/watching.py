@@ -51,7 +51,7 @@ class Watch:
         if active is None:
             return
         move, leg = active
-        verdict = TABLE[sign_of(interface, frame, kind), move.asked, state.port_at(leg.src) is not None]
+        verdict = TABLE[sign_of(interface, frame, kind), move.asked, not state.has_gone(leg.src)]
         if verdict is Verdict.NOTHING:
             self._work.count("sign.by-itself")
             return

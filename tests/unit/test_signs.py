@@ -233,6 +233,25 @@ def test_an_nva_that_starts_again_goes_on_watching() -> None:
     assert w.current(move).state is MoveState.FAILED and w.differences() == []
 
 
+@pytest.mark.parametrize("case", ["a move", "an attachment", "any port"])
+def test_a_source_that_has_said_nothing_since_the_nva_started_has_not_gone(case: str) -> None:
+    places = (Place("n2", "tap-vm1"),) if case == "an attachment" else ()
+    w = town(Policy(announcements=Trust.ANY if case == "any port" else Trust.BOUND), attachments=places)
+    if case == "a move":
+        w.move("vm1", "n2")
+    w.kill()
+    w.start("n2", "n3")
+    said = BY_ITSELF if case == "a move" else {**BY_ITSELF, **SPOKEN}
+    for name in said.keys() - {"NA of a link-local address"}:
+        w.send("n2", "tap-vm1", said[name])
+    w.connect("n1")
+    w.advance(1)
+    assert to_vm1(w) == DELIVERED["n1"] and w.differences() == []
+    w.unplug("n1", "tap-vm1")  # now it has
+    w.send("n2", "tap-vm1", SPOKEN["ARP request"])
+    assert to_vm1(w) == DELIVERED["n2"]
+
+
 def test_all_interfaces_of_a_vm_are_taken_back_together() -> None:
     w = town()
     other = Interface("vm1/eth1", "vm1", "eth1", 100, mac(9), (ip("10.0.0.9"),), (), Place("n1", "tap-vm9"))
