@@ -235,7 +235,7 @@ class Moves:
     def _close(self, number: int) -> None:
         """Remove what the move has put up. A rolled-back move leaves the directory as it was."""
         state = self._work.state
-        for kind in ("guard", "poll", "sample", "regroup", "watch", "off"):
+        for kind in ("guard", "poll", "sample", "regroup", "watch", "rewatch", "off"):
             state.put("clock", (kind, number), None)
         state.put("overheard", number, None)
         state.put("waits", number, None)

@@ -343,7 +343,7 @@ class Nva:
                     self.recovery.regroup(key)
                 case "off":
                     self.evacuations.shut_off.time(key)
-                case "watch":
+                case "watch" | "rewatch":
                     self.packets.watch(key)
 
     # --- start --------------------------------------------------------------------------------------------------------

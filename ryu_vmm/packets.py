@@ -118,6 +118,10 @@ class Packets:
         """It is time to ask the source of a watched move."""
         self._watch.time(number)
 
+    def synchronised(self, nve: str) -> None:
+        """An NVE is in sync: what it is to be asked may be asked."""
+        self._watch.is_back(nve)
+
     def resume(self) -> None:
         """After a restart: go on watching."""
         self._watch.resume()

@@ -353,8 +353,9 @@ class Switches:
             self._moves.fire(number, MoveEvent.QUIET, "redirect quiet")
 
     def _waited_for(self, move: Move) -> bool:
-        """Whether packets still wait for the VM's port at the destination."""
-        return any(leg.interface in self._work.state.held for leg in move.legs)
+        """Whether packets still wait for the VM's port at the destination, or its source, back by now, may answer."""
+        state = self._work.state
+        return ("rewatch", move.id) in state.clock or any(leg.interface in state.held for leg in move.legs)
 
     def flows_read(self, event: FlowsRead) -> None:
         """The answer to any reading of flows."""
@@ -411,6 +412,7 @@ class Switches:
         self._prober.cool(name)
         self._prober.warm(name, tuple(state.networks_of(name)))
         self._tunnels.changed(name)
+        self._packets.synchronised(name)
         self._work.report("nve.synchronised", nve=name, flows=len(installed))
 
     def _adopt_pulled(self, name: str, flow: Flow) -> None:

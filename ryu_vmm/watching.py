@@ -71,6 +71,14 @@ class Watch:
             if move.watched:
                 self._work.state.put("clock", ("watch", move.id), self._work.now + ASK_AFTER[1])
 
+    def is_back(self, nve: str) -> None:
+        """An NVE is in sync: the watched sources there are asked, and answers waited for; what was asked is lost."""
+        state, now = self._work.state, self._work.now
+        for move in state.open_moves():
+            if move.watched and move.source == nve:
+                state.put("clock", ("watch", move.id), now + ASK_AFTER[0])
+                state.put("clock", ("rewatch", move.id), now + ASK_AFTER[1])
+
     def time(self, number: int) -> None:
         """It is time to ask a move's source."""
         state = self._work.state

@@ -233,6 +233,27 @@ def test_an_nva_that_starts_again_goes_on_watching() -> None:
     assert w.current(move).state is MoveState.FAILED and w.differences() == []
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_source_that_is_away_is_asked_when_it_is_back(restarted: bool) -> None:
+    w = town()
+    move = w.move("vm1", "n2")
+    if not restarted:
+        w.disconnect("n1")
+    w.send("n2", "tap-vm1", ANNOUNCED["gratuitous ARP"])
+    if restarted:
+        w.kill()
+        w.out.clear()
+        w.start("n2", "n3")
+    w.advance(3)
+    w.connect("n1")
+    w.advance(0.1)
+    w.send("n1", "tap-vm1", answer(asked(w)[0]))
+    assert to_vm1(w) == DELIVERED["n1"]
+    w.advance(20, step=0.5)
+    assert w.current(move).state is MoveState.FAILED and w.differences() == []
+    assert not [key for key in w.deadlines if key[0] in ("watch", "rewatch")]
+
+
 @pytest.mark.parametrize("case", ["a move", "an attachment", "any port"])
 def test_a_source_that_has_said_nothing_since_the_nva_started_has_not_gone(case: str) -> None:
     places = (Place("n2", "tap-vm1"),) if case == "an attachment" else ()
