@@ -136,7 +136,8 @@ def after(work: Work, failed: Move, trigger: str) -> Move:
     going: list[Going] = []
     for leg in failed.legs:
         interface = state.interfaces.get(leg.interface)
-        if interface is None or interface.location != leg.src:
+        there = interface is not None and (interface.vni, interface.location) == (leg.vni, leg.src)
+        if interface is None or not there or not _as_it_was(state, interface, failed):
             raise Conflict(f"{leg.interface} is no longer where move {failed.id} left it", move=failed.id)
         active = state.active_move(leg.interface)
         if active is not None:
@@ -151,6 +152,11 @@ def after(work: Work, failed: Move, trigger: str) -> Move:
     return replace(
         move, kind=failed.kind, connections=failed.connections, requested_by=failed.requested_by, follows=failed.id
     )
+
+
+def _as_it_was(state: State, interface: Interface, move: Move) -> bool:
+    """Whether an interface is that of a move still: one of that name may have been registered since, by others."""
+    return interface.since <= move.created and state.vms[interface.vm].tenant == move.tenant
 
 
 def _record(

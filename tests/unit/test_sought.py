@@ -8,7 +8,7 @@ from world import World, ip, mac, unicast
 
 from ryu_vmm import events as ev
 from ryu_vmm.errors import Conflict, MoveStateConflict
-from ryu_vmm.model import Distribution, Interface, Kind, Move, MoveState, Place, Policy
+from ryu_vmm.model import Distribution, Interface, Kind, Move, MoveState, Network, Place, Policy
 from ryu_vmm.nva import Settings
 from ryu_vmm.sought import SECONDS
 from ryu_vmm.wire import frames
@@ -189,6 +189,23 @@ def test_what_is_not_put_right_by_that() -> None:
     w.advance(5)
     with pytest.raises(Conflict, match="no longer where"):
         w.handle(ev.ActivationReported(failed.id))
+
+
+@pytest.mark.parametrize("change", ["made anew", "another's"])
+def test_a_vm_that_only_has_the_name_of_the_one_that_moved_is_not_moved(change: str) -> None:
+    w = town()
+    failed = rolled_back(w, gone=False)
+    if change == "made anew":
+        known = w.nva.state.interfaces["vm1/eth0"]
+        w.handle(ev.VmWithdrawn("vm1"))
+        w.advance(1)
+        w.handle(ev.VmSubmitted("vm1", (known,)))
+    else:
+        w.handle(ev.NetworkSubmitted(Network("blue", 100, Policy(), tenant="somebody")))
+        assert w.nva.state.vms["vm1"].tenant == "somebody"
+    with pytest.raises(Conflict, match="no longer where"):
+        w.handle(ev.ActivationReported(failed.id))
+    assert to_vm1(w) == [("n1", "tap-vm1")] and w.differences() == []
 
 
 def test_a_move_whose_vm_was_taken_back_is_not_activated_again() -> None:
