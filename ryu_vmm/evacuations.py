@@ -180,6 +180,8 @@ class Evacuations:
                 case "moves":
                     if old is None or new is None or old.state is not new.state:
                         changed.add((new or old).vm)
+                    if new is not None and new.departed and not (old is not None and old.departed):
+                        self.shut_off.left(new)
                 case "interfaces":
                     if old is None or new is None or old.location != new.location:
                         changed.add((new or old).vm)

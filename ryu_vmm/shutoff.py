@@ -46,8 +46,13 @@ class ShutOff:
     def changed(self, place: Place) -> None:
         """A port has come or gone: if a move from there began to redirect because it had gone, look again later."""
         for move, leg in self._work.state.moves_at(place):
-            if leg.src == place and move.departed and self._evacuates(move):
-                self._work.state.put("clock", ("off", move.id), self._work.now + OFF_AFTER)
+            if leg.src == place and move.departed:
+                self.left(move)
+
+    def left(self, move: Move) -> None:
+        """A move redirects because the VM's port has gone, however long before: look whether it was shut off."""
+        if self._evacuates(move):
+            self._work.state.put("clock", ("off", move.id), self._work.now + OFF_AFTER)
 
     def time(self, number: int) -> None:
         """The ports of a VM have been gone for a while, and nobody has carried its move out: it was shut off."""

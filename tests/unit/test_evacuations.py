@@ -661,6 +661,20 @@ def test_a_vm_that_goes_off_while_its_move_waits_moves_too(restarted: bool) -> N
     assert now(w).state is EvacuationState.DONE and w.differences() == []
 
 
+def test_a_vm_that_goes_off_while_the_nva_is_down_moves_too() -> None:
+    w = house(1)
+    evacuate(w, attempts=1)
+    w.advance(0.5)
+    w.kill()
+    del w.boxes["n1"].ports["tap-vm1"]
+    w.start()
+    w.advance(2.5)
+    (own,) = moves(w)
+    assert own.off and own.kind is Kind.COLD
+    w.advance(5)
+    assert now(w).state is EvacuationState.DONE and w.differences() == []
+
+
 @pytest.mark.parametrize("how", ["its port is at the destination", "it comes back"])
 def test_a_vm_that_only_leaves_is_waited_for(how: str) -> None:
     w = house(1)
