@@ -67,9 +67,11 @@ def role(state: State, nve: str, name: str) -> Bound:
     for _, leg in reversed(state.moves_at(place)):
         if leg.src == place and leg.interface in state.interfaces:
             return Bound(Role.ATTACHED, state.interfaces[leg.interface])
-    attached = state.attached.get(place) or state.sought_at.get(place)
+    attached, sought = state.attached.get(place), state.sought_at.get(place)
     if attached:
         return Bound(Role.ATTACHED, state.interfaces[min(attached)])
+    if sought:  # hypervisors give a port's name to one guest after another
+        return Bound(Role.ATTACHED, state.interfaces[max(sought, key=lambda i: (state.sought[i].move, i))])
     return Bound(Role.STRANGER, None)
 
 

@@ -140,6 +140,26 @@ def test_a_place_that_is_somebody_elses_by_now_is_theirs() -> None:
         w.handle(ev.ActivationReported(failed.id))
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_of_two_that_were_going_to_one_port_the_last_one_is_looked_for(restarted: bool) -> None:
+    w = town()
+    w.vm(4, "n1")
+    for n in (1, 4):  # by a name that a hypervisor gives to one guest after another
+        move, _ = w.handle(ev.MoveRequested(f"vm{n}", "n2", ports={"eth0": "vnet7"}))  # type: ignore[misc]
+        w.handle(ev.RedirectRequested(move.id))
+        w.advance(0.1)
+        w.unplug("n1", f"tap-vm{n}")
+        w.advance(3)
+    if restarted:
+        w.kill()
+        w.start()
+    w.plug("n2", "vnet7")
+    w.send("n2", "vnet7", frames.build_rarp_request(mac(4)))
+    assert w.send("n3", "tap-vm3", unicast(3, 4)) == [("n2", "vnet7")]
+    w.advance(5)
+    assert w.differences() == []
+
+
 # --- by request -------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("plugged", [False, True])
 @pytest.mark.parametrize("how", ["failed", "aborted"])
