@@ -87,14 +87,14 @@ class Moves:
                 raise MoveStateConflict(message, move=number, state=move.state.value)
             return
         if transition.to is not None:
-            self._enter(move, transition.to, why or event.value)
+            self._enter(move, transition.to, why or event.value, _may_run_there(move, event))
         for action in transition.do:
             self._act(number, action, event, why)
 
-    def _enter(self, move: Move, to: MoveState, why: str) -> None:
+    def _enter(self, move: Move, to: MoveState, why: str, there: bool = False) -> None:
         now = self._work.now
         error = why if to is MoveState.FAILED else move.error
-        if to is MoveState.FAILED and move.redirect is not Redirect.NONE and not move.state.steered:
+        if to is MoveState.FAILED and there:
             error = f"{why}; if {move.vm} runs on {move.destination} after all: POST /v1/moves/{move.id}/activate"
         if to is MoveState.SETTLED and move.error is not None:
             to = MoveState.FAILED  # the VM is served at its destination, yet not all that was asked was done
@@ -175,7 +175,7 @@ class Moves:
             case Do.NOTE_LOSS:
                 self._work.report("move.nve-lost", move=number, why=why)
             case Do.ROLL_BACK | Do.CLOSE:
-                if action is Do.ROLL_BACK and move.redirect is not Redirect.NONE:
+                if action is Do.ROLL_BACK and _may_run_there(move, event):
                     sought.remember(self._work, move)
                 if move.redirect.at_source:
                     state.put("returning", number, True)  # until the source has heard that nothing is redirected
@@ -401,3 +401,9 @@ class Moves:
         self._tell(None, move, move.trigger)
         proposals.make_room(self._work)
         return move
+
+
+def _may_run_there(move: Move, event: MoveEvent) -> bool:
+    """Whether a move that an event rolls back may be carried out all the same: by somebody who was about to, or by one
+    who has never been told that the time is over."""
+    return not move.state.steered and (move.redirect is not Redirect.NONE or event is MoveEvent.EXPIRED)

@@ -1,8 +1,9 @@
 """Where a move that was rolled back was going: its VM may show up there after all.
 
-A migration's last phase may take longer than any deadline, or be aborted too late. Once packets were redirected, the
-hypervisor may have been about to run the VM at the destination; so that place stays known for a while, like an
-attachment: announcements there are believed, and anything the VM sends once its port at the source has gone.
+A migration may take longer than any deadline, or be aborted too late. Once packets were redirected, the hypervisor may
+have been about to run the VM at the destination; and nobody tells one that calls no hooks, or copies a disk, that the
+time is over. So that place stays known for a while, like an attachment: announcements there are believed, and anything
+the VM sends once its port at the source has gone.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ SECONDS = 3600.0
 
 
 def remember(work: Work, move: Move) -> None:
-    """A move is rolled back after its redirect had begun."""
+    """A move is rolled back that may be carried out all the same."""
     state, until = work.state, work.now + SECONDS
     for leg in move.legs:
         interface = state.interfaces.get(leg.interface)

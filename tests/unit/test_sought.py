@@ -81,9 +81,31 @@ def test_the_record_says_what_puts_it_right() -> None:
     assert f"POST /v1/moves/{failed.id}/activate" in str(failed.error)
     (told,) = [fields for kind, fields in w.reports if kind == "move.sought"]
     assert (told["nve"], told["ports"]) == ("n2", {"eth0": "tap-vm1"})
-    w.move("vm2", "n3")
-    w.advance(700, step=50)
-    assert "activate" not in str(w.nva.state.moves[2].error)  # nothing had been redirected
+    other = w.move("vm2", "n3")
+    w.handle(ev.AbortRequested(other.id))
+    assert w.current(other).error is None and "vm2/eth0" not in w.nva.state.sought  # nothing had been redirected
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("sign", SHOWS_UP)
+def test_a_move_that_was_prepared_for_too_long_is_carried_out_late(sign: str, kind: Kind, restarted: bool) -> None:
+    w = town()
+    if kind is Kind.COLD:
+        w.unplug("n1", "tap-vm1")
+    failed = w.move("vm1", "n2", kind)
+    w.advance(w.nva.settings.prepared_deadline + 50, step=50)
+    assert w.current(failed).state is MoveState.FAILED
+    assert f"POST /v1/moves/{failed.id}/activate" in str(w.current(failed).error)
+    if restarted:
+        w.kill()
+        w.start()
+    if kind is Kind.HOT:
+        w.unplug("n1", "tap-vm1")
+    w.plug("n2", "tap-vm1")
+    w.send("n2", "tap-vm1", SHOWS_UP[sign])
+    assert next(w.nva.state.open_moves()).follows == failed.id
+    served_at_n2(w)
 
 
 def test_a_vm_that_still_runs_at_its_source_moves_by_announcements_only_and_is_watched() -> None:
