@@ -24,6 +24,7 @@ from .refusals import Refusals
 from .resolver import Resolver
 from .router import Router
 from .sharing import Sharing
+from .signs import Sign, sign_of
 from .tables import Why, move_of, why_of
 from .tunnels import Tunnels
 from .unasked import Unasked
@@ -188,6 +189,8 @@ class Packets:
             self._watch.expected(interface, event.frame, kind, by)
         elif watched is not None and not homeless and why is Why.LIFE:
             self._watch.heard(watched, interface, event.frame, kind, by)
+        elif not homeless and kind in ANNOUNCEMENTS and sign_of(interface, event.frame, kind) is Sign.ITSELF:
+            self._work.count("sign.by-itself")
         elif homeless or (kind in ANNOUNCEMENTS and why is Why.LIFE):  # else its epoch is not known
             self._believe(interface, place, by, event.frame)
         if kind is Kind.RARP_REQUEST and state.interfaces[interface.id].location == place:
@@ -206,6 +209,10 @@ class Packets:
                 self._work.count("drop.unbound-port")
                 return
         if len(fitting) == 1:
+            found = state.interfaces[fitting[0]]
+            if not state.has_gone(found.location) and sign_of(found, frame, kind) is Sign.ITSELF:
+                self._work.count("sign.by-itself")
+                return
             self._believe(state.interfaces[fitting[0]], place, kind.name.lower().replace("_", "-"), frame)
             if kind is Kind.RARP_REQUEST:
                 self._announcing.announce(state.interfaces[fitting[0]])

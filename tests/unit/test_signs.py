@@ -262,9 +262,8 @@ def test_a_source_that_has_said_nothing_since_the_nva_started_has_not_gone(case:
         w.move("vm1", "n2")
     w.kill()
     w.start("n2", "n3")
-    said = BY_ITSELF if case == "a move" else {**BY_ITSELF, **SPOKEN}
-    for name in said.keys() - {"NA of a link-local address"}:
-        w.send("n2", "tap-vm1", said[name])
+    for frame in (*BY_ITSELF.values(), *([] if case == "a move" else SPOKEN.values())):
+        w.send("n2", "tap-vm1", frame)
     w.connect("n1")
     w.advance(1)
     assert to_vm1(w) == DELIVERED["n1"] and w.differences() == []
@@ -304,6 +303,18 @@ def test_only_the_leg_whose_source_has_gone_may_say_anything() -> None:
     assert w.current(move).state is MoveState.REDIRECTING
     w.send("n2", "tap-vm9", frames.build_ns(mac(9), bytes(16), ip("2001:db8::9")))
     assert w.current(move).state is MoveState.DRAINING
+
+
+@pytest.mark.parametrize("trusting", [False, True], ids=["attachment", "any port"])
+def test_what_a_kernel_says_by_itself_where_the_vm_may_show_up_moves_nobody(trusting: bool) -> None:
+    places = () if trusting else (Place("n2", "tap-vm1"),)
+    w = town(Policy(announcements=Trust.ANY if trusting else Trust.BOUND), attachments=places)
+    for frame in BY_ITSELF.values():
+        w.send("n2", "tap-vm1", frame)
+    assert not w.nva.state.moves and to_vm1(w) == DELIVERED["n1"]
+    w.unplug("n1", "tap-vm1")
+    w.send("n2", "tap-vm1", BY_ITSELF["NA of a link-local address"])
+    assert to_vm1(w) == DELIVERED["n2"] and w.differences() == []
 
 
 @pytest.mark.parametrize("trusting", [False, True], ids=["attachment", "any port"])
