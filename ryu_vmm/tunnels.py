@@ -40,6 +40,8 @@ TRIES = 3
 TICK = 0.1
 #: Seconds that the NVA may be behind its own timer before it believes that its answers are behind, too.
 LATE = 0.25
+#: Paths that are looked at in one step, at most: many may be in no use, and each costs some microseconds.
+LOOKS = 256
 #: Paths that may wait for an answer, or be known not to work. Others wait for their turn.
 MOST = 4096
 #: Paths that wait to be proven out of turn; more are proven in turn.
@@ -79,9 +81,9 @@ class Tunnels:
     # --- what happens -------------------------------------------------------------------------------------------------
     def changed(self, nve: str, networks: Iterable[int] | None = None) -> None:
         """An NVE has joined networks (None: it has come, or changed altogether): prove its paths soon, both ways."""
-        if not self._work.settings.tunnel_rate or len(self._urgent) >= MOST_URGENT:
-            return
-        for pair in self._paths(nve, networks):
+        if not self._work.settings.tunnel_rate or self._work.session(nve) is None:
+            return  # it is told of again when it is in sync
+        for pair in self._paths(nve, networks) if len(self._urgent) < MOST_URGENT else ():
             if len(self._urgent) >= MOST_URGENT:
                 break
             self._urgent[pair] = None
@@ -129,8 +131,8 @@ class Tunnels:
             found = self._tries.get(pair)
             if found is not None and found.due == due:
                 self._unanswered(pair, found, late)
-        while self._allowed >= 1 and len(self._tries) < MOST:
-            pair_next = self._next()
+        for _ in range(LOOKS):
+            pair_next = self._next() if self._allowed >= 1 and len(self._tries) < MOST else None
             if pair_next is None:
                 break
             waits = self._tries.get(pair_next)
@@ -172,7 +174,8 @@ class Tunnels:
         for vni in tuple(state.networks_of(nve)) if networks is None else networks:
             peers.update(state.members(vni))
         for peer in sorted(peers - {nve}):
-            yield from self._ways(nve, peer)
+            if self._work.session(peer) is not None:
+                yield from self._ways(nve, peer)
 
     def _shared(self, here: str, there: str) -> set[int]:
         state = self._work.state

@@ -306,3 +306,21 @@ def test_what_is_known_of_tunnels_touches_no_flow() -> None:
     w.advance(5)
     assert w.differences() == []
     assert w.send("n2", "tap-vm2", unicast(2, 1)) == [("n1", "tap-vm1")]
+
+
+def test_a_step_looks_at_so_many_paths_however_many_are_in_no_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    w = World(20, meters=False)  # nobody hands probes over: none of 380 paths is to be proven
+    w.network()
+    for n in range(1, 21):
+        w.vm(n, f"n{n}")
+    monkeypatch.setattr("ryu_vmm.tunnels.LOOKS", 30)
+    asked: list[Crossing] = []
+    wanted = w.nva.tunnels._is_wanted
+    monkeypatch.setattr(w.nva.tunnels, "_is_wanted", lambda pair: asked.append(pair) or wanted(pair))
+    most = 0
+    for _ in range(100):
+        asked.clear()
+        w.advance(0.1)
+        most = max(most, len(asked))
+    assert 0 < most <= 60  # a step or two
+    assert w.nva.counters.get("tunnel.probes", 0) == 0
