@@ -32,7 +32,8 @@ from .work import Work
 
 #: Seconds in which a probe is answered; after that it is sent again.
 TIMEOUT = 0.6
-#: Seconds between two probes of a path that does not work.
+#: Seconds between two probes of a path that does not work, at least: those of all such paths take no more than half the
+#: rate, so that the others are proven all the same.
 RETRY = 2.0
 #: Probes in a row without an answer after which a path does not work.
 TRIES = 3
@@ -231,8 +232,12 @@ class Tunnels:
             oldest = next(iter(found.nonces))
             del found.nonces[oldest], self._nonces[oldest]
         found.probes += 1
-        found.due = work.now + (RETRY if pair in work.state.broken else TIMEOUT)
+        found.due = work.now + (self._retry() if pair in work.state.broken else TIMEOUT)
         heappush(self._due, (found.due, pair))
+
+    def _retry(self) -> float:
+        """Seconds until a path that does not work is probed again, with two probes."""
+        return max(RETRY, 4 * len(self._work.state.broken) / self._work.settings.tunnel_rate)
 
     def _mtu(self, pair: Crossing) -> int:
         """The largest MTU of the networks that two NVEs share, in bytes."""

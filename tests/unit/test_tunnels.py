@@ -308,6 +308,24 @@ def test_what_is_known_of_tunnels_touches_no_flow() -> None:
     assert w.send("n2", "tap-vm2", unicast(2, 1)) == [("n1", "tap-vm1")]
 
 
+def test_paths_that_do_not_work_leave_half_the_rate_to_the_others() -> None:
+    w = World(5, settings=Settings(tunnel_rate=6))
+    w.network()
+    for n in range(1, 6):
+        w.vm(n, f"n{n}")
+    w.advance(10)
+    for n in range(2, 6):
+        cut(w, ("n1", f"n{n}"), (f"n{n}", "n1"))
+    w.advance(60)
+    assert len(broken(w)) == 8  # which, every two seconds with two probes each, would take more than there is
+    cut(w, ("n3", "n4"))
+    w.advance(30)
+    assert len(broken(w)) == 9
+    w.cut.clear()
+    w.advance(30)
+    assert broken(w) == set()
+
+
 def test_a_step_looks_at_so_many_paths_however_many_are_in_no_use(monkeypatch: pytest.MonkeyPatch) -> None:
     w = World(20, meters=False)  # nobody hands probes over: none of 380 paths is to be proven
     w.network()
