@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from ..addresses import format_dpid, format_ip, parse_dpid, parse_ip
 from ..agent.faults import HostError
 from ..edge import checking, reading
 from ..edge.host import Host, text
@@ -94,6 +95,10 @@ def setup(
         click.echo(f"# then, once, wherever the NVA is reached:\n#   {text(edge.registration)}")
 
 
+def _address(text: str) -> str:
+    return format_ip(parse_ip(text.partition("/")[0], "address"))
+
+
 @click.command(cls=Command)
 @_shared
 @click.option("--dpid", help="The datapath id that it is to have.")
@@ -110,14 +115,19 @@ def check(
     Example: vmm nve check
     """
     host = Host(db)
-    wanted = checking.Wanted(dpid, addresses, tuple(map(target, controllers)), mtu)
+    wanted = checking.Wanted(
+        dpid and format_dpid(parse_dpid(dpid, "dpid")),
+        tuple(map(_address, addresses)),
+        tuple(map(target, controllers)),
+        mtu,
+    )
     try:
         found = reading.read(host, bridge)
     except HostError as e:
         click.echo(f"vmm: {e.message}", err=True)
         raise click.exceptions.Exit(FAILED) from e
     wrong = [
-        (one.what, [host.shown(step, len(found.controllers)) for step in one.mend])
+        (one.what, [host.shown(step, max(len(found.controllers), len(wanted.controllers))) for step in one.mend])
         for one in checking.findings(found, wanted)
     ]
     if context.as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -88,7 +89,7 @@ def _bridge(found: Found, wanted: Wanted) -> Iterator[Finding]:
             f"datapath id is {dpid}, not {wanted.dpid}",
             _vsctl("set", "bridge", name, f"other-config:datapath-id={wanted.dpid}"),
         )
-    elif not told:
+    elif dpid and not told:
         yield Finding(
             f"datapath id {dpid} follows from a port's MAC and may change with the ports",
             _vsctl("set", "bridge", name, f"other-config:datapath-id={dpid}"),
@@ -185,6 +186,14 @@ def _controller(found: Found, one: Controller, rows: tuple[Step, ...]) -> Iterat
         yield Finding(f"{one.target}: not connected")
 
 
+def _plain(address: str) -> str:
+    """An address as the host writes it, whatever somebody has written into the bridge's row."""
+    try:
+        return str(ipaddress.ip_interface(address).ip)
+    except ValueError:
+        return address
+
+
 def _links(found: Found, wanted: Wanted) -> Iterator[Finding]:
     assert found.bridge
     told = found.bridge["external_ids"]
@@ -192,7 +201,7 @@ def _links(found: Found, wanted: Wanted) -> Iterator[Finding]:
     said = told.get("vmm-mtu", "")
     mtu = wanted.mtu or (int(said) if said.isdecimal() else 1450 + overhead(any(":" in one for one in addresses)))
     for address in addresses:
-        link = found.addresses.get(address)
+        link = found.addresses.get(_plain(address))
         if link is None:
             yield Finding(f"no link of this host has the underlay address {address}")
             continue
@@ -212,7 +221,7 @@ def _links(found: Found, wanted: Wanted) -> Iterator[Finding]:
             if name in found.links and found.links[name].unchecked:
                 yield Finding(f"{name} leaves checksums undone, and the userspace datapath sends them on",
                               (Step("", ("ethtool", "-K", name, "tx", "off")),))  # fmt: skip
-        if addresses and all(found.addresses.get(one) not in found.others for one in addresses):
+        if addresses and all(found.addresses.get(_plain(one)) not in found.others for one in addresses):
             yield Finding(
                 "the underlay address is on no bridge: the userspace datapath tunnels only over one (setup --uplink)"
             )

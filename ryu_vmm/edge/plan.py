@@ -162,9 +162,10 @@ class Edge:
             raise InvalidInput("an edge needs an underlay address, IPv4 or IPv6", "ipv4")
         for text, version, name in ((self.ipv4, 4, "ipv4"), (self.ipv6, 6, "ipv6")):
             if text is not None:
-                _interface(text, version, name)
+                found = _interface(text, version, name)
                 if self.uplink and "/" not in text:
                     raise InvalidInput(f"{text} needs a prefix length: the uplink's bridge gets it", name)
+                put(self, name, str(found if "/" in text else found.ip))  # as the host itself writes it
         if self.datapath_type not in (None, "system", "netdev"):
             raise InvalidInput(f"datapath type {self.datapath_type!r} is neither system nor netdev", "datapath_type")
         least = 1450 + overhead(self.ipv6 is not None)

@@ -152,6 +152,20 @@ def test_what_was_asked_for_is_compared() -> None:
     assert told(GOOD, controllers=("tcp:192.0.2.11:6653",)) == ["the bridge is not controlled by tcp:192.0.2.11:6653"]
 
 
+@pytest.mark.parametrize("text", ["2001:DB8::1", "2001:db8:0::1", "2001:db8::1/64"])
+def test_an_underlay_address_is_the_same_however_it_was_written(text: str) -> None:
+    assert Edge("nve1", (NVA,), ipv6=text).addresses == ["2001:db8::1"]
+    assert Edge("nve1", (NVA,), ipv6="2001:DB8::1/64", uplink=Uplink("eth1")).ipv6 == "2001:db8::1/64"
+    bridge = {**(GOOD.bridge or {}), "external_ids": {"vmm-underlay": text, "vmm-mtu": "1500"}}
+    there = dataclasses.replace(GOOD, bridge=bridge, addresses={"2001:db8::1": "br-ext"})
+    assert told(there) == told(there, addresses=(text,)) == []
+
+
+def test_a_datapath_id_that_is_not_there_yet_is_not_to_be_written_down() -> None:
+    bridge = {**(GOOD.bridge or {}), "datapath_id": None, "other_config": {"disable-in-band": "true"}}
+    assert len(told(dataclasses.replace(GOOD, bridge=bridge, started=None))) == 1  # that ovs-vswitchd does not run
+
+
 # --- the command ------------------------------------------------------------------------------------------------------
 def test_setup_prints_commands_or_says_what_is_wrong_with_the_words() -> None:
     def run(line: str) -> Any:
@@ -165,6 +179,22 @@ def test_setup_prints_commands_or_says_what_is_wrong_with_the_words() -> None:
     assert run("--ipv4 192.0.2.1").exit_code == 2
     assert run("--controller tcp:192.0.2.10 --ipv4 1.2.3").exit_code == 6
     assert run("--ipv4 192.0.2.1 --controller tcp:192.0.2.10 --private-key k").exit_code == 2
+
+
+@pytest.mark.parametrize("words", ["--dpid zz", "--dpid 0", "--address 1.2.3", "--address eth0", "--controller nva"])
+def test_check_takes_no_words_that_mean_nothing(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ryu_vmm.edge.reading.read", lambda host, bridge: GOOD)
+    result = CliRunner().invoke(vmm, ["nve", "check", *words.split()], catch_exceptions=False)
+    assert result.exit_code == 6, result.output
+
+
+def test_what_mends_a_bridge_that_lacks_a_controller_names_the_rows_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ryu_vmm.edge.reading.read", lambda host, bridge: GOOD)
+    words = ["nve", "check", "--controller", NVA, "--controller", "tcp:192.0.2.11", "--json"]
+    (found,) = json.loads(CliRunner().invoke(vmm, words, catch_exceptions=False).stdout)["findings"]
+    rows, timers = found["mend"]
+    assert rows == f"ovs-vsctl set-controller br-int {NVA} tcp:192.0.2.11:6653"
+    assert timers.startswith("for row in $(ovs-vsctl get bridge br-int controller")  # "br-int" would name no single row
 
 
 def test_a_host_without_open_vswitch_is_a_sentence(tmp_path: Any) -> None:
