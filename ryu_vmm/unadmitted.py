@@ -86,7 +86,10 @@ class Samples:
 
 
 def sender(frame: bytes) -> bytes:
-    """Who a frame says it is from: its IP source where there is one that means something, else its MAC."""
+    """Who a frame says it is from: its IP source where there is one that means something, else its MAC.
+
+    What a frame is too short to say is zeros.
+    """
     said = frames.claimed(frame)
     if said.claimed_ip or said.claimed_mac:
         return said.claimed_ip or said.claimed_mac or b""
@@ -95,7 +98,7 @@ def sender(frame: bytes) -> bytes:
         return frame[26:30]
     if kind == frames.ETH_IPV6 and len(frame) >= 54 and any(frame[22:38]):
         return frame[22:38]
-    return frame[6:12]
+    return frame[6:12].ljust(6, b"\0")
 
 
 def shown(address: bytes) -> str:

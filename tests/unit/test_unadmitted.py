@@ -161,6 +161,15 @@ def test_a_switch_without_meters_hands_nothing_over() -> None:
     assert seen(w) == () and w.nva.counters.get("packet_in.drop", 0) == 0
 
 
+@pytest.mark.parametrize("length", range(15))
+def test_a_frame_that_ends_before_it_says_who_it_is_from_is_a_sample_too(length: int) -> None:
+    w = two()
+    number = w.boxes["n1"].ports["tap-vm1"]
+    w.handle(ev.PacketSeen(1, number, cookie(Why.DROP, Drop.SPOOFED_MAC), CHATTER[:length]))
+    (sample,) = seen(w)
+    assert (sample.cause, len(sample.address)) == (Drop.SPOOFED_MAC, 6)
+
+
 def test_samples_of_ports_of_nobody_are_counted_and_forgotten() -> None:
     w = two()
     number = w.boxes["n1"].ports["tap-vm1"]
