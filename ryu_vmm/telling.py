@@ -39,6 +39,8 @@ FURTHER = Bound(
 )
 _CHANNEL = Bound(("nve",), 15, "channel")
 _PORT = Bound(("nve", "port"), 10, "port")
+_PATH = Bound(("source", "destination", "way"), 10, "path")
+_UNDERLAY = Bound(("nve",), 10, "underlay")
 _FROZEN = Bound(("interface",), 6, "frozen")
 _SEEN = Bound(("move", "nve"), 4, "seen")
 
@@ -65,8 +67,14 @@ BOUNDS: dict[str, Bound | None] = {
     "interface.frozen": _FROZEN,
     "interface.thawed": _FROZEN,
     "announcement.refused": None,  # refusals.py counts
+    "admission.dropped": None,  # the same
     "port.offender": None,  # once in silence_time
     "port.heard-again": None,
+    "tunnel.failed": _PATH,
+    "tunnel.restored": _PATH,
+    "tunnel.unknown": _PATH,
+    "tunnel.missing": _UNDERLAY,
+    "tunnel.found": _UNDERLAY,
     "port.up": _PORT,
     "port.gone": _PORT,
     "packets.shed": None,  # runtime.py counts

@@ -78,6 +78,32 @@ def test_what_is_told_last_is_how_it_is(happened: list[tuple[float, str]]) -> No
         assert entries[-1][1:3] == (happened[-1][1], len(happened) - 1)
 
 
+PATH = {"source": "n1", "destination": "n2", "way": "by VXLAN"}
+
+
+@pytest.mark.parametrize(("kinds", "fields"), [
+    (("tunnel.failed", "tunnel.restored"), PATH),
+    (("tunnel.failed", "tunnel.unknown"), PATH),
+    (("tunnel.missing", "tunnel.found"), {"nve": "n1"}),
+])  # fmt: skip
+def test_what_fails_and_works_in_turn_is_told_last_as_it_is(kinds: tuple[str, str], fields: dict[str, object]) -> None:
+    for times in (40, 41):
+        log = EventLog()
+        telling = Telling(log, PAUSE)
+        for n in range(times):
+            telling.happened(kinds[n % 2], {**fields, "n": n}, 1000.0 + n / 10)
+        while (due := telling.due()) is not None:
+            telling.tell_held(due)
+        assert told(log)[-1][1:3] == (kinds[(times - 1) % 2], times - 1)
+
+
+def test_what_is_counted_already_is_told_with_its_count() -> None:
+    log = EventLog()
+    telling = Telling(log, PAUSE)
+    run(telling, "admission.dropped", [n / 100 for n in range(50)], nve="n1", port="tap1")
+    assert len(told(log)) == 50 and all(times is None for *_, times in told(log))
+
+
 def test_one_things_noise_is_not_anothers() -> None:
     log = EventLog()
     telling = Telling(log, PAUSE)
