@@ -34,9 +34,9 @@ ryu.base.app_manager
 ryu.cmd.manager
     SIGTERM kills without closing anything, and SIGINT may be swallowed by whichever handler is running: both
     close all applications and end with exit status 0. What cannot be listened on, which stock only logs and
-    then goes on without, ends it with one line and exit status 1; so does a file that is not there, which would be a
-    traceback. The line goes to stderr as it is, and to the log where that is elsewhere. A misspelt option is refused
-    with the nearest right one.
+    then goes on without, ends it with one line and exit status 1; so does a file or an application that is not there,
+    which would be a traceback. The line goes to stderr as it is, and to the log where that is elsewhere. A misspelt
+    option is refused with the nearest right one.
 """
 
 from __future__ import annotations
@@ -352,6 +352,8 @@ def _mend_manager(module: Any, execute: Execute) -> None:
 
     from oslo_config.cfg import Error as ConfigurationError
 
+    from .nearest import did_you_mean
+
     hub, stock = module.hub, module.main
     log = module.logging.getLogger("ryu.cmd.manager")
 
@@ -411,6 +413,12 @@ def _mend_manager(module: Any, execute: Execute) -> None:
             trouble = f"ryu-manager: {e.filename}: {e.strerror}"
         except ConfigurationError as e:
             trouble = f"ryu-manager: {str(e).strip()}"
+        except ModuleNotFoundError as e:
+            apps = [*module.CONF.app_lists, *module.CONF.app]
+            missing = [name for name in apps if f"{name}.".startswith(f"{e.name}.")]
+            if not missing:
+                raise
+            trouble = f"ryu-manager: there is no application {missing[0]}{did_you_mean(missing[0], ['ryu_vmm'])}"
         finally:
             module.AppManager.get_instance().close()
             for number, handler in before.items():

@@ -24,6 +24,7 @@ def test_whatever_is_wrong_at_the_start_is_one_line(ryu_manager: Start, tmp_path
         "misspelt": (["--config-file", str(tmp_path / "misspelt.conf")], "no option stoer; did you mean store?"),
         "configuration": (["--config-file", str(missing)], str(missing)),
         "log": (["--log-file", f"{missing}/log"], f"{missing}/log: No such file or directory"),
+        "application": (["ryu_vm"], "there is no application ryu_vm; did you mean ryu_vmm?"),
         "option": (["--wsapi-prot", "1"], "--wsapi-prot; did you mean --wsapi-port?"),
     }
     started = {name: ryu_manager(*arguments, "ryu_vmm") for name, (arguments, _) in wrong.items()}
