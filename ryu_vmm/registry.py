@@ -71,6 +71,7 @@ class Registry:
                 raise Conflict(f"move {move.id} involves NVE {name}", nve=name, move=move.id)
         for port in list(state.ports_of(name)):
             state.put("ports", (name, port), None)
+            state.put("unadmitted", Place(name, port), None)
         state.put("sessions", name, None)
         state.put("generations", name, None)
         state.put("faults", name, None)
@@ -238,6 +239,10 @@ class Registry:
         for left in state.left_by(interface):
             state.put("clock", ("left", left.key), None)
             state.put("left", left.key, None)
+        known = state.interfaces[interface]
+        for place in (known.location, *known.attachments):
+            kept = tuple(seen for seen in state.unadmitted.get(place, ()) if seen.interface != interface)
+            state.put("unadmitted", place, kept or None)
         state.put("interfaces", interface, None)
         sharing.release(state, interface)
 

@@ -144,6 +144,29 @@ def test_it_goes_with_the_port_and_is_none_of_the_next_ones(end: str) -> None:
     assert document["interfaces"][0]["unadmitted"] == []
 
 
+def test_a_vm_made_anew_with_the_same_name_has_nothing_of_the_former() -> None:
+    w = two()
+    w.send("n1", "tap-vm1", CHATTER)
+    w.handle(ev.VmWithdrawn("vm1"))
+    w.vm(1, "n1", port=False)
+    document = views.vm(w.nva.state, w.nva.state.vms["vm1"])
+    assert document["interfaces"][0]["unadmitted"] == []
+
+
+def test_nothing_is_kept_of_an_nve_that_is_withdrawn() -> None:
+    w = two(settings=Settings(offender_rate=0))
+    w.send("n1", "tap-vm1", CHATTER)
+    for _ in range(3):  # an offender, too
+        w.send("n1", "tap-vm1", frames.build_arp_request(mac(1), ip("10.0.0.9"), ip("10.0.0.2")))
+    assert PORT in w.nva.state.silenced
+    w.handle(ev.VmWithdrawn("vm1"))
+    w.send("n1", "tap-vm1", CHATTER)
+    w.handle(ev.NveWithdrawn("n1"))
+    assert not w.nva.state.unadmitted
+    w.advance(100)
+    assert not w.nva.state.silenced
+
+
 def test_an_address_that_is_registered_is_admitted_and_the_vms_document_says_what_was_not() -> None:
     w = two()
     w.send("n1", "tap-vm1", CHATTER)
