@@ -283,7 +283,7 @@ class Accounts:
             self._not_exact(move, unread)
 
     def forgot(self, name: str) -> None:
-        """An NVE has come back with empty tables: what it had counted for open moves is gone with them."""
+        """An NVE has lost its tables, or some of what is in them: what it had counted for open moves may be gone."""
         state = self._work.state
         for move in list(state.open_moves()):
             counts = {nve for leg in move.legs for nve in (leg.src.nve, leg.dst.nve)}

@@ -376,6 +376,7 @@ class Switches:
             self._work.do(Answer(event.token, event.flows))
         if event.lacks and self._work.session(name) is not None:
             self._work.report("nve.differs", nve=name)
+            self._accounts.forgot(name)  # with flows and meters goes what they had counted
             self.resync(name)
 
     def _read_too_early(self, name: str) -> None:

@@ -36,6 +36,16 @@ def test_what_was_counted_is_not_counted_again_after_a_reading_without_counts(fa
     assert (ledger.redirected_packets, ledger.arrived_packets, ledger.exact) == (10, 10, True)
 
 
+@pytest.mark.parametrize(("nve", "exact"), [(1, False), (2, False), (3, True)])
+def test_a_ledger_is_not_exact_where_somebody_has_removed_what_counts(nve: int, exact: bool) -> None:
+    w, move = draining()
+    w.handle(ev.FlowsRead(nve, f"drops:n{nve}", (), lacks=True))
+    w.advance(5)
+    ledger = w.current(move).ledger
+    assert w.current(move).state is MoveState.SETTLED
+    assert (ledger.exact, ledger.forgetful) == (exact, () if exact else (f"n{nve}",))
+
+
 def test_a_redirect_is_not_quiet_by_readings_that_failed() -> None:
     w, move = draining()
     name = f"ledger:{move.id}:redirect@n1"
