@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from .effects import ReadPorts
 from .flows import PortCounts
-from .model import Leg, Move, Place, PortAccount
+from .model import Leg, Move, Place, PortAccount, Redirect
 from .work import Work
 
 
@@ -57,12 +57,12 @@ class Queues:
     def appeared(self, place: Place) -> None:
         """A port is there: if anything may be sent to it for a move, its account begins."""
         for move, _ in self._work.state.moves_at(place):
-            if move.ledger.ports or move.state.steered:
+            if move.redirect is not Redirect.NONE or move.state.steered:
                 self.watch(self._work.state.moves[move.id])
 
     def amended(self, move: Move) -> None:
         """A move goes to another port: if anything may be sent there by now, its account begins."""
-        if move.ledger.ports:
+        if move.redirect is not Redirect.NONE or move.state.steered:
             self.watch(move)
 
     def gone(self, place: Place) -> None:

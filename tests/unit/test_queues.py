@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from world import World, ip, mac, unicast
 
 from ryu_vmm import events as ev
+from ryu_vmm.effects import Record
 from ryu_vmm.model import Kind, Ledger, Move, MoveState, Place
 from ryu_vmm.wire import frames
 
@@ -119,6 +122,35 @@ def test_a_port_that_appears_during_the_redirect_is_read_before_it_is_sent_anyth
     w.handle(ev.ActivationReported(move.id))
     ledger = settled(w, move)
     assert (ledger.dropped_packets, ledger.held_lost, ledger.exact) == (3, 0, True)
+
+
+def test_a_redirect_that_began_with_no_port_at_either_end_counts_from_when_one_appears() -> None:
+    w = two()
+    w.unplug("n2", "tap-vm1")
+    w.unplug("n1", "tap-vm1")
+    move = redirected(w)
+    assert not w.current(move).ledger.ports
+    w.boxes["n2"].tables.traffic.room[w.boxes["n2"].number("tap-vm1")] = 2
+    sent(w, 5)  # wait in the NVA
+    w.plug("n2", "tap-vm1")
+    read(w, "n2")
+    w.handle(ev.ActivationReported(move.id))
+    ledger = settled(w, move)
+    assert (ledger.dropped_packets, ledger.held_lost, ledger.exact) == (3, 0, True)
+
+
+def test_a_redirect_that_an_nva_began_which_read_no_ports_is_not_called_exact() -> None:
+    """As those are in stores of earlier versions."""
+    w = two()
+    move = redirected(w)
+    sent(w, 3)
+    found = w.current(move)
+    w.store.commit([Record("moves", move.id, replace(found, ledger=replace(found.ledger, ports={})))])
+    w.kill()
+    w.start()
+    w.handle(ev.ActivationReported(move.id))
+    ledger = settled(w, move)
+    assert (ledger.exact, ledger.unread) == (False, ("n1/tap-vm1", "n2/tap-vm1"))
 
 
 @pytest.mark.parametrize("end", ["n1", "n2"])
