@@ -37,9 +37,11 @@ def doubt(work: Work, name: str, event: NveConnected) -> None:
     places = [Place(name, port.name) for port in event.ports]
     if any(place in state.by_place or place in state.attached for place in places):
         return
+    port = state.nves[name].tunnel_port or "vxlan"
     remedy = (
-        f"if it is {name}, it lacks its tunnel port (ovs-vsctl add-port BRIDGE vxlan -- set Interface vxlan type=vxlan "
-        "options:remote_ip=flow options:local_ip=flow options:key=flow); if not, give it another datapath id"
+        f"if it is {name}, it lacks its tunnel port (ovs-vsctl add-port BRIDGE {port} -- set Interface {port} "
+        "type=vxlan options:remote_ip=flow options:local_ip=flow options:key=flow options:csum=true); if not, "
+        "give it another datapath id"
     )
     work.count("nve.doubtful")
     work.report("nve.doubtful", nve=name, dpid=f"{event.dpid:016x}", ports=_named(event), remedy=remedy)

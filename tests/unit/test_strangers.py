@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from world import World
 from ryu_vmm import events as ev
 from ryu_vmm.cli.client import UNREACHABLE
 from ryu_vmm.cli.root import vmm
+from ryu_vmm.edge.plan import Edge
 from ryu_vmm.effects import Report
 from ryu_vmm.model import Nve, Place
 
@@ -70,7 +72,18 @@ def test_a_switch_that_does_not_look_its_part_is_told(ports: tuple[ev.PortInfo, 
     assert [fields["nve"] for fields in found] == (["n1"] if doubtful else [])
     if doubtful:
         assert found[0]["dpid"] == "0000000000000001"
-        assert "ovs-vsctl add-port" in str(found[0]["remedy"])
+        port = Edge("nve1", (), ipv4="192.0.2.1", bridge="BRIDGE").tunnel_step().words
+        made = str(found[0]["remedy"]).partition("(")[2].partition(")")[0].split()
+        assert "add-port BRIDGE vxlan -- set Interface vxlan type=vxlan" in " ".join(made)
+        assert {word for word in made if "=" in word} == {word for word in port if "=" in word}
+
+
+def test_the_port_that_is_missed_is_named_as_it_is_registered() -> None:
+    w = World()
+    w.handle(ev.NveSubmitted(replace(w.boxes["n1"].nve, tunnel_port="underlay0")))
+    w.disconnect("n1")
+    w.handle(ev.NveConnected(1, STOCK))
+    assert "add-port BRIDGE underlay0 -- set Interface underlay0 type=vxlan" in told(w, "nve.doubtful")[-1]["remedy"]
 
 
 def test_a_stranger_that_is_registered_without_a_tunnel_port_is_doubtful_then() -> None:
