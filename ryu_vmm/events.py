@@ -108,9 +108,13 @@ class RedirectRequested:
 
 @dataclass(frozen=True, slots=True)
 class ActivationReported:
-    """The hypervisor says that the VM runs at the destination (where it announces nothing itself). Reply: Move."""
+    """The hypervisor says that the VM runs at the destination (where it announces nothing itself). Reply: Move.
+
+    ``if_open``: it asks before it starts the VM, so this is refused once the move has failed or was aborted.
+    """
 
     move: int
+    if_open: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from . import readdressing, rehoming, sought
 from .amending import amend
 from .announcing import Announcing
 from .effects import Outcome, Record
-from .errors import NotFound, VmmError
+from .errors import MoveStateConflict, NotFound, VmmError
 from .evacuations import Evacuations
 from .ledger import Accounts
 from .limits import Limits, rate
@@ -268,6 +268,9 @@ class Nva:
     def _activation_reported(self, event: ev.ActivationReported) -> object:
         move = self.state.moves.get(event.move)
         if move is not None and move.state in (MoveState.FAILED, MoveState.ABORTED):
+            if event.if_open:  # the source serves on, and may run it
+                message = f"move {move.id} is {move.state}: the VM is not to be started at {move.destination}"
+                raise MoveStateConflict(message, move=move.id, state=move.state.value)
             return self.packets.unasked.activated(move)
         return self.moves.hook(event)
 

@@ -273,6 +273,15 @@ class AmendInput(Input):
     )
 
 
+class ActivateInput(Input):
+    """Whether the VM runs at the destination already, or is to be started there if this is accepted."""
+
+    if_open: bool = Field(
+        default=False,
+        description="refuse this once the move has failed or was aborted: for who starts the VM only if it is accepted",
+    )
+
+
 class AbortInput(Input):
     """Why a move is aborted; kept in its history."""
 

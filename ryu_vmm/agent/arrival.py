@@ -151,7 +151,8 @@ class Arrival:
         tasks, leg = self._tasks, record.leg
         assert leg is not None
         try:
-            tasks.nva.hook(leg.move, "activate")
+            # Not of a move that has ended: its source goes on with the task.
+            tasks.nva.hook(leg.move, "activate", {"if_open": True})
         except (Overruled, AgentError) as e:
             if tasks.verdict(record) != "here":
                 if peer is not None:

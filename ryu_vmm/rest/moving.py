@@ -95,7 +95,7 @@ def _hook(make: Callable[[int, Any], events.Request]) -> Callable[[Call], Reply]
 #: The hooks of a move by name.
 HOOKS: dict[str, Callable[[Call], Reply]] = {
     "redirect": _hook(lambda number, body: events.RedirectRequested(number)),
-    "activate": _hook(lambda number, body: events.ActivationReported(number)),
+    "activate": _hook(lambda number, body: events.ActivationReported(number, body.if_open)),
     "abort": _hook(lambda number, body: events.AbortRequested(number, body.why)),
 }
 

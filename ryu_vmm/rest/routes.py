@@ -253,6 +253,7 @@ ROUTES: tuple[Route, ...] = (
         "activate",
         "The VM runs at the destination (where it does not announce that itself). Of a move that failed or was aborted "
         "while the VM is still where it was: a further move, which the answer shows, takes it there at once",
+        schema.ActivateInput,
     ),
     _hook("abort", "Abandon the move; the source serves again", schema.AbortInput, roles.PARTIES),
     Route(

@@ -57,7 +57,7 @@ def addresses(vm: VM) -> tuple[bytes, bytes, bytes]:
 def malformed(vm: VM, other: VM) -> dict[str, bytes]:
     """Frames that claim to be questions or announcements, by the cause that the NVA counts them under."""
     own, four, six = addresses(vm)
-    # Of addresses that nobody has: edges answer questions for all others by themselves, and copy what is wrong with them
+    # Of addresses that nobody has: questions for all others are answered by the edges themselves
     theirs, theirs6 = (address[:-1] + b"\xfe" for address in addresses(other)[1:])
     question = raw.arp(1, own, four, bytes(6), theirs)
     solicitation = raw.solicitation(own, six, theirs6)

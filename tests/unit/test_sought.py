@@ -278,3 +278,14 @@ def test_in_a_layer_3_network_too() -> None:
     assert w.hops(other, task.ipv6[1]) == [("n2", task.location.port)]
     w.advance(5)
     assert w.differences() == []
+
+
+@pytest.mark.parametrize("how", ["failed", "aborted"])
+def test_who_asks_before_starting_the_vm_is_refused_once_the_move_has_ended(how: str) -> None:
+    """Its source goes on with it: two would run."""
+    w = town()
+    failed = rolled_back(w, how)
+    before = set(w.nva.state.moves)
+    with pytest.raises(MoveStateConflict, match="not to be started at n2"):
+        w.handle(ev.ActivationReported(failed.id, if_open=True))
+    assert set(w.nva.state.moves) == before
