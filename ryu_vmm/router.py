@@ -6,10 +6,12 @@ answered how. Answers go to where the sender is now, by the directory, whichever
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from .addresses import link_local
 from .events import PacketSeen
 from .flows import TABLE, Output
-from .model import Gateway, Interface
+from .model import Gateway, Interface, Left
 from .paths import target
 from .resolution import reached
 from .tables import Why
@@ -62,11 +64,17 @@ class Router:
         state = self._work.state
         found = reached(state, vni, address)
         if found is None:  # an address that it still speaks for
-            found = next((left.interface for left in state.left.values() if left.address == address), None)
+            found = next((left.interface for left in self._left(vni, address)), None)
         if found is None and address == link_local(mac):
             here = (state.mac_owner(each, mac) for each in state.domain(vni))
             found = next((each for each in here if each is not None), None)
         return None if found is None else state.interfaces.get(found)
+
+    def _left(self, vni: int, address: bytes) -> Iterator[Left]:
+        """Where an address was left in a network's domain: other tenants may have the same one."""
+        state = self._work.state
+        here = state.domain(vni)
+        return (left for left in state.left.values() if left.address == address and left.vni in here)
 
     def _addresses(self, sender: Interface, gateway: Gateway) -> tuple[bytes, ...]:
         """The router's addresses on the sender's own network."""
@@ -82,7 +90,7 @@ class Router:
         """Host, if the address is one of ours though nobody has it; else its network."""
         state = self._work.state
         subnets = (s for each in state.domain(vni) for s in state.networks[each].subnets)
-        left = any(left.address == address for left in state.left.values())
+        left = any(True for _ in self._left(vni, address))
         ours = left or reached(state, vni, address) is not None or any(address in subnet for subnet in subnets)
         return icmp.Unreachable.HOST if ours else icmp.Unreachable.NETWORK
 

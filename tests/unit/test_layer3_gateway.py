@@ -5,11 +5,13 @@ from __future__ import annotations
 import struct
 
 import pytest
+from l3town import Layer3
+from outside import packet
 from world import World, ip, mac
 
 from ryu_vmm import events as ev
 from ryu_vmm.addresses import link_local
-from ryu_vmm.model import Gateway, Network, NetworkKind
+from ryu_vmm.model import Addressing, Admit, Answer, Gateway, Interface, Leave, Network, NetworkKind, Place, Policy
 from ryu_vmm.wire.ip import checksum
 
 GATEWAY = Gateway(ipv4=ip("169.254.1.1"), ipv6=ip("fe80::1"))
@@ -34,3 +36,24 @@ def test_a_link_local_gateway_is_pinged_from_ones_own_addresses(src: bytes, answ
     w.vm(1, "n1")
     w.vm(2, "n2")
     assert w.send("n1", "tap-vm1", echo_request(src)) == ([("n1", "tap-vm1")] if answered else [])
+
+
+@pytest.mark.parametrize("answer", list(Answer))
+def test_nobody_reaches_another_networks_task_by_an_address_that_it_has_left(answer: Answer) -> None:
+    w = Layer3(leave=Leave(answer, 60))
+    w.task(1, "n1")
+    move, _ = w.handle(ev.MoveRequested("t1", "n2", address=Addressing.CHANGE))  # type: ignore[misc]
+    w.advance(0.5)
+    w.through(move, "tap-t1")
+    assert w.nva.state.left
+    gateway = Gateway(mac(250), ip("172.16.0.1"))
+    w.handle(ev.NetworkSubmitted(Network("other", 666, Policy(admit=Admit.MAC), gateway=gateway)))
+    guest = Interface("vm6/eth0", "vm6", "eth0", 666, mac(6), (ip("172.16.0.6"),), (), Place("n3", "tap-vm6"))
+    w.handle(ev.VmSubmitted("vm6", (guest,)))
+    w.plug("n3", "tap-vm6")
+    for src, answered in ((ip("10.1.1.1"), []), (guest.ipv4[0], [("n3", "tap-vm6")])):
+        frame = gateway.mac + packet(src, ip("198.51.100.1"), guest.mac)[6:]
+        assert w.send("n3", "tap-vm6", frame) == answered
+    frame = gateway.mac + packet(guest.ipv4[0], ip("10.1.1.1"), guest.mac)[6:]
+    assert w.send("n3", "tap-vm6", frame) == [("n3", "tap-vm6")]
+    assert w.out[-1][2][34:36] == b"\3\0"  # an unreachable network: there is no such host in this one
