@@ -81,6 +81,10 @@ class Domains(EvacuationTables):
         """The ids of a network's interfaces whose location is that NVE."""
 
     @abstractmethod
+    def _touch_places(self, interface: Interface) -> None:
+        """The ports that an interface is or may show up at are touched."""
+
+    @abstractmethod
     def _moves_join(self, vni: int, nve: str) -> list[Unit]:
         """The units of a network's open moves, touched at their sources as an NVE joins or leaves the network."""
 
@@ -265,7 +269,7 @@ class Domains(EvacuationTables):
             interface = self.interfaces.get(left.interface)
             self.touch(left.nve, ("left", key))
             if interface is not None:
-                self.touch(interface.location.nve, ("port", interface.location.port))
+                self._touch_places(interface)  # wherever it may speak for that address
                 places = {place for _, leg in self.moves_of(interface.id) for place in (leg.src, leg.dst)}
                 for nve in {interface.location.nve, *(place.nve for place in places)}:
                     self.touch(nve, ("if", interface.id))  # where it is delivered, if it is forwarded

@@ -442,6 +442,9 @@ class State(NameTables, AnswerTables, Domains):
             for place in (leg.src, leg.dst):
                 self._touch_place(place)
                 self.touch(place.nve, ("vn", leg.vni), *units)
+            interface = self.interfaces.get(leg.interface)
+            if any(move is not None and move.changes for move in (old, new)) and interface is not None:
+                self._touch_places(interface)  # it may speak for addresses to come wherever it may show up
 
     def _indexed(self, leg: Leg) -> tuple[tuple[dict[Any, dict[int, None]], Any], ...]:
         """The indexes of open moves in which a leg appears, each with the key there; none twice in one of them."""

@@ -12,7 +12,7 @@ from world import ip
 from ryu_vmm import events as ev
 from ryu_vmm import sought
 from ryu_vmm.errors import Conflict, InvalidInput
-from ryu_vmm.model import Addressing, Answer, Connections, Interface, Leave, Move, MoveState
+from ryu_vmm.model import Addressing, Answer, Connections, Interface, Leave, Move, MoveState, Place
 from ryu_vmm.wire import frames
 from ryu_vmm.wire.ip import parse_ip
 
@@ -190,6 +190,24 @@ def test_the_address_becomes_one_of_the_destinations(answer: Answer, kind: int) 
     assert world.hops(three, old) == [("n3", "tap-t3")]  # unreachable, as any that nobody has
     assert world.send("n2", "tap-t1", spoof) == []
     assert not world.differences()
+
+
+def test_wherever_a_task_may_show_up_it_speaks_for_its_present_and_former_addresses() -> None:
+    world = Layer3(leave=Leave(Answer.FORWARD, 20))
+    one = replace(world.task(1, "n1"), attachments=(Place("n3", "tap-t1"),))
+    world.handle(ev.VmSubmitted("t1", (one,)))
+    world.plug("n3", "tap-t1")  # an attachment that is no end of the moves
+    move = _change(world, "n2")
+    assert move.state is MoveState.PREPARED and not world.differences()
+    world.handle(ev.AbortRequested(move.id))
+    world.advance(0.5)
+    assert not world.differences()
+    world.through(_change(world, "n2"), "tap-t1")
+    assert world.nva.state.left and not world.differences()
+    world.handle(ev.MoveRequested("t1", "n1"))
+    world.advance(25, step=0.5)
+    assert not world.nva.state.left and next(world.nva.state.open_moves())
+    assert not world.differences()  # at the ends of the move, too
 
 
 def test_the_tasks_own_policy_comes_first() -> None:
