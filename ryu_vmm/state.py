@@ -373,10 +373,14 @@ class State(NameTables, AnswerTables, Domains):
         self._keep_holder(key, old, new)
         for row in (old, new):
             interface = None if row is None else self.interfaces.get(row.interface)
-            if interface is None or self._quiet:
+            if row is None or interface is None or self._quiet:
                 continue
             moves: list[Unit] = [("move", move.id) for move, _ in self.moves_of(interface.id)]
             self._touch_everywhere(interface.vni, ("if", interface.id), ("answer", interface.id), *moves)
+            mac = mac_of_link_local(row.address)
+            other = None if mac is None else self.mac_owner(interface.vni, mac)
+            if other is not None:  # it answers for that address while nobody holds it
+                self._touch_everywhere(interface.vni, ("answer", other))
             for _, leg in self.moves_of(interface.id):
                 self.touch(leg.dst.nve, ("vn", interface.vni))  # what does not wait for itself there
 

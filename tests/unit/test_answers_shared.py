@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from test_sharing import VIP, VIP6, VMAC, asked, take, three
+from test_sharing import VIP, VIP6, VMAC, asked, change, take, three
 from world import World, mac
 
 from ryu_vmm.addresses import link_local
@@ -44,3 +44,14 @@ def test_who_may_hold_an_address_is_heard_when_it_takes_it() -> None:
     w.send("n2", "tap-vm2", frames.build_garp(mac(2), VIP))
     assert ("n2", "tap-vm2") not in [(nve, port) for nve, port, _ in w.out[before:]]
     assert by_flow(w, VIP) == mac(2)
+
+
+def test_a_link_local_address_that_nobody_holds_is_that_of_its_mac_again() -> None:
+    w = three()
+    address = link_local(mac(1))
+    change(w, 2, shared=(address,))
+    assert by_flow(w, address) == mac(1)
+    w.send("n2", "tap-vm2", frames.build_unsolicited_na(mac(2), address))
+    assert by_flow(w, address) == mac(2) and w.differences() == []
+    change(w, 2, shared=())
+    assert by_flow(w, address) == mac(1) and w.differences() == []
