@@ -23,7 +23,7 @@ from .probes import WARMING, Prober
 from .refusals import Refusals
 from .resolver import Resolver
 from .router import Router
-from .sharing import Sharing
+from .sharing import Sharing, may_take
 from .signs import Sign, sign_of
 from .tables import Why, move_of, why_of
 from .tunnels import Tunnels
@@ -148,7 +148,8 @@ class Packets:
         nve = state.by_dpid.get(dpid)
         if nve is None or frame[12:14] == frames.ETH_RARP:
             return False  # RARP is a question, too
-        return Place(nve, state.by_number.get((nve, in_port), "")) in state.by_place
+        home = state.by_place.get(Place(nve, state.by_number.get((nve, in_port), "")))
+        return home is not None and not may_take(state.interfaces[home], frame)
 
     def _heard(self, nve: str, event: PacketSeen, why: Why, about: int) -> None:
         state = self._work.state

@@ -90,6 +90,14 @@ def release(state: State, interface: str) -> None:
             state.put("holders", row.key, replace(row, mac=now.mac))
 
 
+def may_take(interface: Interface, frame: bytes) -> bool:
+    """Whether a frame of an interface may make it the holder of what it shares: it is ARP, or an advertisement."""
+    if not interface.shared and not interface.shared_macs:
+        return False
+    advertises = frame[12:14] == frames.ETH_IPV6 and frame[20:21] == b"\x3a" and frame[54:55] == b"\x88"
+    return advertises or frame[12:14] == frames.ETH_ARP
+
+
 class Sharing:
     """Keeps who holds shared addresses and MACs."""
 

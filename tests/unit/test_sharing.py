@@ -12,13 +12,17 @@ from world import World, arp, ip, mac, unicast
 
 from ryu_vmm import events as ev
 from ryu_vmm.addresses import link_local
+from ryu_vmm.admission import heard_about
 from ryu_vmm.effects import Record
 from ryu_vmm.errors import Conflict, InvalidInput
 from ryu_vmm.model import Admit, Distribution, Gateway, Holder, Interface, MoveState, Network, Place, Policy, Unknown
 from ryu_vmm.resolution import answering
+from ryu_vmm.runtime import Runtime
 from ryu_vmm.sharing import MOST, PAUSE
-from ryu_vmm.store import SqliteStore
+from ryu_vmm.store import MemoryStore, SqliteStore
+from ryu_vmm.tables import Why, cookie
 from ryu_vmm.wire import frames
+from ryu_vmm.wire.openflow import PacketIn
 
 VIP, VIP6, VMAC = ip("10.0.0.100"), ip("2001:db8::100"), bytes.fromhex("00005e000101")
 BOTH = {"shared": (VIP, VIP6), "shared_macs": (VMAC,)}
@@ -196,6 +200,28 @@ def test_an_announcement_from_the_destination_takes_it_too() -> None:
     w.advance(0.1)
     take(w, 1, nve="n3")
     assert w.current(move).state.steered and holder(w) == "vm1/eth0" and asked(w) == mac(1)
+
+
+@pytest.mark.parametrize("how", list(TAKEN))
+def test_what_is_announced_right_after_a_sign_of_life_counts_as_well(how: str) -> None:
+    """A virtual router that comes to life at its destination takes back all its addresses within one read."""
+    w = three()
+    take(w, 2, how=how)
+    move = w.move("vm1", "n3")
+    w.advance(1)
+    store = MemoryStore()
+    store.rows = dict(w.store.rows)
+    run = Runtime(store)
+    for dpid in (1, 2, 3):
+        run.event(ev.NveConnected(dpid, (ev.PortInfo(10, "tap-vm1", True),) if dpid == 3 else ()))
+    life = cookie(Why.LIFE, heard_about(run.state.interfaces["vm1/eth0"]))
+    said = (unicast(1, 3), unicast(1, 3), TAKEN[how][1](mac(1)), unicast(1, 3))
+    run.packets(3, [PacketIn(1, 20, life, 10, None, None, frame, None) for frame in said])
+    assert run.state.moves[move.id].state.steered
+    held = run.state.holder_of(100, TAKEN[how][0])
+    assert held is not None and held.interface == "vm1/eth0"
+    assert run.counters["packet_in.life"] == 4
+    run.stop()
 
 
 # --- life
