@@ -59,10 +59,11 @@ class Resolver:
         a shared one for who may hold it and announces it or is about to; who asks ``as_address`` wants to know.
         """
         state = self._work.state
-        if address in asker.shared and any(as_address) and as_address != address:
+        shared = (*asker.shared, *map(link_local, asker.shared_macs))
+        if address in shared and any(as_address) and as_address != address:
             return answering(state, asker.vni, address) if holder(state, asker.vni, address) != asker.id else None
         own = speaking(state, asker)
-        if address in (*own.ipv4, *own.ipv6, *map(link_local, (asker.mac, *asker.shared_macs))):
+        if address in (*own.ipv4, *own.ipv6, link_local(asker.mac), *shared):
             return None
         return answering(state, asker.vni, address)
 

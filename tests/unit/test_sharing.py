@@ -148,6 +148,20 @@ def test_while_nobody_holds_it_those_who_may_are_asked(unknown: Unknown, address
 
 
 # --- virtual MACs
+def test_who_may_hold_a_virtual_mac_finds_its_holder_by_link_local_address() -> None:
+    w = three(Policy(unknown=Unknown.DROP))
+    address = link_local(VMAC)
+    take(w, 1, as_mac=VMAC)
+    before = len(w.out)
+    for n, wanted in ((2, [VMAC]), (1, [])):
+        w.send(f"n{n}", f"tap-vm{n}", frames.build_ns(mac(n), link_local(mac(n)), address))
+        got = [frames.parse_nd(f) for _, p, f in w.out[before:] if p == f"tap-vm{n}"]
+        assert [nd.lladdr for nd in got] == wanted and all(nd.target == address for nd in got)
+    for src in (bytes(16), address):  # whether it is taken, the NVA does not know
+        w.send("n2", "tap-vm2", frames.build_ns(VMAC, src, address))
+    assert len([f for _, p, f in w.out[before:] if p == "tap-vm2"]) == 1
+
+
 def test_a_virtual_mac_leads_to_its_holder() -> None:
     w = three()
     to_router = VMAC + unicast(3, 1)[6:]
