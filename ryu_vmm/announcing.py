@@ -93,7 +93,8 @@ class Announcing:
         if old is not None and state.is_l3(network.vni):  # where the gateway answers for everybody
             for vni in state.domain(network.vni):
                 for i in state.in_network(vni):
-                    yield from ((network.vni, a) for a in _addresses(state.interfaces[i]))
+                    held = (row.address for row in state.held_by(i) if len(row.address) != 6)
+                    yield from ((network.vni, a) for a in (*_addresses(state.interfaces[i]), *held))
 
     def _compare(self, question: Question, before: bytes | None, after: bytes | None) -> None:
         work, state, now = self._work, self._work.state, self._work.now

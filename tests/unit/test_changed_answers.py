@@ -281,6 +281,18 @@ def test_in_a_layer_3_network_only_the_gateways_mac_matters() -> None:
     assert two.ipv4[0] not in [address for address, _ in heard]
 
 
+def test_in_a_layer_3_network_a_gateways_new_mac_is_told_for_shared_addresses_too() -> None:
+    w = Layer3()
+    one, shared = w.task(1, "n1"), (ip("10.1.1.200"), ip("2001:db8:1:1::200"))
+    w.task(2, "n2")
+    w.handle(ev.VmSubmitted("t1", (replace(one, shared=shared),)))
+    w.send("n1", "tap-t1", frames.build_garp(one.mac, shared[0]))
+    w.send("n1", "tap-t1", frames.build_unsolicited_na(one.mac, shared[1]))
+    assert told(w, port="tap-t2") == []
+    w.handle(ev.NetworkSubmitted(replace(w.tasks, gateway=GATEWAY._replace(mac=mac(200)))))
+    assert {(address, mac(200)) for address in shared} <= {*told(w, port="tap-t2")}
+
+
 def test_a_task_with_another_address_says_nothing_new() -> None:
     from ryu_vmm.model import Addressing
 
