@@ -137,7 +137,7 @@ def test_addresses_that_nobody_had_are_not_told() -> None:
         w.vm(n, f"n{n % 3 + 1}")
     w.advance(20)
     assert not any(frames.classify(f) in (frames.Kind.GARP, frames.Kind.NA_UNSOLICITED) for _, _, f in w.out)
-    assert not w.nva.state.changed and not w.nva.state.clock
+    assert not w.nva.state.changed and not w.deadlines
 
 
 def test_a_moved_vm_says_nothing_new() -> None:
