@@ -55,8 +55,13 @@ def check(state: State, interface: Interface, where: str, siblings: list[Interfa
     for other in siblings:
         both = {other.mac, *other.ipv4, *other.ipv6} & {*interface.shared, *interface.shared_macs}
         both |= {interface.mac, *interface.ipv4, *interface.ipv6} & {*other.shared, *other.shared_macs}
-        if both and other.vni == vni:
+        if other.vni != vni:  # where packets are routed by address
+            both |= {*interface.shared} & {*other.shared}
+            both = {a for a in both if len(a) != 6 and not addresses.is_link_local(a)} if other.vni in domain else set()
+        if both:
             message = f"{_text(min(both))[0]} is one interface's own and shared by another"
+            if other.vni != vni:
+                message = f"{_text(min(both))[0]} is in two networks of one router, and shared"
             raise InvalidInput(message, field=f"{where}.shared")
 
 

@@ -387,3 +387,20 @@ def test_tenants_share_nothing_with_each_other() -> None:
     with pytest.raises(Conflict, match="another tenant"):
         w.handle(ev.VmSubmitted("vm2", (replace(two, shared=(VIP,)),), tenant="b"))
     w.handle(ev.VmSubmitted("vm2", (replace(two, shared=(VIP,)),), tenant="a"))
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_one_vm_shares_no_address_in_two_networks_of_one_router(own: bool) -> None:
+    w = World(1)
+    for n, name in enumerate(("blue", "red")):
+        gateway = Gateway(mac(200), ip(f"10.0.{n}.254"), None)
+        w.handle(ev.NetworkSubmitted(Network(name, 100 + 100 * n, gateway=gateway, router="r")))
+    near = Interface("vm1/eth0", "vm1", "eth0", 100, mac(1), (), (), Place("n1", "a"))
+    far = Interface("vm1/eth1", "vm1", "eth1", 200, mac(2), (), (), Place("n1", "b"), shared=(VIP,))
+    for first, second in ((near, far), (far, near)):
+        both = [replace(i, **({"ipv4": (VIP,)} if own else {"shared": (VIP,)})) if i is not far else i
+                for i in (first, second)]  # fmt: skip
+        with pytest.raises(InvalidInput, match="two networks of one router"):
+            w.handle(ev.VmSubmitted("vm1", tuple(both)))
+    both = [replace(i, shared=(link_local(VMAC),)) for i in (near, far)]  # which are not routed
+    w.handle(ev.VmSubmitted("vm1", tuple(both)))
