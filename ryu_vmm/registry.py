@@ -172,8 +172,10 @@ class Registry:
         self._order(settled, wishes)
         for interface in settled:
             interface = self._rehomed(interface, wishes.get(interface.id))
+            before = state.interfaces.get(interface.id)
             state.put("interfaces", interface.id, interface)
             sharing.release(state, interface.id)
+            sharing.keep(state, before, interface, now)
             for address in (*interface.ipv4, *interface.ipv6):
                 taken(self._work, interface.vni, address)
         state.put("vms", vm.name, vm)

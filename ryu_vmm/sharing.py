@@ -103,6 +103,16 @@ def may_take(interface: Interface, frame: bytes) -> bool:
     return advertises or frame[12:14] == frames.ETH_ARP
 
 
+def keep(state: State, before: Interface | None, interface: Interface, now: float) -> None:
+    """An interface holds what was its own until it was registered as shared: its guest has it and announces nothing."""
+    if before is None or before.vni != interface.vni:
+        return
+    for address in {*before.ipv4, *before.ipv6} & {*interface.shared}:
+        if state.holder_of(interface.vni, address) is None:
+            row = Holder(interface.vni, address, interface.id, interface.mac, now, (now,))
+            state.put("holders", row.key, row)
+
+
 class Sharing:
     """Keeps who holds shared addresses and MACs."""
 

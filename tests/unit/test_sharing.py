@@ -404,3 +404,33 @@ def test_one_vm_shares_no_address_in_two_networks_of_one_router(own: bool) -> No
             w.handle(ev.VmSubmitted("vm1", tuple(both)))
     both = [replace(i, shared=(link_local(VMAC),)) for i in (near, far)]  # which are not routed
     w.handle(ev.VmSubmitted("vm1", tuple(both)))
+
+
+@pytest.mark.parametrize("address", [VIP, VIP6], ids=["ipv4", "ipv6"])
+def test_who_had_an_address_before_it_was_shared_holds_it(address: bytes) -> None:
+    """That is how to go about the 409: its guest has it and has no reason to announce it again."""
+    w = World(3)
+    w.network(policy=Policy(unknown=Unknown.DROP))
+    for n in (1, 2, 3):
+        w.vm(n, f"n{n}")
+    field, before = ("ipv4", (ip("10.0.0.1"),)) if len(address) == 4 else ("ipv6", (ip("2001:db8::1"),))
+    change(w, 1, **{field: (*before, address)})
+    with pytest.raises(Conflict, match="registered with each as shared"):
+        change(w, 2, **{field: (address,)})
+    for n in (1, 2):
+        change(w, n, shared=(address,), **({field: before} if n == 1 else {}))
+        assert holder(w, address) == "vm1/eth0" and asked(w, address) == mac(1)
+    assert not w.nva.state.changed and w.differences() == []
+    restart(w)
+    assert asked(w, address) == mac(1)
+    change(w, 1, shared=(address,), mac=mac(99))
+    assert asked(w, address) == mac(99)
+
+
+def test_a_shared_address_stays_reached_in_a_layer_3_network() -> None:
+    w = Layer3()
+    one, three = w.task(1, "n1"), w.task(3, "n3")
+    address = ip("10.1.1.200")
+    w.handle(ev.VmSubmitted("t1", (replace(one, ipv4=(*one.ipv4, address)),)))
+    w.handle(ev.VmSubmitted("t1", (replace(one, shared=(address,)),)))
+    assert w.hops(three, address) == [("n1", "tap-t1")] and w.differences() == []
