@@ -111,7 +111,7 @@ def flows(state: State, nve: str, name: str) -> Iterator[Flow]:
     else:
         yield from said.admits_all()
     yield from said.refuses(95 if Allowed.FORWARD in allowed else 70)
-    yield from replies.port(state, nve, port.number, speaking(state, interface))
+    yield from replies.port(state, port.number, speaking(state, interface))
 
 
 def _strangers(state: State, nve: str, number: int, forged: tuple[Action, ...], silenced: bool) -> Iterator[Flow]:

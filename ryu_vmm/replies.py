@@ -119,8 +119,12 @@ def interface(state: State, nve: str, key: str) -> Iterator[Flow]:
 
 
 # --- unit ("port", name) ----------------------------------------------------------------------------------------------
-def port(state: State, nve: str, number: int, speaking: Interface) -> Iterator[Flow]:
-    """What a port asks about addresses that it may speak for: never answered by a flow, to its own MAC least of all."""
+def port(state: State, number: int, speaking: Interface) -> Iterator[Flow]:
+    """What a port asks about addresses that it may speak for: never answered by a flow, to its own MAC least of all.
+
+    Its own meter has limited that already: one for all ports would be exhausted by one guest, and no other one's
+    announcement be heard.
+    """
     links = map(link_local, (speaking.mac, *speaking.shared_macs))
     for address in dict.fromkeys((*speaking.ipv4, *speaking.ipv6, *links)):
         asked: dict[str, Any] = {**_ARP, "arp_tpa": address}
@@ -128,7 +132,7 @@ def port(state: State, nve: str, number: int, speaking: Interface) -> Iterator[F
             asked = {**SOLICITATION, "nd_target": address}
         for to in _asked_at(state, speaking.vni, address):
             on = match(in_port=number, eth_dst=to, **asked)
-            yield Flow(RESOLVE, 130, on, to_nva(state, nve), cookie=cookie(Why.RESOLVE))
+            yield Flow(RESOLVE, 130, on, (ToNva(0xFFFF),), cookie=cookie(Why.RESOLVE))
 
 
 # --- switches that cannot ---------------------------------------------------------------------------------------------

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from test_sharing import VIP, VIP6, VMAC, asked, change, take, three
-from world import World, mac
+from test_sharing import VIP, VIP6, VMAC, asked, change, holder, take, three
+from world import World, ip, mac
 
 from ryu_vmm.addresses import link_local
+from ryu_vmm.nva import Settings
 from ryu_vmm.wire import frames
 
 
@@ -55,3 +56,16 @@ def test_a_link_local_address_that_nobody_holds_is_that_of_its_mac_again() -> No
     assert by_flow(w, address) == mac(2) and w.differences() == []
     change(w, 2, shared=())
     assert by_flow(w, address) == mac(1) and w.differences() == []
+
+
+def test_no_guest_drowns_anothers_announcement() -> None:
+    """Each port has a limit of its own, and one guest that reaches its own leaves the others theirs."""
+    w = World(1, settings=Settings(question_rate=10))
+    w.network()
+    for n in (1, 2):
+        w.vm(n, "n1")
+    change(w, 2, shared=(VIP, VIP6))
+    for _ in range(50):
+        w.send("n1", "tap-vm1", frames.build_garp(mac(1), ip("10.0.0.1")))
+    take(w, 2, "n1")
+    assert holder(w) == "vm2/eth0"
