@@ -18,7 +18,8 @@ class AnswerTables(Journal):
 
     Tables: ``changed`` and ``vanished`` by answers.answer_key, ``telling``: how often guests were told so far, by what
     is told or who is (announcing.py), ``holders`` by answers.answer_key: who holds shared addresses and MACs
-    (sharing.py), ``heard`` by interface id: that it was, since it was registered (hearing.py).
+    (sharing.py), ``doubted``: those whose holder is being asked for, and how often it was so far, ``heard`` by
+    interface id: that it was, since it was registered (hearing.py).
     No flow depends on any but holders.
 
     Attributes:
@@ -32,6 +33,7 @@ class AnswerTables(Journal):
         self.telling: dict[tuple[str, ...], int] = {}
         self.heard: dict[str, bool] = {}
         self.holders: dict[str, Holder] = {}
+        self.doubted: dict[str, int] = {}
         self.sharing: dict[tuple[int, bytes], dict[str, None]] = defaultdict(dict)
         self._held_by: dict[str, dict[str, None]] = defaultdict(dict)
         # Keys by VNI, the oldest first

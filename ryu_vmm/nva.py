@@ -160,6 +160,7 @@ class Nva:
         self.packets.neighbors.follow()
         self.announcing.follow()
         self.packets.hearing.follow()
+        self.packets.sharing.follow()
         self._warm()
 
     def _warm(self) -> None:
@@ -321,6 +322,9 @@ class Nva:
                 continue
             if kind == "holder":
                 self.packets.sharing.time(key)
+                continue
+            if kind == "doubt":
+                self.packets.sharing.ask(key)
                 continue
             if kind == "evacuation":
                 self.evacuations.replan(key)

@@ -7,6 +7,9 @@ and the answer of one of them makes it the holder as well.
 
 Two that both believe to be the master would take it from each other with every announcement. So after MOST changes
 within WINDOW seconds the next one waits until PAUSE seconds after the last, and the newest claim is taken then.
+
+What was announced while an edge, or the NVA itself, was away is not said again. So those who share an address are asked
+when an edge of theirs is back, and another one that answers holds it, unless the holder has answered meanwhile.
 """
 
 from __future__ import annotations
@@ -15,13 +18,17 @@ from dataclasses import replace
 
 from . import addresses
 from .errors import Conflict, InvalidInput
-from .model import Holder, Interface, Vm, answer_key
+from .flows import Output
+from .model import Gateway, Holder, Interface, Vm, answer_key
+from .paths import target
 from .state import State
 from .wire import frames
 from .wire.frames import Kind
 from .work import Work
 
 MOST, WINDOW, PAUSE = 5, 60.0, 10.0
+#: Seconds between the questions to those who share an address, whose holder may have changed.
+ASKED = (1.0, 3.0, 9.0)
 _ARP = (Kind.GARP, Kind.ARP_REPLY)
 _ND = (Kind.NA, Kind.NA_UNSOLICITED)
 
@@ -150,11 +157,13 @@ class Sharing:
         """``unasked``: it announces; else it answers, which counts while nobody holds the address."""
         work, state, now = self._work, self._work.state, self._work.now
         held = state.holder_of(interface.vni, address)
+        doubted = state.doubted.get(answer_key(interface.vni, address)) is not None
         if held is None:
             self._give(Holder(interface.vni, address, interface.id, mac, now, (now,)), None)
         elif (held.interface, held.mac) == (interface.id, mac):
             self._wait(replace(held, waiting=None), None)  # the newest claim is that all stays as it is
-        elif unasked:
+            self._sure(held.key)
+        elif unasked or (doubted and held.interface != interface.id):
             recent = tuple(at for at in held.recent if at > now - WINDOW)
             there = state.interfaces.get(held.interface)
             alive = there is not None and state.port_at(there.location) is not None
@@ -175,6 +184,7 @@ class Sharing:
 
     def _give(self, row: Holder, before: Holder | None) -> None:
         self._wait(row, None)
+        self._sure(row.key)
         self._work.report(
             "address.taken", interface=row.interface, before=before and before.interface, **self._named(row)
         )
@@ -183,6 +193,48 @@ class Sharing:
         """What is shared, in words."""
         ip = None if len(row.address) == 6 else addresses.format_ip(row.address)
         return {"network": self._work.state.networks[row.vni].name, "address": ip, "mac": addresses.format_mac(row.mac)}
+
+    def follow(self) -> None:
+        """Doubt who holds what is shared at the edges that have come back in the step in hand."""
+        state = self._work.state
+        for table, nve, old, new in state.since(0):
+            if table != "sessions" or new is None or not new.synced or (old is not None and old.synced):
+                continue
+            here = (state.interfaces[i] for vni in state.networks_of(nve) for i in state.located(vni, nve))
+            for vni, address in [(i.vni, what) for i in here for what in (*i.shared, *i.shared_macs)]:
+                row = state.holder_of(vni, address)
+                if row is not None and len(state.sharing[vni, address]) > 1:
+                    state.put("doubted", row.key, 0)
+                    self.ask(row.key)
+
+    def ask(self, key: str) -> None:
+        """Ask those who share an address once more, as their router would.
+
+        A MAC cannot be asked for: it follows from the answers for addresses.
+        """
+        state = self._work.state
+        row, done = state.holders.get(key), state.doubted.get(key)
+        if row is None or done is None or done > len(ASKED):
+            self._sure(key)
+            return
+        for i in state.sharing.get((row.vni, row.address), ()) if len(row.address) != 6 else ():
+            port = state.port_at(target(state, state.interfaces[i]))
+            if port is not None and port.nve in state.sessions:
+                self._work.send(port.nve, (Output(port.number),), self._question(row))
+        state.put("doubted", key, done + 1)
+        state.put("clock", ("doubt", key), self._work.now + (*ASKED, ASKED[0])[done])
+
+    def _question(self, row: Holder) -> bytes:
+        """The gateway's, whose address it gives where there is one: who probes for an address himself (RFC 5227) takes
+        a probe for a rival."""
+        gateway = self._work.state.gateway(row.vni) or Gateway()
+        if len(row.address) == 4:
+            return frames.build_arp_request(gateway.mac, gateway.ipv4 or bytes(4), row.address)
+        return frames.build_ns(gateway.mac, addresses.link_local(gateway.mac), row.address)
+
+    def _sure(self, key: str) -> None:
+        self._work.state.put("doubted", key, None)
+        self._work.state.put("clock", ("doubt", key), None)
 
     def time(self, key: str) -> None:
         """A claim has waited long enough."""

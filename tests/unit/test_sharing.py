@@ -282,6 +282,61 @@ def test_an_edge_that_was_away_is_told_of_the_new_holder() -> None:
     assert (VIP, mac(2)) in told(w, before)
 
 
+@pytest.mark.parametrize("away", ["nva", "edge"])
+@pytest.mark.parametrize("address", [VIP, VIP6], ids=["ipv4", "ipv6"])
+@pytest.mark.parametrize("as_mac", [None, VMAC], ids=["own", "virtual"])
+def test_what_was_taken_while_nobody_listened_is_asked_for(away: str, address: bytes, as_mac: bytes | None) -> None:
+    w = three()
+    how = "garp request" if len(address) == 4 else "unsolicited advertisement"
+    take(w, 1, how=how, as_mac=as_mac)
+    w.kill() if away == "nva" else w.disconnect("n2")
+    take(w, 2, how=how, as_mac=as_mac)  # and never again
+    before = len(w.out)
+    w.start() if away == "nva" else w.connect("n2")
+    assert holder(w, address) == "vm1/eth0"
+    (question, *_) = [f for _, p, f in w.out[before:] if p == "tap-vm2"]
+    answer = frames.build_arp_reply(as_mac or mac(2), VIP, question[6:12], bytes(4))
+    if len(address) == 16:
+        nd = frames.parse_nd(question)
+        assert nd.target == address
+        answer = frames.build_na(address, as_mac or mac(2), nd.src, nd.eth_src)
+    w.send("n2", "tap-vm2", answer)
+    assert holder(w, address) == "vm2/eth0" and asked(w, address) == (as_mac or mac(2))
+    assert as_mac is None or holder(w, VMAC) == "vm2/eth0"
+    assert not w.nva.state.doubted and w.differences() == []
+
+
+def test_a_holder_that_answers_keeps_it_and_one_that_does_not_is_asked_again() -> None:
+    w = three()
+    take(w, 1)
+    restart(w)
+    w.advance(20)
+    questions = [f for _, p, f in w.out if p == "tap-vm1" and frames.classify(f) is frames.Kind.ARP_PROBE]
+    assert len(questions) == 5, "as each of their edges is back, and three times after that"
+    assert not w.nva.state.doubted and holder(w) == "vm1/eth0"
+    w.send("n2", "tap-vm2", frames.build_arp_reply(mac(2), VIP, mac(3), ip("10.0.0.3")))
+    assert holder(w) == "vm1/eth0"
+    restart(w)
+    for n in (1, 2):  # a former holder that still answers is too late
+        w.send(f"n{n}", f"tap-vm{n}", frames.build_arp_reply(mac(n), VIP, questions[0][6:12], bytes(4)))
+    assert holder(w) == "vm1/eth0" and not w.nva.state.doubted
+
+
+def test_where_there_is_a_gateway_it_asks() -> None:
+    """Another one may be probing for the address right now, and give way to a probe (RFC 5227 section 2.1.1)."""
+    w = three()
+    gateway = Gateway(mac(200), ip("10.0.0.254"), None)
+    w.handle(ev.NetworkSubmitted(Network("blue", 100, gateway=gateway)))
+    take(w, 1)
+    before = len(w.out)
+    restart(w)
+    asking = [f for _, p, f in w.out[before:] if p == "tap-vm2"]
+    assert asking and {(frames.parse_arp(f).spa, f[6:12]) for f in asking} == {(gateway.ipv4, gateway.mac)}
+    answer = frames.build_arp_reply(mac(2), VIP, asking[0][6:12], ip("10.0.0.254"))
+    w.send("n2", "tap-vm2", answer)
+    assert holder(w) == "vm2/eth0"
+
+
 def test_two_masters_do_not_take_it_from_each_other_all_the_time() -> None:
     w = three()
     for n in range(40):
