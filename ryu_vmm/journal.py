@@ -18,7 +18,8 @@ PERSISTENT = (
     "holders", "changed", "vanished", "heard", "sought",
 )  # fmt: skip
 
-_ANSWERED_FROM = ("nves", "networks", "interfaces", "ports", "holders")
+#: What an answer is made of, and whether it is one's own address that is asked for.
+_ANSWERED_FROM = ("nves", "networks", "interfaces", "ports", "holders", "moves", "left")
 
 #: A part of an NVE's flows that is computed as one: ("base",), ("probes",), ("vn", vni), ("peer", vni, NVE), ("port",
 #: name), ("if", id), ("answer", id), ("move", id).

@@ -13,8 +13,12 @@ from ryu_vmm import events as ev
 from ryu_vmm import sought
 from ryu_vmm.errors import Conflict, InvalidInput
 from ryu_vmm.model import Addressing, Answer, Connections, Interface, Leave, Move, MoveState, Place
+from ryu_vmm.runtime import Runtime
+from ryu_vmm.store import MemoryStore
+from ryu_vmm.tables import Why, cookie
 from ryu_vmm.wire import frames
 from ryu_vmm.wire.ip import parse_ip
+from ryu_vmm.wire.openflow import PacketIn
 
 
 @pytest.fixture
@@ -277,6 +281,26 @@ def test_a_rolled_back_change_changes_nothing(world: Layer3) -> None:
     assert world.nva.state.interfaces["t1/eth0"] == before
     assert not world.nva.state.left
     assert not world.differences()
+
+
+def test_an_answer_that_was_given_is_not_given_for_an_address_to_come(world: Layer3) -> None:
+    """Before the move the gateway has the address, for all it knows; then it asks whether one of its own is taken."""
+    one = world.task(1, "n1")
+    store = MemoryStore()
+    store.rows = dict(world.store.rows)
+    run = Runtime(store)
+    for box in world.boxes.values():
+        run.event(ev.NveConnected(box.nve.dpid, tuple(ev.PortInfo(n, port, True) for port, n in box.ports.items())))
+        run.event(ev.FlowsRead(box.nve.dpid, "sync", ()))
+    question = frames.build_arp_request(one.mac, bytes(4), ip("10.1.2.1"))
+    number = world.boxes["n1"].ports["tap-t1"]
+    packet = PacketIn(1, 20, cookie(Why.RESOLVE), number, None, None, question, None)
+    run.packets(1, [packet])  # it is heard
+    assert len(run.packets(1, [packet])) == 1
+    move, _ = run.handle(ev.MoveRequested("t1", "n2", address=Addressing.CHANGE))
+    assert ip("10.1.2.1") in [change.new for change in move.changes]
+    assert run.packets(1, [packet]) == []
+    run.stop()
 
 
 def test_what_cannot_change_is_refused(world: Layer3) -> None:
