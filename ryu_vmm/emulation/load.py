@@ -57,6 +57,10 @@ def requests_of(farm: Farm, dpid: int, frames: Sequence[tuple[int, bytes]]) -> l
     return messages
 
 
+#: The length of a packet-out's actions if that is a single output (OpenFlow 1.3 section 7.3.7).
+_ONE_OUTPUT = b"\0\x10"
+
+
 class _Stream:
     """One connection under load."""
 
@@ -99,7 +103,8 @@ class _Stream:
             size = data[at + 2] << 8 | data[at + 3]
             if end - at < size:
                 break
-            if data[at + 1] == of.PACKET_OUT:
+            # What has more actions than one is sent elsewhere, as probes of tunnels are: no answer.
+            if data[at + 1] == of.PACKET_OUT and data[at + 16 : at + 18] == _ONE_OUTPUT:
                 if not number % self.sample or number < len(self.requests):
                     self.samples.append((session.switch.dpid, number, data[at : at + size]))
                 number += 1

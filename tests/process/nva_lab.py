@@ -78,11 +78,11 @@ class Nva:
     def put(self, path: str, body: Any) -> Any:
         return self.http.put(path, json=body).raise_for_status().json()
 
-    def register(self, nves: int, guests: list[overlay.Guest] | None = None) -> None:
-        """NVEs nve1 and so on, network vn1, and guests in it."""
+    def register(self, nves: int, guests: list[overlay.Guest] | None = None, **policy: object) -> None:
+        """NVEs nve1 and so on, network vn1 with a policy, and guests in it."""
         for n in range(1, nves + 1):
             self.post("/nves", overlay.nve_body(n))
-        self.post("/networks", overlay.network_body())
+        self.post("/networks", overlay.network_body(**policy))
         if guests:
             self.post("/vms", [guest.body() for guest in guests])
 

@@ -30,7 +30,7 @@ def switch(pki: Authority, number: int, certificate: str | None = "", **more: ob
 def test_many_switches_are_the_nves_of_their_certificates(nva: Callable[..., Nva], pki: Authority) -> None:
     lab = nva(pki)
     guests = [overlay.Guest(n, n) for n in range(1, MANY + 1)]
-    lab.register(MANY, guests)
+    lab.register(MANY, guests, distribution="pull")  # where questions are the NVA's to answer
     # Connections that never begin their handshake keep nobody waiting
     silent = [socket.create_connection(("127.0.0.1", lab.ofp)) for _ in range(10)]
     emulation = lab.emulation()
