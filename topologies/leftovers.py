@@ -49,8 +49,8 @@ def remove(rest: Rest, net: OverlayNet) -> None:
 
 def moved_away(document: dict[str, Any], nve: str, port: str) -> bool:
     """Whether a VM that was known to the NVA is not where a topology has just made it, nor anywhere else."""
-    return document.get("move") is None and any(
-        (one["nve"], one["port"]) != (nve, port) and not one["bound"] for one in document.get("interfaces", ())
+    return document["move"] is None and any(
+        (one["nve"], one["port"]) != (nve, port) and not one["bound"] for one in document["interfaces"]
     )
 
 

@@ -67,6 +67,8 @@ class StandIn:
                 self._looks += 1
             in_force = self._looks is not None and self._looks >= self.in_force_after
             return 200, {"id": 7, "state": state, "redirect_in_force": in_force, "reason": "as told"}
+        if call == "POST /v1/vms":
+            return 201, {"move": None, "interfaces": []}
         return 200, {}
 
 
