@@ -7,7 +7,6 @@ switches would fight.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -19,6 +18,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from .domains import Hop, Offer
 from .effects import Record
 from .errors import StoreUnavailable
+from .lockfile import Held, hold
 from .model import (
     Changed,
     Evacuation,
@@ -124,19 +124,11 @@ class SqliteStore:
             raise
 
     def _claim(self) -> IO[str]:
-        lock = open(self.path.with_name(self.path.name + ".lock"), "a+")  # noqa: SIM115 - held while the store is open
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.seek(0)
-            owner = lock.read().strip() or "unknown"
-            lock.close()
-            message = f"store {self.path} is in use by another NVA (process {owner})"
+            return hold(self.path.with_name(self.path.name + ".lock"))
+        except Held as held:
+            message = f"store {self.path} is in use by another NVA (process {held.owner})"
             raise StoreUnavailable(message, path=str(self.path)) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        return lock
 
     def _release(self) -> None:
         if self._lock is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from enum import StrEnum
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import IO, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ..lockfile import Held, hold
 from .definition import TaskDefinition
 from .faults import AgentError
 from .host import Process, pid_namespace
@@ -136,18 +136,10 @@ class Journal:
 
     def claim(self) -> None:
         """Be the only agent with these records until this process ends. Raises AgentError: there is another."""
-        lock = open(self._root / "agent.lock", "a+")  # noqa: SIM115 - held as long as the agent runs
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.seek(0)
-            owner = lock.read().strip() or "unknown"
-            lock.close()
-            raise AgentError(f"another agent (process {owner}) has the records in {self._root}") from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        self._lock = lock
+            self._lock = hold(self._root / "agent.lock")
+        except Held as held:
+            raise AgentError(f"another agent (process {held.owner}) has the records in {self._root}") from None
 
     def release(self) -> None:
         """Let another agent have them."""
