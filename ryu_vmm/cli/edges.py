@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -18,6 +19,8 @@ from .context import Command, Context, passing, print_json
 __all__ = ["check", "setup"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+
+_STATUS = 6.0  # s; Open vSwitch writes down every 5 s whether a controller is connected
 
 
 def _shared(function: _F) -> _F:
@@ -99,6 +102,17 @@ def _address(text: str) -> str:
     return format_ip(parse_ip(text.partition("/")[0], "address"))
 
 
+def _settled(host: Host, bridge: str, wanted: checking.Wanted) -> tuple[reading.Found, list[checking.Finding]]:
+    """Read the edge, again while a controller that Open vSwitch calls not connected may have come meanwhile."""
+    until = time.monotonic() + _STATUS
+    while True:
+        found = reading.read(host, bridge)
+        findings = checking.findings(found, wanted)
+        if found.started is None or all(one.connected for one in found.controllers) or time.monotonic() >= until:
+            return found, findings
+        time.sleep(0.2)
+
+
 @click.command(cls=Command)
 @_shared
 @click.option("--dpid", help="The datapath id that it is to have.")
@@ -110,7 +124,8 @@ def check(
 ) -> None:  # fmt: skip
     """Say what is missing or wrong in the edge of this host, each with the command that mends it.
 
-    Run it on the host, as root. It changes nothing. Exit code 1 if anything is wrong.
+    Run it on the host, as root. It changes nothing. Exit code 1 if anything is wrong. It waits up to 6 s for a
+    controller that is not connected: Open vSwitch writes down only every 5 s whether one is.
 
     Example: vmm nve check
     """
@@ -122,13 +137,13 @@ def check(
         mtu,
     )
     try:
-        found = reading.read(host, bridge)
+        found, findings = _settled(host, bridge, wanted)
     except HostError as e:
         click.echo(f"vmm: {e.message}", err=True)
         raise click.exceptions.Exit(FAILED) from e
     wrong = [
         (one.what, [host.shown(step, max(len(found.controllers), len(wanted.controllers))) for step in one.mend])
-        for one in checking.findings(found, wanted)
+        for one in findings
     ]
     if context.as_json:
         print_json({"bridge": bridge, "findings": [{"what": what, "mend": mend} for what, mend in wrong]})

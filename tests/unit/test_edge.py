@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -195,6 +196,28 @@ def test_what_mends_a_bridge_that_lacks_a_controller_names_the_rows_of_all(monke
     rows, timers = found["mend"]
     assert rows == f"ovs-vsctl set-controller br-int {NVA} tcp:192.0.2.11:6653"
     assert timers.startswith("for row in $(ovs-vsctl get bridge br-int controller")  # "br-int" would name no single row
+
+
+@pytest.mark.parametrize(("away", "code"), [(3, 0), (1000, 1)])
+def test_a_controller_that_open_vswitch_has_not_written_down_yet_is_read_again(
+    away: int, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the database says of a connection is up to 5 s old."""
+    (controller,) = GOOD.controllers
+    lost = dataclasses.replace(GOOD, controllers=[dataclasses.replace(controller, connected=False)])
+    clock = iter(range(100_000))
+    asked: list[Found] = []
+
+    def read(host: Host, bridge: str) -> Found:
+        asked.append(lost if len(asked) < away else GOOD)
+        return asked[-1]
+
+    monkeypatch.setattr("ryu_vmm.edge.reading.read", read)
+    monkeypatch.setattr("ryu_vmm.cli.edges.time", SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda _s: None))
+    result = CliRunner().invoke(vmm, ["nve", "check"], catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    assert ("not connected" in result.output) is (code == 1)
+    assert 1 < len(asked) < 10
 
 
 def test_a_host_without_open_vswitch_is_a_sentence(tmp_path: Any) -> None:
