@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CITED = re.compile(r"\b(test_\w+\.py)(?:::(test_\w+))?")
 
 
@@ -21,7 +21,7 @@ def test_generated_documentation_is_current() -> None:
 
 
 def test_the_tests_that_documents_name_are_there() -> None:
-    named = {name for page in (ROOT / "docs").glob("*.md") for name in re.findall(r"\btest_\w+", page.read_text())}
+    named = {name for page in (ROOT / "docs").rglob("*.md") for name in re.findall(r"\btest_\w+", page.read_text())}
     files = list((ROOT / "tests").rglob("test_*.py"))
     there = {path.stem for path in files}
     there.update(name for path in files for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE))
