@@ -65,6 +65,8 @@ class Domains(EvacuationTables):
         self._routers: dict[Router, set[int]] = defaultdict(set)
         self._left_at: dict[str, dict[str, None]] = defaultdict(dict)
         self._left_by: dict[str, dict[str, None]] = defaultdict(dict)
+        # Addresses that open moves change, old and new: (VNI, address) -> move -> interface
+        self._promised: dict[tuple[int, bytes], dict[int, str]] = defaultdict(dict)
         #: What the pipeline has computed for flooding; gone when the members of a network or their addresses change.
         self.floods: dict[tuple[int, int, int, bool], tuple[dict[str, int], tuple[Any, ...]]] = {}
 
@@ -122,6 +124,19 @@ class Domains(EvacuationTables):
 
     by_ip: dict[tuple[int, bytes], str]
 
+    def claims(self, vni: int, address: bytes) -> Iterator[tuple[str, int | None]]:
+        """Who has an address in a network's domain, or had or will have it by an open move: interface, and the move."""
+        for each in self.domain(vni):
+            holder = self.by_ip.get((each, address))
+            if holder is not None:
+                yield holder, None
+            for move, interface in self._promised.get((each, address), {}).items():
+                yield interface, move
+
+    def promised_in(self, vni: int) -> set[bytes]:
+        """The addresses of a network that open moves change: those given up, and those to come."""
+        return {address for each, address in self._promised if each == vni}
+
     def at_home(self, interface: Interface, address: bytes) -> bool:
         """Whether an address is in a subnet of the NVE where its interface is, so that it needs no route of its own."""
         subnets = self.networks[interface.vni].subnets
@@ -162,6 +177,18 @@ class Domains(EvacuationTables):
                 self.touched[nve].update(units)
 
     # --- indexes ------------------------------------------------------------------------------------------------------
+    def _promise(self, move: Move, kept: bool) -> None:
+        """Both addresses of each change are owned while a move is open."""
+        vnis = {leg.interface: leg.vni for leg in move.legs}
+        for change in move.changes:
+            for question in ((vnis[change.interface], change.old), (vnis[change.interface], change.new)):
+                if kept:
+                    self._promised[question][move.id] = change.interface
+                else:
+                    self._promised[question].pop(move.id, None)
+                    if not self._promised[question]:
+                        del self._promised[question]
+
     def _route(self, vni: int, old: Network | None, new: Network | None) -> None:
         """A network has joined or left a router, or what its guests' router is has changed."""
         before, after = _router(old), _router(new)

@@ -145,13 +145,19 @@ def after(work: Work, failed: Move, trigger: str) -> Move:
         check_free(state, leg.dst, [place for _, place in going])
         going.append((interface, leg.dst))
     for change in failed.changes:
-        holder = state.owner(state.interfaces[change.interface].vni, change.new)
-        if holder not in (None, change.interface):
-            raise Conflict(f"an address of move {failed.id} belongs to {holder} by now", interface=holder)
+        for holder, other in state.claims(state.interfaces[change.interface].vni, change.new):
+            if holder != change.interface:
+                message = f"an address of move {failed.id} belongs to {whose(holder, other)} by now"
+                raise Conflict(message, interface=holder)
     move = unasked(work, going, trigger, failed.changes)
     return replace(
         move, kind=failed.kind, connections=failed.connections, requested_by=failed.requested_by, follows=failed.id
     )
+
+
+def whose(interface: str, move: int | None) -> str:
+    """Who has an address, in words; ``move``: the open one by which it had, or will have it (State.claims)."""
+    return interface if move is None else f"{interface} by move {move}, which is open"
 
 
 def _as_it_was(state: State, interface: Interface, move: Move) -> bool:

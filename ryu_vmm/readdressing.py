@@ -63,18 +63,20 @@ def connections(work: Work, interfaces: list[Interface], event: MoveRequested, c
 
 def _allot(work: Work, interface: Interface, old: bytes, home: Subnet, nve: str, taken: set[bytes]) -> bytes:
     state = work.state
-    pending = {c.new for move in state.open_moves() for c in move.changes} | taken
-    left = {(gone.vni, gone.address) for gone in state.left.values() if gone.interface != interface.id}
+    domain = state.domain(interface.vni)
+    left = {gone.address for gone in state.left.values() if gone.vni in domain and gone.interface != interface.id}
     # Whoever asks for the name of another task would come to this one.
     named = state.still_given_out(interface.dns)
-    gateways = {a for v in state.domain(interface.vni) if (g := state.gateway(v)) for a in (g.ipv4, g.ipv6)}
+    gateways = {a for v in domain if (g := state.gateway(v)) for a in (g.ipv4, g.ipv6)}
     subnets = [s for s in state.networks[interface.vni].subnets if s.nve == nve and len(s.prefix) == len(old)]
     for subnet in subnets:
         for address in _candidates(subnet, old):
-            if address in pending or address in gateways or address in named or (interface.vni, address) in left:
+            if address in taken or address in gateways or address in named or address in left:
                 continue
-            shared = any((each, address) in state.sharing for each in state.domain(interface.vni))
-            if state.owner(interface.vni, address) is None and not shared:
+            if is_sir(state, interface, address) or any((each, address) in state.sharing for each in domain):
+                continue
+            # What an earlier move of its own gives up it may have again.
+            if all(i == interface.id and move is not None for i, move in state.claims(interface.vni, address)):
                 return address
     family = "IPv4" if len(old) == 4 else "IPv6"
     what = "free address in its subnet" if subnets else "subnet"
@@ -94,21 +96,30 @@ def _candidates(subnet: Subnet, like: bytes) -> Iterator[bytes]:
 
 # --- as moves go on ---------------------------------------------------------------------------------------------------
 def arrived(work: Work, move: Move, interface: Interface, place: Place) -> Interface:
-    """The interface as it is from steering on; what it had before is suspended where it was."""
+    """The interface as it is from steering on; what it had before is suspended where it was.
+
+    Only what it still has changes: it may have been registered with other addresses since the move was opened.
+    """
     state = work.state
     for left in state.left_by(interface.id):
         if left.nve == place.nve and left.ila:
             forget(work, left.key)
-    mine = {change.old: change.new for change in move.changes if change.interface == interface.id}
+    mine = {
+        change.old: change.new
+        for change in move.changes
+        if change.interface == interface.id
+        and change.old in (*interface.ipv4, *interface.ipv6)
+        and state.owner(interface.vni, change.new) in (None, interface.id)
+    }
     if not mine:
         return replace(interface, location=place, epoch=interface.epoch + 1, since=work.now, pending=None)
     leave = leave_of(work, interface)
     for old, new in mine.items():
-        taken(work, interface.vni, new)
+        taken(work, interface, new)
         # Correspondents that have not heard send to where it was, all others to whose subnet has it, once no route of
         # its own leads elsewhere: the two differ if an earlier move had kept the address.
         homes = {s.nve for s in state.networks[interface.vni].subnets if old in s}
-        for nve in sorted({interface.location.nve, *homes} - {place.nve}):
+        for nve in sorted({interface.location.nve, *homes} & state.nves.keys() - {place.nve}):
             suspend(work, Left(nve, interface.vni, old, interface.id, leave.answer, 0.0), leave)
         work.report(
             "task.readdressed",
@@ -128,8 +139,8 @@ def arrived(work: Work, move: Move, interface: Interface, place: Place) -> Inter
         epoch=interface.epoch + 1,
         since=work.now,
         pending=None,
-        ipv4=tuple(mine.get(a, a) for a in interface.ipv4),
-        ipv6=tuple(mine.get(a, a) for a in interface.ipv6),
+        ipv4=tuple(dict.fromkeys(mine.get(a, a) for a in interface.ipv4)),
+        ipv6=tuple(dict.fromkeys(mine.get(a, a) for a in interface.ipv6)),
     )
 
 
@@ -161,10 +172,27 @@ def forget(work: Work, key: str) -> None:
     work.state.put("clock", ("left", key), None)
 
 
-def taken(work: Work, vni: int, address: bytes) -> None:
-    """An address of a network is somebody's again."""
+def taken(work: Work, interface: Interface, address: bytes) -> None:
+    """An address is an interface's: nobody has left it any more, in all networks that are routed together."""
+    domain = work.state.domain(interface.vni)
     for left in list(work.state.left.values()):
-        if (left.vni, left.address) == (vni, address) and not left.ila:
+        if left.address == address and left.vni in domain and not (left.ila and left.interface == interface.id):
+            forget(work, left.key)
+
+
+def registered(work: Work, interface: Interface) -> None:
+    """An interface was registered with these addresses: what it has, and what it has no more, it has not left."""
+    for address in (*interface.ipv4, *interface.ipv6, *interface.shared):
+        taken(work, interface, address)
+    for left in work.state.left_by(interface.id):
+        if left.vni != interface.vni or (left.ila and left.address not in interface.ipv6):
+            forget(work, left.key)
+
+
+def joined(work: Work) -> None:
+    """Networks are routed together that were not before: what is somebody's there was not left here."""
+    for left in list(work.state.left.values()):
+        if not left.ila and work.state.owner(left.vni, left.address) is not None:
             forget(work, left.key)
 
 

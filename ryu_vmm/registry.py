@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from . import addresses, routed_networks, sharing, sought
+from . import addresses, readdressing, routed_networks, sharing, sought
 from .errors import Conflict, InvalidInput, NotFound
 from .events import (
     NetworkSubmitted,
@@ -16,7 +16,6 @@ from .events import (
 )
 from .flapping import forget
 from .model import VNI_RESERVED, Interface, Network, Nve, Place, Vm
-from .readdressing import taken
 from .rehoming import Wish, able, judge, served
 from .work import Work
 
@@ -101,6 +100,8 @@ class Registry:
         routed_networks.check(state, old, network)
         heirs = [] if old is None or old.tenant == network.tenant else self._heirs(old, network)
         state.put("networks", network.vni, network)
+        if old is not None and (old.router, old.tenant) != (network.router, network.tenant):
+            readdressing.joined(self._work)
         for vm in heirs:
             vnis = {state.interfaces[i].vni for i in vm.interfaces}
             state.put("vms", vm.name, replace(vm, tenant=state.common_tenant(vnis)))
@@ -176,8 +177,7 @@ class Registry:
             state.put("interfaces", interface.id, interface)
             sharing.release(state, interface.id)
             sharing.keep(state, before, interface, now)
-            for address in (*interface.ipv4, *interface.ipv6):
-                taken(self._work, interface.vni, address)
+            readdressing.registered(self._work, interface)
         state.put("vms", vm.name, vm)
         return vm, old is None
 
@@ -263,6 +263,7 @@ class Registry:
             if state.is_tunnel(place):
                 raise InvalidInput(f"port {place.port} on {place.nve} is its tunnel", field=f"{where}.port")
         network = state.networks[interface.vni].name
+        routed_networks.check_promised(state, interface, where)
         sharing.check(state, interface, where, siblings, own)
         rivals: list[tuple[str | None, str, str]] = [
             (state.by_mac.get((interface.vni, interface.mac)), "MAC " + addresses.format_mac(interface.mac), "mac"),

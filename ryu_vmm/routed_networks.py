@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import addresses
 from .errors import Conflict, InvalidInput, NotFound
 from .model import PROBE_IDENTIFIER, Interface, Network
+from .proposals import whose
 from .state import State
 
 
@@ -22,17 +23,16 @@ def check(state: State, old: Network | None, new: Network) -> None:
     others = [n for n in state.networks.values() if n.vni != new.vni]
     peers = [n for n in others if new.router is not None and (n.tenant, n.router) == (new.tenant, new.router)]
     _subnets(new, peers)
+    _gateways(state, old, new, peers)
     for other in peers:
         assert new.gateway is not None and other.gateway is not None  # schema.py: a router's networks have one
         if other.gateway.mac != new.gateway.mac:
             message = f"network {other.name} of router {new.router} has another gateway MAC"
             raise Conflict(message, network=other.name, field="gateway.mac")
-        theirs = {a for i in state.in_network(other.vni) for a in _addresses(state.interfaces[i])}
-        for i in state.in_network(new.vni):
-            twice = theirs.intersection(_addresses(state.interfaces[i]))
-            if twice:
-                text = addresses.format_ip(min(twice))
-                raise Conflict(f"{text} is in network {other.name} of router {new.router}, too", network=other.name)
+        twice = _inside(state, other.vni).keys() & _inside(state, new.vni).keys()
+        if twice:
+            text = addresses.format_ip(min(twice))
+            raise Conflict(f"{text} is in network {other.name} of router {new.router}, too", network=other.name)
     if new.sir is None:
         return
     for other in others:
@@ -54,6 +54,37 @@ def _subnets(new: Network, peers: list[Network]) -> None:
                 message = f"subnet {text} of network {name} has addresses in common"
                 raise Conflict(message, network=name, field=f"subnets.{n}.prefix")
         known.append((new.name, subnet))
+
+
+def _inside(state: State, vni: int) -> dict[bytes, str]:
+    """The addresses of a network's interfaces, those of open moves included, and whose they are."""
+    found = dict.fromkeys(state.promised_in(vni), "a task, by a move that is open")
+    found.update({a: i for i in state.in_network(vni) for a in _addresses(state.interfaces[i])})
+    return found
+
+
+def _gateways(state: State, old: Network | None, new: Network, peers: list[Network]) -> None:
+    """No guest of networks that are routed together has, or is about to have, the address of a gateway."""
+    if new.gateway is None or (old is not None and (old.gateway, old.router) == (new.gateway, new.router)):
+        return
+    for network in (new, *peers):
+        inside = _inside(state, network.vni)
+        for gateway in {g for n in (new, *peers) if (g := n.gateway) is not None}:
+            for ip in (gateway.ipv4, gateway.ipv6):
+                if ip in inside:
+                    message = f"{addresses.format_ip(ip)} in network {network.name} belongs to {inside[ip]}"
+                    raise Conflict(message, network=network.name, field="gateway")
+
+
+def check_promised(state: State, interface: Interface, where: str) -> None:
+    """Raise Conflict if an interface would have an address that an open move of another one changes: what it gives up
+    is its own until the move has ended, and what it will have is promised."""
+    for ip in _addresses(interface):
+        for holder, move in state.claims(interface.vni, ip):
+            if move is not None and holder != interface.id:
+                network = state.networks[interface.vni].name
+                message = f"{addresses.format_ip(ip)} in network {network} belongs to {whose(holder, move)}"
+                raise Conflict(message, interface=holder, move=move, field=f"{where}.address")
 
 
 def check_interface(state: State, interface: Interface, where: str) -> None:

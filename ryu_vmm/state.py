@@ -424,11 +424,13 @@ class State(NameTables, AnswerTables, Domains):
                     if not self._proving[leg.dst.nve, leg.vni]:
                         del self._proving[leg.dst.nve, leg.vni]
         if old is not None and old.open:
+            self._promise(old, False)
             for leg in old.legs:
                 for index, at in self._indexed(leg):
                     _drop(index, at, key)
         if new is not None and new.open:
             self._open[key] = None
+            self._promise(new, True)
             for leg in new.legs:
                 self._moves_of[leg.interface] = tuple(sorted({*self._moves_of.get(leg.interface, ()), key}))
                 for index, at in self._indexed(leg):

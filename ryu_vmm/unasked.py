@@ -79,7 +79,12 @@ class Unasked:
             return
         error = f"the VM was heard at its source, {source.port} on {source.nve}, again ({by}), and is served there"
         ids = {interface.id for interface, _ in going}
-        back = tuple(Change(c.interface, c.new, c.old) for c in move.changes if c.interface in ids)
+        vnis = {leg.interface: leg.vni for leg in move.legs}
+        back = tuple(
+            Change(c.interface, c.new, c.old)
+            for c in move.changes
+            if c.interface in ids and all(i == c.interface for i, _ in state.claims(vnis[c.interface], c.old))
+        )
         try:
             self._begin(going, by, back)
         except Conflict:
