@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from . import proposals, readdressing, sought
+from . import prepull, proposals, readdressing, sought
 from .errors import MoveStateConflict, NotFound
 from .events import AbortRequested, ActivationReported, MoveRequested, RedirectRequested
 from .flapping import thaw
@@ -100,7 +100,9 @@ class Moves:
             to = MoveState.FAILED  # the VM is served at its destination, yet not all that was asked was done
         entered = replace(move, state=to, error=error, history=(*move.history, Step(to.value, now, why)))
         self._work.state.put("moves", move.id, entered)
-        self._work.out.promise = self._work.out.promise or to is MoveState.PREPARED
+        if to is MoveState.PREPARED:
+            self._work.out.promise = True
+            prepull.follow(self._work.state, entered)
         if move.state is MoveState.PREPARING:
             self._prober.forget(move.id)
         self._deadline(entered)
@@ -189,6 +191,7 @@ class Moves:
             move, redirect=phase, triggered=move.triggered or self._work.now, peers=move.peers or self._peers(move)
         )
         self._work.state.put("moves", move.id, changed)
+        prepull.follow(self._work.state, changed)  # what was there as it was prepared may have timed out
         self._accounts.queues.watch(changed)
         self._work.state.put("clock", ("guard", move.id), None)
         self._work.report("move.redirect", move=move.id, phase=phase.value)
@@ -221,6 +224,7 @@ class Moves:
         ledger = replace(move.ledger, barriers={})
         state.put("barriers", number, None)
         peers = move.peers or self._peers(move)
+        prepull.follow(state, move)
         state.put("moves", number, replace(move, triggered=now, activated_by=by, ledger=ledger, peers=peers))
         for leg in move.legs:
             interface = state.interfaces[leg.interface]

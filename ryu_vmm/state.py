@@ -108,6 +108,7 @@ class State(NameTables, AnswerTables, Domains):
         self._located: dict[tuple[int, str], dict[str, None]] = defaultdict(dict)
         self._ports_of: dict[str, set[str]] = defaultdict(set)
         self._pulled_by: dict[str, set[str]] = defaultdict(set)
+        self._pulled_at: dict[str, set[str]] = defaultdict(set)
         self._open: dict[int, None] = {}
         self._proving: Counter[tuple[str, int]] = Counter()
         # Open moves, by what they concern: an end's place, a destination's (VNI, NVE), a VNI.
@@ -205,6 +206,10 @@ class State(NameTables, AnswerTables, Domains):
     def pulled_by(self, interface: str) -> Iterable[str]:
         """The NVEs that have asked where an interface is."""
         return self._pulled_by.get(interface, ())
+
+    def pulled_at(self, nve: str) -> Iterable[str]:
+        """The ids of the interfaces that an NVE has asked for."""
+        return self._pulled_at.get(nve, ())
 
     def port_at(self, place: Place) -> Port | None:
         """The port at an attachment point, if it is there and up, and not the tunnel."""
@@ -513,12 +518,13 @@ class State(NameTables, AnswerTables, Domains):
         self.touch(nve)
 
     def _index_pulled(self, key: tuple[str, str], old: bool | None, new: bool | None) -> None:
-        if new:
-            self._pulled_by[key[1]].add(key[0])
-        else:
-            self._pulled_by[key[1]].discard(key[0])
-            if not self._pulled_by[key[1]]:
-                del self._pulled_by[key[1]]
+        for index, at, what in ((self._pulled_by, key[1], key[0]), (self._pulled_at, *key)):
+            if new:
+                index[at].add(what)
+                continue
+            index[at].discard(what)
+            if not index[at]:
+                del index[at]
         self.touch(key[0], ("if", key[1]))
 
     def _index_returning(self, key: int, old: bool | None, new: bool | None) -> None:

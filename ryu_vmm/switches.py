@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from . import replies, strangers
+from . import prepull, replies, strangers
 from .domains import Offer
 from .effects import Answer, Disconnect, Program, ReadFlows
 from .errors import Conflict
@@ -25,7 +25,7 @@ from .events import (
 from .flows import Flow, FlowChange, FlowKey, FlowStats
 from .ledger import Accounts
 from .mobility import MoveEvent
-from .model import Distribution, Fault, Move, Place, Port, Session
+from .model import Distribution, Fault, Move, Place, Port, Redirect, Session
 from .moves import Moves
 from .ovstext import describe
 from .packets import Packets
@@ -405,6 +405,9 @@ class Switches:
         installed = {s.flow.key: s.flow for s in stats if s.flow.cookie & COOKIE_MASK == COOKIE_OURS}
         for flow in installed.values():
             self._adopt_pulled(name, flow)
+        for move in state.open_moves():  # one end has shown what it knows, or the other what it has forgotten
+            if name in move.ends and (move.redirect is not Redirect.NONE or move.state.steered):
+                prepull.follow(state, move)
         if not installed:
             self._recovery.forgot(name, "has come back with empty tables")
             self._accounts.forgot(name)

@@ -19,6 +19,7 @@ from ryu_vmm.model import (
     Nve,
     Place,
     Policy,
+    Trust,
     Unknown,
 )
 from ryu_vmm.nva import Settings
@@ -86,6 +87,63 @@ def test_pull_entry_that_timed_out_is_asked_for_again_after_a_move() -> None:
     w.plug("n2", "tap-vm1")
     w.handle(ev.ActivationReported(move.id))
     assert w.send("n3", "tap-vm3", unicast(3, 1)) == [("n2", "tap-vm1")]
+
+
+def asked(w: World, speaker: int, nve: str) -> int:
+    """How many questions it costs the NVA that a VM speaks from an NVE with those whom it has been talking to."""
+    before = w.nva.counters.get("packet_in.miss", 0)
+    assert w.send(nve, f"tap-vm{speaker}", unicast(speaker, 3)) == [("n3", "tap-vm3")]
+    assert w.send(nve, f"tap-vm{speaker}", unicast(speaker, 4)) == [("n1", "tap-vm4")]
+    return w.nva.counters.get("packet_in.miss", 0) - before
+
+
+@pytest.mark.parametrize("kind", [Kind.HOT, Kind.COLD, None], ids=["hot", "cold", "nobody asked"])
+@pytest.mark.parametrize("stage", ["prepared", "redirected", "steered"])
+@pytest.mark.parametrize("lost", ["nothing", "destination emptied", "destination emptied, NVA dead", "timed out"])
+def test_the_destination_in_a_pulled_network_knows_whom_the_vm_talks_to(
+    kind: Kind | None, stage: str, lost: str
+) -> None:
+    """All that waited in a VM during its pause comes at once: that must not be a question for each frame."""
+    w = World(3)
+    w.network(policy=Policy(distribution=Distribution.PULL, idle_timeout=5, announcements=Trust.ANY))
+    w.vm(1, "n1")
+    w.vm(3, "n3")
+    w.vm(4, "n1")  # at home with it: never asked for
+    assert w.send("n1", "tap-vm1", unicast(1, 3)) == [("n3", "tap-vm3")]
+
+    def strike() -> None:
+        if lost == "timed out":
+            w.now += 6
+            expire(w, "n2")
+        if "dead" in lost:
+            w.kill()
+        if "emptied" in lost:
+            w.lose_tables("n2")
+        if "dead" in lost:
+            w.start("n1", "n3")
+        if "emptied" in lost:
+            w.connect("n2")
+        w.advance(0.5)
+        assert w.send("n1", "tap-vm4", unicast(4, 3)) == [("n3", "tap-vm3")]  # so n1 has not forgotten
+
+    if kind is not None:
+        move = w.move("vm1", "n2", kind)
+        w.advance(0.5)
+        if stage == "prepared":
+            strike()
+        if kind is Kind.HOT:
+            w.handle(ev.RedirectRequested(move.id))
+            w.advance(0.1)
+        if stage == "redirected" and kind is Kind.HOT:
+            strike()
+    w.plug("n2", "tap-vm1")
+    w.unplug("n1", "tap-vm1")
+    w.send("n2", "tap-vm1", frames.build_garp(mac(1), ip("10.0.0.1")))
+    if stage == "steered" and lost != "timed out":  # what is not used for so long is asked for again
+        strike()
+    assert asked(w, 1, "n2") == 0
+    w.advance(20)
+    assert w.differences() == []
 
 
 # --- isolation
