@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from .evacuees import EvacuationTables
-from .journal import Unit
+from .finding import Found
 from .model import Answer, Gateway, Interface, Left, Leg, Move, Network, NetworkKind, Nve
 
 #: Tenant and router: what networks of one domain have in common.
@@ -82,14 +82,6 @@ class Domains(EvacuationTables):
     def located(self, vni: int, nve: str) -> Iterable[str]:
         """The ids of a network's interfaces whose location is that NVE."""
 
-    @abstractmethod
-    def _touch_places(self, interface: Interface) -> None:
-        """The ports that an interface is or may show up at are touched."""
-
-    @abstractmethod
-    def _moves_join(self, vni: int, nve: str) -> list[Unit]:
-        """The units of a network's open moves, touched at their sources as an NVE joins or leaves the network."""
-
     # --- reading ------------------------------------------------------------------------------------------------------
     def members(self, vni: int) -> Iterable[str]:
         """The NVEs that hold state for a network: its correspondents."""
@@ -107,6 +99,11 @@ class Domains(EvacuationTables):
         """The VNIs that a network is routed to, its own among them, ascending; the first one names the domain."""
         router = _router(self.networks.get(vni))
         return (vni,) if router is None else tuple(sorted(self._routers[router] | {vni}))
+
+    def routed_like(self, network: Network) -> Iterable[int]:
+        """The VNIs that a network of that router is routed to."""
+        router = _router(network)
+        return () if router is None else self._routers.get(router, ())
 
     def gateway(self, vni: int) -> Gateway | None:
         """The gateway of a network's guests, None where nothing is routed."""
@@ -171,10 +168,15 @@ class Domains(EvacuationTables):
         return {self.domain(vni)[0] for vni in self.networks_of(nve) if self.gateway(vni) is not None}
 
     # --- what a change touches ----------------------------------------------------------------------------------------
-    def _touch_everywhere(self, vni: int, *units: Unit) -> None:
+    def notice(self, table: str, key: Any, row: Any = None, fields: frozenset[str] = frozenset()) -> None:
         if not self._quiet:
-            for nve in self.members(vni):
-                self.touched[nve].update(units)
+            for nves, units in self.readers(table, key, row, fields):
+                for nve in nves:
+                    self.touched[nve].update(units)
+
+    @abstractmethod
+    def readers(self, table: str, key: Any, row: Any, fields: frozenset[str]) -> Found:
+        """The units that read a row, or what is counted of that name: see dependencies.readers."""
 
     # --- indexes ------------------------------------------------------------------------------------------------------
     def _promise(self, move: Move, kept: bool) -> None:
@@ -201,11 +203,6 @@ class Domains(EvacuationTables):
             if after is not None:
                 self._merge(vni, self._routers[after], 1)
                 self._routers[after].add(vni)
-        if not self._quiet and _what_routes(old) != _what_routes(new):
-            others = set() if before is None else self._routers.get(before, set())
-            for each in {vni, *others, *self.domain(vni)}:
-                for nve in self.members(each):
-                    self.touch(nve)
 
     def _merge(self, vni: int, others: Iterable[int], by: int) -> None:
         for other in tuple(others):
@@ -225,8 +222,7 @@ class Domains(EvacuationTables):
                 del self._own[vni]
         if bool(before) != bool(before + by):
             self._forget_floods(vni)
-            self._touch_everywhere(vni, ("vn", vni))
-            self.touch(nve, *(("answer", i) for i in self.in_network(vni)), ("vn", vni))
+            self.notice("hosts", (vni, nve))
         for each in self.domain(vni):
             self._count(each, nve, by)
 
@@ -235,7 +231,7 @@ class Domains(EvacuationTables):
             del self.floods[key]
 
     def _count(self, vni: int, nve: str, by: int) -> None:
-        """The first and the last reason for an NVE to hold a network's state touch the network."""
+        """The first and the last reason for an NVE to hold a network's state make it a member, or no longer one."""
         counts = self._members[vni]
         before = counts[nve]
         after = before + by
@@ -247,7 +243,6 @@ class Domains(EvacuationTables):
                 del self._members[vni]
         if bool(before) == bool(after):
             return
-        self._forget_floods(vni)
         if after:
             self._networks_of[nve].add(vni)
         else:
@@ -259,47 +254,9 @@ class Domains(EvacuationTables):
         else:
             for i in [i for i in self.in_network(vni) if (nve, i) in self.pulled]:
                 self.put("pulled", (nve, i), None)
-        moves = self._moves_join(vni, nve)
-        routers = tuple(("router", each) for each in self.domain(vni))  # a subnet's route leads to a member only
-        probes = (unit for unit in moves if unit[0] == "probes")
-        self._touch_everywhere(vni, ("vn", vni), ("peer", vni, nve), *routers, *probes)
-        peers = (("peer", vni, peer) for peer in self.members(vni))
-        self.touch(nve, ("vn", vni), *routers, *peers, *moves, *(("if", i) for i in self.in_network(vni)))
-
-    def _index_offers(self, nve: str, old: Offer | None, new: Offer | None) -> None:
-        if self._quiet:
-            return
-        self.touch(nve)
-        for vni in tuple(self.networks_of(nve)):
-            for member in self.members(vni):
-                self.touch(member, ("router", self.domain(vni)[0]))
-            there: list[Unit] = [("if", i) for i in self.located(vni, nve)]
-            self._touch_everywhere(vni, ("peer", vni, nve), *there, *self._moves_join(vni, nve))
-
-    def _index_hops(self, key: str, old: Hop | None, new: Hop | None) -> None:
-        hop = new or old
-        if self._quiet or hop is None:
-            return
-        for vni in tuple(self.networks_of(hop.nve)):
-            if self.networks[vni].sir is None:
-                continue
-            for peer in self.members(vni):
-                if self.next_hop(hop.nve, peer) == hop.address:
-                    self.touch(hop.nve, *(("if", i) for i in self.located(vni, peer)))
-        for left in self.left_at(hop.nve):
-            self.touch(hop.nve, ("left", left.key))
+        self.notice("members", (vni, nve))
 
     def _index_left(self, key: str, old: Left | None, new: Left | None) -> None:
-        for left in (old, new):
-            if left is None:
-                continue
-            interface = self.interfaces.get(left.interface)
-            self.touch(left.nve, ("left", key))
-            if interface is not None:
-                self._touch_places(interface)  # wherever it may speak for that address
-                places = {place for _, leg in self.moves_of(interface.id) for place in (leg.src, leg.dst)}
-                for nve in {interface.location.nve, *(place.nve for place in places)}:
-                    self.touch(nve, ("if", interface.id))  # where it is delivered, if it is forwarded
         if old is not None:
             self._left_at[old.nve].pop(key, None)
             self._left_by[old.interface].pop(key, None)
@@ -309,13 +266,6 @@ class Domains(EvacuationTables):
             self._member(new.vni, new.nve, 1)
         if old is not None:
             self._member(old.vni, old.nve, -1)
-
-
-def _what_routes(network: Network | None) -> object:
-    """What of a network the routes of its whole domain depend on."""
-    if network is None or network.gateway is None:
-        return None
-    return (_router(network), network.gateway, network.subnets, network.sir, network.policy.mtu)
 
 
 def _router(network: Network | None) -> Router | None:

@@ -8,9 +8,12 @@ redoing it tells what they were.
 from __future__ import annotations
 
 import contextlib
+from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
+
+from .dependencies import changed
 
 #: Tables that survive a restart.
 PERSISTENT = (
@@ -93,12 +96,17 @@ class Journal:
         return {(table, key): new for table, key, _, new in self._journal if table in PERSISTENT}
 
     def put(self, table: str, key: Any, value: Any) -> None:
-        """Set ``table[key]`` (None deletes), journal it, keep the indexes, note what is touched."""
+        """Set ``table[key]`` (None deletes), journal it, keep the indexes, note what it touches: dependencies.py."""
         old = getattr(self, table).get(key)
         if old == value:
             return
         self._journal.append((table, key, old, value))
+        fields = changed(old, value)
+        if old is not None:
+            self.notice(table, key, old, fields)
         self._apply(table, key, old, value)
+        if value is not None:
+            self.notice(table, key, value, fields)
 
     def _apply(self, table: str, key: Any, old: Any, new: Any) -> None:
         if table in _ANSWERED_FROM:
@@ -112,7 +120,6 @@ class Journal:
         if hook is not None:
             hook(key, old, new)
 
-    def touch(self, nve: str, *units: Unit) -> None:
-        """Note that these units of an NVE may have changed (all of them if none is named)."""
-        if not self._quiet:
-            self.touched[nve].update(units or (("all",),))
+    @abstractmethod
+    def notice(self, table: str, key: Any, row: Any, fields: frozenset[str]) -> None:
+        """Note that the units may have changed that read a row, or these fields of it (none: all)."""

@@ -1,7 +1,7 @@
 """Everything the NVA knows, in tables of immutable values, with a journal (journal.py) and indexes.
 
 Every change goes through :meth:`State.put`. Indexes are kept by the same call, so undo and redo keep them too. What a
-change touches is noted as units of the pipeline, (NVE, unit); see pipeline.py.
+change touches is noted as units of the pipeline, (NVE, unit); which, dependencies.py says.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from .addresses import mac_of_link_local
 from .answertables import AnswerTables
+from .dependencies import readers
 from .domains import Domains
 from .events import NveConnected
+from .finding import Found
 from .journal import Unit
 from .limits import Limits
 from .model import (
@@ -199,6 +200,10 @@ class State(NameTables, AnswerTables, Domains):
                 if leg.vni == vni:
                     yield self.moves[i], leg
 
+    def moves_in(self, vni: int) -> Iterable[int]:
+        """The numbers of open moves within a network."""
+        return self._moves_in.get(vni, ())
+
     def proving(self) -> Iterable[tuple[str, int]]:
         """Destination and VNI of moves whose paths are being proven, each once."""
         return self._proving.keys()
@@ -236,7 +241,7 @@ class State(NameTables, AnswerTables, Domains):
         if not self._expecting[nve]:
             del self._expecting[nve]
         if not before or not before + by:
-            self.touch(nve, ("base",))
+            self.notice("expecting", nve)
 
     @property
     def trusting(self) -> bool:
@@ -250,8 +255,9 @@ class State(NameTables, AnswerTables, Domains):
         return self._free_slots[0] if self._free_slots else self._slots_used
 
     # --- what a change touches ---------------------------------------------------------------------------------------
-    def _touch_place(self, place: Place) -> None:
-        self.touch(place.nve, ("port", place.port))
+    def readers(self, table: str, key: Any, row: Any = None, fields: frozenset[str] = frozenset()) -> Found:
+        """The units that read a row, or what is counted of that name: see dependencies.readers."""
+        return readers(self, table, key, row, fields)
 
     # --- indexes ------------------------------------------------------------------------------------------------------
     def _index_nves(self, name: str, old: Nve | None, new: Nve | None) -> None:
@@ -260,14 +266,6 @@ class State(NameTables, AnswerTables, Domains):
         if new is not None:
             self.by_dpid[new.dpid] = name
         self.floods.clear()
-        self.touch(name)
-        if self._quiet:
-            return
-        for number in self.returning:
-            self._touch_returning(number)
-        for vni in tuple(self.networks_of(name)):
-            there: list[Unit] = [("if", i) for i in self.located(vni, name)]
-            self._touch_everywhere(vni, ("vn", vni), ("peer", vni, name), *there, *self._move_units(vni))
 
     def _index_networks(self, vni: int, old: Network | None, new: Network | None) -> None:
         if old is not None:
@@ -278,42 +276,14 @@ class State(NameTables, AnswerTables, Domains):
         before = self._trusting
         self._trusting += sum(n.policy.announcements is Trust.ANY for n in (new,) if n)
         self._trusting -= sum(n.policy.announcements is Trust.ANY for n in (old,) if n)
-        if self._quiet:
-            return
-        for nve in self.sessions if bool(before) != bool(self._trusting) else ():
-            self.touch(nve, ("base",), *(("port", name) for name in self.ports_of(nve)))
-        if old is None or new is None:
-            return  # nobody is in it
-        was, now = old.policy, new.policy
-        if (was.distribution, was.idle_timeout) != (now.distribution, now.idle_timeout):
-            answers = (("answer", i) for i in self.in_network(vni))
-            self._touch_everywhere(vni, ("vn", vni), *(("if", i) for i in self.in_network(vni)), *answers)
-        if (was.admit, was.allow) != (now.admit, now.allow):
-            for i in self.in_network(vni):
-                self._touch_places(self.interfaces[i])
+        if bool(before) != bool(self._trusting):
+            self.notice("trusting", None)
 
     def _index_vms(self, key: str, old: Vm | None, new: Vm | None) -> None:
         if old is not None and old.tenant is not None:
             _drop(self._vms_of_tenant, old.tenant, key)
         if new is not None and new.tenant is not None:
             self._vms_of_tenant[new.tenant][key] = None
-
-    def _touch_places(self, interface: Interface) -> None:
-        """The ports that an interface is or may show up at: what may enter there depends on it and its network."""
-        sought = self.sought.get(interface.id)
-        for place in (interface.location, *interface.attachments, *((sought.place,) if sought else ())):
-            self._touch_place(place)
-        for _, leg in self.moves_of(interface.id):
-            self._touch_place(leg.src)
-            self._touch_place(leg.dst)
-            self.touch(leg.dst.nve, ("vn", interface.vni))
-
-    def _move_units(self, vni: int) -> list[Unit]:
-        """The units of a network's open moves."""
-        units: list[Unit] = [("move", i) for i in self._moves_in.get(vni, ())]
-        if any(proven == vni for _, proven in self._proving):
-            units.append(("probes",))
-        return units
 
     def _index_interfaces(self, key: str, old: Interface | None, new: Interface | None) -> None:
         self._index_dns(key, old, new)
@@ -355,48 +325,9 @@ class State(NameTables, AnswerTables, Domains):
                 self._expect(place.nve, by)
                 if place in self.ports:
                     self._member(interface.vni, place.nve, by)
-        for interface in (old, new):
-            if interface is None or self._quiet:
-                continue
-            self._touch_everywhere(interface.vni, ("if", key))
-            if _answered_as(old) != _answered_as(new):
-                self._touch_everywhere(interface.vni, *self._answers(key, interface))
-            for place in (interface.location, *interface.attachments):
-                # those that have just left, too
-                self.touch(place.nve, ("if", key), ("answer", key), ("vn", interface.vni))
-            self._touch_places(interface)
-            for left in self.left_by(key):
-                self.touch(left.nve, ("left", left.key))
-            for move, _ in self.moves_of(key):
-                self._touch_everywhere(interface.vni, ("move", move.id))
-            for number in self.returning:
-                if any(leg.interface == key for leg in self.moves[number].legs):
-                    self._touch_returning(number)
-                    self.touch(interface.location.nve, ("move", number))
 
     def _index_holders(self, key: str, old: Holder | None, new: Holder | None) -> None:
         self._keep_holder(key, old, new)
-        for row in (old, new):
-            interface = None if row is None else self.interfaces.get(row.interface)
-            if row is None or interface is None or self._quiet:
-                continue
-            moves: list[Unit] = [("move", move.id) for move, _ in self.moves_of(interface.id)]
-            self._touch_everywhere(interface.vni, ("if", interface.id), ("answer", interface.id), *moves)
-            mac = mac_of_link_local(row.address)
-            other = None if mac is None else self.mac_owner(interface.vni, mac)
-            if other is not None:  # it answers for that address while nobody holds it
-                self._touch_everywhere(interface.vni, ("answer", other))
-            for _, leg in self.moves_of(interface.id):
-                self.touch(leg.dst.nve, ("vn", interface.vni))  # what does not wait for itself there
-
-    def _answers(self, key: str, interface: Interface) -> Iterator[Unit]:
-        """The units of answers that an interface has a say in: of link-local addresses by another's MAC as well."""
-        yield ("answer", key)
-        for address in interface.ipv6:
-            mac = mac_of_link_local(address)
-            other = None if mac is None else self.mac_owner(interface.vni, mac)
-            if other is not None:
-                yield ("answer", other)
 
     def _index_moves(self, key: int, old: Move | None, new: Move | None) -> None:
         vm = (new or old).vm  # type: ignore[union-attr]
@@ -440,22 +371,6 @@ class State(NameTables, AnswerTables, Domains):
                 self._moves_of[leg.interface] = tuple(sorted({*self._moves_of.get(leg.interface, ()), key}))
                 for index, at in self._indexed(leg):
                     index[at][key] = None
-        if self._quiet or _shape(old) == _shape(new):
-            return
-        for leg in {*(old.legs if old else ()), *(new.legs if new else ())}:
-            units: list[Unit] = [("if", leg.interface), ("move", key)]
-            units += [("move", move.id) for move, _ in self.moves_of(leg.interface)]
-            if MoveState.PREPARING in [move.state for move in (old, new) if move]:
-                units.append(("probes",))
-            for left in self.left_by(leg.interface):
-                self.touch(left.nve, ("left", left.key))
-            self._touch_everywhere(leg.vni, *units)
-            for place in (leg.src, leg.dst):
-                self._touch_place(place)
-                self.touch(place.nve, ("vn", leg.vni), *units)
-            interface = self.interfaces.get(leg.interface)
-            if any(move is not None and move.changes for move in (old, new)) and interface is not None:
-                self._touch_places(interface)  # it may speak for addresses to come wherever it may show up
 
     def _indexed(self, leg: Leg) -> tuple[tuple[dict[Any, dict[int, None]], Any], ...]:
         """The indexes of open moves in which a leg appears, each with the key there; none twice in one of them."""
@@ -476,19 +391,6 @@ class State(NameTables, AnswerTables, Domains):
                 self._member(self.interfaces[i].vni, place.nve, 1 if old is None else -1)
             for i in self.sought_at.get(place, ()):
                 self._member(self.sought[i].vni, place.nve, 1 if old is None else -1)
-        if self._quiet:
-            return
-        self._touch_place(place)
-        here = {*self.attached.get(place, ()), *self.sought_at.get(place, ())}
-        if place in self.by_place:
-            here.add(self.by_place[place])
-            self._touch_places(self.interfaces[self.by_place[place]])  # whether it is heard elsewhere
-        for move, leg in self.moves_at(place):
-            here.add(leg.interface)
-            self.touch(place.nve, ("move", move.id))
-            self.touch(leg.src.nve, ("vn", leg.vni))  # whether broadcasts still go to the source
-        for i in here:
-            self.touch(place.nve, ("if", i), ("vn", self.interfaces[i].vni))
 
     def _index_sought(self, key: str, old: Sought | None, new: Sought | None) -> None:
         for sought, by in ((new, 1), (old, -1)):
@@ -501,21 +403,6 @@ class State(NameTables, AnswerTables, Domains):
             self._expect(sought.place.nve, by)
             if sought.place in self.ports:
                 self._member(sought.vni, sought.place.nve, by)
-            self._touch_place(sought.place)
-            self.touch(sought.place.nve, ("if", key), ("vn", sought.vni))
-
-    def _index_silenced(self, place: Place, old: float | None, new: float | None) -> None:
-        self._touch_place(place)
-
-    def _index_muted(self, place: Place, old: float | None, new: float | None) -> None:
-        self._touch_place(place)
-
-    def _index_frozen(self, key: str, old: Frozen | None, new: Frozen | None) -> None:
-        if key in self.interfaces and not self._quiet:
-            self._touch_places(self.interfaces[key])
-
-    def _index_sessions(self, nve: str, old: Session | None, new: Session | None) -> None:
-        self.touch(nve)
 
     def _index_pulled(self, key: tuple[str, str], old: bool | None, new: bool | None) -> None:
         for index, at, what in ((self._pulled_by, key[1], key[0]), (self._pulled_at, *key)):
@@ -525,17 +412,6 @@ class State(NameTables, AnswerTables, Domains):
             index[at].discard(what)
             if not index[at]:
                 del index[at]
-        self.touch(key[0], ("if", key[1]))
-
-    def _index_returning(self, key: int, old: bool | None, new: bool | None) -> None:
-        self._touch_returning(key)
-
-    def _touch_returning(self, number: int) -> None:
-        """Where an ended move may still have flows, members of its networks or not."""
-        for leg in self.moves[number].legs:
-            self.touch(leg.dst.nve, ("move", number))
-            if leg.interface in self.interfaces:
-                self.touch(self.interfaces[leg.interface].location.nve, ("move", number))
 
     def _index_gone(self, key: str, old: int | None, new: int | None) -> None:
         if old is not None:
@@ -544,15 +420,6 @@ class State(NameTables, AnswerTables, Domains):
         if new is not None:
             self._slots.add(new)
             self._slots_used = max(self._slots_used, new + 1)
-        interface = self.interfaces.get(key)
-        if interface is not None:
-            self._touch_everywhere(interface.vni, ("if", key))
-
-    def _moves_join(self, vni: int, nve: str) -> list[Unit]:
-        for number in self._moves_in.get(vni, ()):
-            for leg in self.moves[number].legs:
-                self.touch(leg.src.nve, ("move", number))  # it redirects what any member sends
-        return self._move_units(vni)
 
 
 def _drop(index: dict[Any, dict[Any, None]], at: Any, key: Any) -> None:
@@ -562,15 +429,3 @@ def _drop(index: dict[Any, dict[Any, None]], at: Any, key: Any) -> None:
         keys.pop(key, None)
         if not keys:
             del index[at]
-
-
-def _answered_as(interface: Interface | None) -> object:
-    """What of an interface answers about its addresses are made of: not where it is."""
-    return None if interface is None else (interface.vni, interface.mac, interface.ipv4, interface.ipv6)
-
-
-def _shape(move: Move | None) -> object:
-    """What of a move the pipeline looks at: a ledger entry touches no flow."""
-    if move is None:
-        return None
-    return (move.state, move.redirect, move.sampling, move.legs, move.peers, move.watched)
