@@ -40,16 +40,18 @@ _UNDERLAY = "ipv4 ipv6"
 _ILA = "ipv4 ipv6 locator"
 _MOVE = "state redirect sampling legs peers watched changes activated_by kind trigger"
 
-#: What units of every kind read: their NVE's own row and session, and what is routed together.
+#: What units of every kind read: their NVE's own row and session, what is routed together, and what is withheld.
 EVERY = (
     Read("nves", "", find.itself),
     Read("sessions", "", find.itself),
     Read("networks", _ROUTED, find.whole_domain),
+    Read("refusals", "trial", find.refused),
 )
 
 #: What units of each kind read beside that.
 READS: dict[str, tuple[Read, ...]] = {
-    "base": (Read("expecting", "", find.base), Read("trusting", "", find.every_base)),
+    "base": (),
+    "expecting": (Read("expecting", "", find.expecting), Read("trusting", "", find.every_expecting)),
     "vn": (
         Read("nves", _UNDERLAY, find.its_floods),
         Read("sessions", "tunnel routed ila", find.at_its_tunnels(find.port_floods)),

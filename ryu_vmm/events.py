@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .flows import Flow, FlowStats, PortCounts
+from .flows import Flow, FlowChange, FlowStats, PortCounts
 from .model import Addressing, Connections, Interface, Kind, Leave, Network, Nve, Place
 
 
@@ -241,7 +241,8 @@ class BarrierReplied:
 class FlowRefused:
     """The switch answered a change of ``generation`` with an error of OpenFlow ``type`` and ``code``.
 
-    ``cookie``: that of the flow; None if the switch has not said which it was.
+    ``cookie``: that of the flow; None if the switch has not said which it was. ``change``: the one that was refused,
+    None: it is not known, or was no flow (a meter, a barrier).
     """
 
     dpid: int
@@ -249,6 +250,7 @@ class FlowRefused:
     type: int
     code: int
     cookie: int | None = None
+    change: FlowChange | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

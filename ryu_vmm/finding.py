@@ -95,6 +95,11 @@ def moves_by_hop(state: State, key: str, hop: Hop) -> Found:
         yield (hop.nve,), tuple(("move", number) for number in state.moves_in(vni))
 
 
+# --- what a switch has refused -----------------------------------------------------------------------------------------
+def refused(state: State, key: tuple[str, Unit], _: object) -> Found:
+    yield (key[0],), (key[1],)
+
+
 # --- a session --------------------------------------------------------------------------------------------------------
 def at_its_tunnels(kind: Finder) -> Finder:
     """A port that leads to the underlay is no guest's, wherever that is asked."""
@@ -369,12 +374,12 @@ def hosted(state: State, key: tuple[int, str], _: object) -> Found:
     yield (key[1],) if state.is_l3(key[0]) else {*state.members(key[0]), key[1]}, (("vn", key[0]),)
 
 
-def base(state: State, nve: str, _: object) -> Found:
-    yield (nve,), (("base",),)
+def expecting(state: State, nve: str, _: object) -> Found:
+    yield (nve,), (("expecting",),)
 
 
-def every_base(state: State, key: object, _: object) -> Found:
-    yield state.sessions, (("base",),)
+def every_expecting(state: State, key: object, _: object) -> Found:
+    yield state.sessions, (("expecting",),)
 
 
 def every_port(state: State, key: object, _: object) -> Found:

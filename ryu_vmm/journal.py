@@ -18,14 +18,14 @@ from .dependencies import changed
 #: Tables that survive a restart.
 PERSISTENT = (
     "nves", "networks", "vms", "interfaces", "moves", "evacuations", "evacuees", "names", "offers", "hops", "left",
-    "holders", "changed", "vanished", "heard", "sought",
+    "holders", "changed", "vanished", "heard", "sought", "numbers",
 )  # fmt: skip
 
 #: What an answer is made of, and whether it is one's own address that is asked for.
 _ANSWERED_FROM = ("nves", "networks", "interfaces", "ports", "holders", "moves", "left")
 
-#: A part of an NVE's flows that is computed as one: ("base",), ("probes",), ("vn", vni), ("peer", vni, NVE), ("port",
-#: name), ("if", id), ("answer", id), ("move", id).
+#: A part of an NVE's flows that is computed as one: ("base",), ("expecting",), ("probes",), ("vn", vni), ("peer", vni,
+#: NVE), ("port", name), ("if", id), ("answer", id), ("move", id).
 Unit = tuple[Any, ...]
 
 

@@ -8,6 +8,7 @@ from . import prepull, proposals, readdressing, sought
 from .errors import MoveStateConflict, NotFound
 from .events import AbortRequested, ActivationReported, MoveRequested, RedirectRequested
 from .flapping import thaw
+from .hindered import may_begin
 from .ledger import Accounts
 from .mobility import Do, MoveEvent, step
 from .model import (
@@ -43,7 +44,9 @@ class Moves:
         connections = readdressing.connections(self._work, interfaces, event, bool(changes))
         for i in interfaces:
             thaw(self._work, i.id, "move")  # whoever asks knows where the VM is
-        move = self._open(proposals.asked_for(self._work, event, legs, changes, connections))
+        proposed = proposals.asked_for(self._work, event, legs, changes, connections)
+        may_begin(self._work.state, proposed)
+        move = self._open(proposed)
         self._await(move)
         return move, True
 
@@ -269,6 +272,7 @@ class Moves:
                 if interface is not None and state.port_at(interface.location) is not None:
                     state.put("gone", leg.interface, None)
             state.put("returning", number, None)
+            state.put("needs", number, None)
             self._accounts.close(number)
             move = state.moves[number]
             state.put("moves", number, replace(move, ledger=replace(move.ledger, closed=True)))
@@ -354,6 +358,8 @@ class Moves:
                 waits[nve] = programmed
         if waits:
             state.put("moves", number, replace(move, generation=max(waits.values())))
+            needs = {(nve, at) for nve, at in waits.items() if self._work.session(nve) is not None}
+            state.put("needs", number, state.needs.get(number, frozenset()) | needs)
         self.waited(number, waits)
 
     def when_back(self, nve: str) -> int:

@@ -35,6 +35,7 @@ from .names import Names
 from .packets import Packets
 from .pipeline import desired, flows_of
 from .probes import Prober
+from .quarantine import Quarantine
 from .recovery import Recovery
 from .registry import Registry
 from .state import State
@@ -66,8 +67,16 @@ class Nva:
         self.packets = Packets(
             self._work, self.moves, self._prober, self.tunnels, self._accounts, self.announcing
         )
+        self._quarantine = Quarantine(self._work, self.moves)
         self.switches = Switches(
-            self._work, self.moves, self.recovery, self._accounts, self.packets, self._prober, self.tunnels
+            self._work,
+            self.moves,
+            self.recovery,
+            self._accounts,
+            self.packets,
+            self._prober,
+            self.tunnels,
+            self._quarantine,
         )
         self.evacuations = Evacuations(self._work, self.moves)
         self.names = Names(self._work)
@@ -175,6 +184,7 @@ class Nva:
     def _program(self, mark: int) -> None:
         """Compare the touched units' flows before and after the journal since ``mark``, and send the difference."""
         state = self.state
+        self._quarantine.changed(mark)
         touched = {nve: set(units) for nve, units in state.touched.items()}
         state.touched.clear()
         after: dict[str, dict[Any, Any]] = {}
@@ -254,6 +264,7 @@ class Nva:
         self.switches.let_go(event.name)
         reply = self._registry.nve_withdrawn(event)
         self.recovery.withdrawn(event.name)
+        self._quarantine.withdrawn(event.name)
         return reply
 
     def _network_submitted(self, event: ev.NetworkSubmitted) -> object:
@@ -301,6 +312,9 @@ class Nva:
             self.state.put("clock", (kind, key), None)
             if kind == "resync":
                 self.switches.resync(str(key))
+                continue
+            if kind == "retry":
+                self._quarantine.due(str(key))
                 continue
             if kind == "tunnels":
                 self.tunnels.time()
@@ -358,6 +372,8 @@ class Nva:
         """Load committed records (table, key, value) into an empty state, and resume open moves; says which."""
         for table, key, value in rows:
             self.state.load(table, key, value)
+        given = [self.state.numbers.get("generation", 0), *(move.generation for move in self.state.moves.values())]
+        self.state.load("meta", "generation", max(given))
         self._work.begin(now)
         self.recovery.resume()
         self.packets.resume()

@@ -3,7 +3,8 @@
 An NVE's flows are the union of *units*; each unit is computed from :class:`~ryu_vmm.state.State` alone, never from
 history, so a change recomputes the units it touched and a restart recomputes all and gets the same:
 
-* ``("base",)``: what every NVE has; * ``("vn", vni)``, ``("peer", vni, nve)``: a network's flooding, and its peers;
+* ``("base",)``: what every NVE has; * ``("expecting",)``: announcements at ports to come;
+* ``("vn", vni)``, ``("peer", vni, nve)``: a network's flooding, and its peers;
 * ``("port", name)``: what may enter by a port (admission.py); * ``("if", id)``: where an interface is;
 * ``("answer", id)``: who answers for its addresses (replies.py);
 * ``("router", name)``, ``("left", key)``: routing, and addresses that tasks have left (routing.py);
@@ -110,6 +111,7 @@ def _copy(family: int, there: bytes, tunnel: int) -> tuple[Action, ...]:
 def units_of(state: State, nve: str) -> Iterator[Unit]:
     """Every unit that an NVE has."""
     yield ("base",)
+    yield ("expecting",)
     yield ("probes",)
     for name in state.ports_of(nve):
         yield ("port", name)
@@ -132,13 +134,21 @@ def units_of(state: State, nve: str) -> Iterator[Unit]:
 
 
 def flows_of(state: State, nve: str, units: Iterable[Unit]) -> dict[FlowKey, Flow]:
-    """The flows of some units of a connected NVE, by key."""
+    """The flows of some units of a connected NVE, by key; those that its switch refuses it goes without."""
+    withheld = state.withheld.get(nve)
+    return wanted(state, nve, units if withheld is None else (unit for unit in units if unit not in withheld))
+
+
+def wanted(state: State, nve: str, units: Iterable[Unit]) -> dict[FlowKey, Flow]:
+    """The flows of some units of a connected NVE, by key, as they would be if its switch refused none."""
     session = state.sessions[nve]
     flows: dict[FlowKey, Flow] = {}
     for unit in units:
         match unit:
             case ("base",):
                 found = skeleton.flows(state, nve, session.tunnel)
+            case ("expecting",):
+                found = skeleton.expecting(state, nve)
             case ("vn", vni):
                 found = _network(state, nve, vni)
             case ("peer", vni, peer):

@@ -72,16 +72,27 @@ class Recovery:
                 move = state.moves[move.id]
 
     def refused(self, nve: str, generation: int, kind: int, code: int) -> None:
-        """An NVE answered a change with an error: every move that waits for that change fails with it."""
+        """An NVE answered a change with an error, nobody knows which: every move that needs that program fails."""
         text = f"{nve} refused a flow: OpenFlow error type {kind} code {code}"
         state = self._work.state
         for move in list(state.open_moves()):
-            waits = state.waits.get(move.id, {})
-            needed = move.generation == generation and nve in {*move.ends, *state.correspondents(move)}
-            if waits.get(nve, -1) >= generation or needed:
+            if (nve, generation) in state.needs.get(move.id, ()):
                 self._moves.fire(move.id, MoveEvent.REFUSED, text)
                 if move.state.steered:
                     self._moves.doubt(move.id, nve)  # its barrier will reply all the same
+
+    def unsure_of(self, nve: str) -> None:
+        """An NVE holds nobody knows what: moves that wait for it wait until it is in sync again."""
+        for number, waits in list(self._work.state.waits.items()):
+            if nve in waits:
+                self._work.state.put("waits", number, {**waits, nve: self._moves.when_back(nve)})
+
+    def waits_on(self, nve: str) -> None:
+        """What an NVE was sent last is part of what moves wait for there."""
+        newest = self._work.state.generations[nve][0]
+        for number, waits in list(self._work.state.waits.items()):
+            if nve in waits:
+                self._work.state.put("waits", number, {**waits, nve: newest})
 
     # --- the NVA ------------------------------------------------------------------------------------------------------
     def resume(self) -> None:

@@ -1,4 +1,4 @@
-"""Unit ("base",): what every NVE has, whatever is there."""
+"""Units ("base",), what every NVE has, whatever is there, and ("expecting",)."""
 
 from __future__ import annotations
 
@@ -53,9 +53,6 @@ def announcements(
 def flows(state: State, nve: str, tunnel: int | None) -> Iterator[Flow]:
     """What every NVE has."""
     yield drop(CLASSIFY, 0, (), Drop.UNKNOWN_PORT)
-    if state.expecting(nve):
-        # A VM may announce itself, once, before the flows of its brand-new port are there.
-        yield from announcements(CLASSIFY, 5)
     yield from _underlay(state, nve)
     if tunnel is not None:
         # Probes that prove a tunnel outside of moves, whoever sends them: the NVA knows its own.
@@ -77,6 +74,12 @@ def flows(state: State, nve: str, tunnel: int | None) -> Iterator[Flow]:
     yield drop(DELIVER, 5, match(metadata=REMOTE), Drop.MISDELIVERED)
     yield drop(DELIVER, 0, (), Drop.UNKNOWN_DESTINATION)
     yield drop(FLOOD, 0, (), Drop.NO_FLOOD)
+
+
+def expecting(state: State, nve: str) -> Iterator[Flow]:
+    """A VM may announce itself, once, before the flows of its brand-new port are there."""
+    if state.expecting(nve):
+        yield from announcements(CLASSIFY, 5)
 
 
 def _probes(state: State, nve: str, **fields: int | bytes | None) -> Flow:

@@ -20,7 +20,6 @@ from .journal import Unit
 from .limits import Limits
 from .model import (
     BrokenPath,
-    Fault,
     Frozen,
     Held,
     Holder,
@@ -40,27 +39,27 @@ from .model import (
     Vm,
 )
 from .nametables import NameTables
+from .refusaltables import RefusalTables
 
 __all__ = ["State", "Unit"]
 
 
-class State(NameTables, AnswerTables, Domains):
+class State(NameTables, AnswerTables, RefusalTables, Domains):
     """The directory, the open moves, and what the switches reported.
 
     Tables (read freely, write with :meth:`put` only): ``nves`` by name, ``networks`` by VNI, ``vms`` by name,
     ``interfaces`` by id, ``moves`` by id, ``ports`` by (NVE, name), ``sessions`` by NVE, ``strangers``: switches that
     connected with a datapath id nobody registered, by that id: what they said, ``pulled`` by (NVE, interface id),
     ``gone`` by interface id (the slot of the meter that counts what is lost while its port is gone), ``held`` by
-    interface id: packets that wait for its port, ``faults`` by NVE: what it refused,
-    ``broken`` by redirects.Crossing: paths that do not work; ``lacking`` by NVE: ports to the underlay that it ought to
-    have,
-    ``barriers`` by move id: NVE -> seconds from trigger to barrier reply, ``generations`` by NVE:
-    (programmed, realised), ``waits``, ``probes`` and ``returning`` (ended; the source may not know) by move id,
+    interface id: packets that wait for its port, ``broken`` by redirects.Crossing: paths that do not work; ``lacking``
+    by NVE: ports to the underlay that it ought to have, ``barriers`` by move id: NVE -> seconds from trigger to barrier
+    reply, ``generations`` by NVE: (programmed, realised), ``waits``, ``probes`` and ``returning`` (ended; the source
+    may not know) by move id,
     ``overheard`` by move id: when its watched source was first heard, ``sought`` by interface id (sought.py),
     ``silenced``: ports whose forgeries are only counted, by place, and until when; ``muted``: those of whose other
     drops no samples are taken; ``unadmitted``: what ports were not admitted to send; ``frozen`` by interface id, and
     ``thawed``: when that ended; ``clock`` by (kind, key); and those of nametables.py,
-    answertables.py, evacuees.py and domains.py.
+    answertables.py, evacuees.py, refusaltables.py and domains.py.
     """
 
     def __init__(self) -> None:
@@ -85,7 +84,6 @@ class State(NameTables, AnswerTables, Domains):
         self.held: dict[str, Held] = {}
         self.overheard: dict[int, float] = {}
         self.sought: dict[str, Sought] = {}
-        self.faults: dict[str, Fault] = {}
         self.broken: dict[tuple[str, str, str], BrokenPath] = {}
         self.lacking: dict[str, Lacking] = {}
         self.silenced: dict[Place, float] = {}

@@ -55,6 +55,7 @@ _ADAPTERS: dict[str, TypeAdapter[Any]] = {
     "heard": TypeAdapter(tuple[bool], config=_CONFIG),
     "sought": TypeAdapter(tuple[Sought], config=_CONFIG),
     "names": TypeAdapter(tuple[Published], config=_CONFIG),
+    "numbers": TypeAdapter(tuple[int], config=_CONFIG),
 }
 _INT_KEYS = ("networks", "moves", "evacuations")
 

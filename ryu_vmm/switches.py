@@ -29,17 +29,21 @@ from .model import Distribution, Fault, Move, Place, Port, Redirect, Session
 from .moves import Moves
 from .ovstext import describe
 from .packets import Packets
-from .pipeline import desired, is_tunnel_to_tunnel
+from .pipeline import desired, flows_of, is_tunnel_to_tunnel, wanted
 from .probes import Prober
+from .quarantine import Quarantine
 from .recovery import Recovery
 from .tables import COOKIE_MASK, COOKIE_OURS, DELIVER
 from .tunnels import Tunnels
+from .whose import error
 from .work import Work
 
 #: Readings of all flows in a row that changes may overtake, until these wait for the next one.
 OVERTAKEN_MOST = 3
 #: Seconds that a switch which keeps refusing flows is left alone at the most.
 RESYNC_PAUSE_MAX = 60.0
+#: Generations that are recorded as given when none of those before is left.
+GENERATIONS_AHEAD = 4096
 
 
 def difference(installed: dict[FlowKey, Flow], wanted: dict[FlowKey, Flow]) -> tuple[FlowChange, ...]:
@@ -71,6 +75,7 @@ class Switches:
         packets: Packets,
         prober: Prober,
         tunnels: Tunnels,
+        quarantine: Quarantine,
     ) -> None:
         self._work = work
         self._moves = moves
@@ -79,6 +84,7 @@ class Switches:
         self._packets = packets
         self._prober = prober
         self._tunnels = tunnels
+        self._quarantine = quarantine
         self._asked_at: dict[str, int] = {}
         self._overtaken: dict[str, int] = {}  # NVE -> readings in a row that a change has overtaken
 
@@ -103,6 +109,7 @@ class Switches:
                     self._moves.departed(leg.src)  # while nobody was looking
         programmed = state.generations.get(name, (0, 0))[0]
         state.put("generations", name, (programmed, programmed))
+        self._quarantine.connected(name)
         state.put("sessions", name, Session(name, None, False, event.meters, event.names))
         self._follow_tunnel(name)
         self._work.report("nve.connected", nve=name, ports=len(event.ports), **_certified(event.names))
@@ -256,26 +263,37 @@ class Switches:
         if event.generation > realised:
             state.put("generations", name, (programmed, event.generation))
         self._moves.realised(name, event.generation)
-        if event.generation >= programmed and state.sessions[name].synced:
-            state.put("faults", name, None)
+        self._quarantine.acknowledged(name, event.generation)
+        # Not that of its newest program: one that is programmed without pause would never get there.
+        if event.generation >= state.certain.get(name, 0) and state.sessions[name].synced:
+            fault = state.faults.get(name)
+            if fault is not None:
+                state.put("faults", name, replace(fault, blind=False) if state.refused_by(name) else None)
             self._recovery.confirmed_by(name)
 
     def refused(self, event: FlowRefused) -> None:
-        """A switch answered a change with an error: what it holds is no longer known, so it is read back."""
+        """A switch answered a change with an error: it goes without what that was of (quarantine.py).
+
+        If that is not known, neither is what it holds: no program is sent before it has been read back.
+        """
         name = self._work.state.by_dpid.get(event.dpid)
         if name is None:
             return
         self._work.count("flow.refused")
-        self._work.report("nve.refused", nve=name, generation=event.generation, type=event.type, code=event.code)
-        if self._goes_without(name, event):
+        about = {} if event.change is None else {"flow": describe(event.change.flow)}
+        told = {"generation": event.generation, "type": event.type, "code": event.code}
+        self._work.report("nve.refused", nve=name, **told, error=error(event.type, event.code), **about)
+        if self._goes_without(name, event) or self._quarantine.refused(name, event):
             return
         self._recovery.refused(name, event.generation, event.type, event.code)
         if self._work.session(name) is not None:
             session = self._work.state.sessions[name]
             self._work.state.put("sessions", name, replace(session, synced=False))
+            self._recovery.unsure_of(name)
             # Not at once, and ever later: a switch that keeps refusing would otherwise be asked in a tight loop.
             before = self._work.state.faults.get(name)
-            fault = Fault(event.type, event.code, self._work.now, 1 if before is None else before.times + 1)
+            times = before.times + 1 if before is not None and before.blind else 1
+            fault = Fault(event.type, event.code, self._work.now, times, blind=True)
             self._work.state.put("faults", name, fault)
             pause = min(RESYNC_PAUSE_MAX, self._work.settings.resync_pause * 2 ** min(16, fault.times - 1))
             self._work.state.put("clock", ("resync", name), self._work.now + pause)
@@ -411,13 +429,32 @@ class Switches:
         if not installed:
             self._recovery.forgot(name, "has come back with empty tables")
             self._accounts.forgot(name)
-        self.program(name, difference(installed, desired(state, name)))
+        self._correct(name, installed)
         state.touched.pop(name, None)
         self._prober.cool(name)
         self._prober.warm(name, tuple(state.networks_of(name)))
         self._tunnels.changed(name)
         self._packets.synchronised(name)
         self._work.report("nve.synchronised", nve=name, flows=len(installed))
+
+    def _correct(self, name: str, installed: dict[FlowKey, Flow]) -> None:
+        """Send what turns an NVE's flows into those that it should have, and by programs of their own units that it has
+        refused, or may have: their generations tell which of them it refuses now."""
+        state = self._work.state
+        alone = self._quarantine.trials(name, installed)
+        apart: set[FlowKey] = set()
+        for unit in alone:
+            apart.update(flows_of(state, name, (unit,)))
+        changes = difference(installed, desired(state, name))
+        self.program(name, tuple(c for c in changes if c.op == "delete" or c.flow.key not in apart))
+        for unit in alone:
+            lacking = {key: flow for key, flow in wanted(state, name, (unit,)).items() if installed.get(key) != flow}
+            self.program(name, difference({}, lacking))
+            self._quarantine.tried(name, unit, state.generation)
+        state.put("certain", name, state.generation)
+        self._quarantine.wake(name)
+        if alone:
+            self._recovery.waits_on(name)
 
     def _adopt_pulled(self, name: str, flow: Flow) -> None:
         """An entry that the NVE has asked an earlier life of the NVA for is in use: it stays."""
@@ -433,6 +470,9 @@ class Switches:
         state = self._work.state
         generation = generation or state.generation + 1
         state.put("meta", "generation", generation)
+        if generation > state.numbers.get("generation", 0):
+            # So that no later life of the NVA gives the same number again, with a record for many.
+            state.put("numbers", "generation", generation + GENERATIONS_AHEAD)
         state.put("generations", name, (generation, state.generations.get(name, (0, 0))[1]))
         self._work.do(Program(self._work.dpid(name), generation, changes))
 

@@ -84,6 +84,8 @@ BOUNDS: dict[str, Bound | None] = {
     "nve.disconnected": _CHANNEL,
     "nve.synchronised": _CHANNEL,
     "nve.refused": Bound(("nve",)),
+    "nve.without": Bound(("nve", "what"), among="nve.without"),
+    "nve.with": Bound(("nve", "what"), among="nve.without"),
     "nve.unregistered": Bound(("dpid",), 1),
     "nve.doubtful": Bound(("nve",), 1),
     "nve.impostor": Bound(("dpid", "peer"), 6),  # the switchboard counts as well

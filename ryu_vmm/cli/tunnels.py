@@ -17,7 +17,11 @@ def trouble(nve: Doc) -> Text:
     """What is wrong with an NVE, in a line; a dash where nothing is."""
     found = []
     if nve["fault"] is not None:
-        found.append(f"OpenFlow error {nve['fault']['type']}/{nve['fault']['code']}, {nve['fault']['times']}x")
+        fault = nve["fault"]
+        found.append(f"OpenFlow error {fault['type']}/{fault['code']} ({fault['error']}), {fault['times']}x")
+        found += [f"without {each['what']} since {local(each['since'])}" for each in fault["without"][:3]]
+        if len(fault["without"]) > 3:
+            found.append(f"and without {len(fault['without']) - 3} more")
     if nve["lacking"] is not None:
         found.append(f"no port {', '.join(nve['lacking']['ports'])} since {local(nve['lacking']['since'])}")
     if nve["broken"]:

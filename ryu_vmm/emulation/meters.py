@@ -12,7 +12,7 @@ from .tables import Tables
 
 #: OFPET_METER_MOD_FAILED and its codes.
 METER_MOD_FAILED = 12
-METER_EXISTS, INVALID_METER, UNKNOWN_METER = 1, 2, 3
+METER_EXISTS, INVALID_METER, UNKNOWN_METER, OUT_OF_METERS = 1, 2, 3, 10
 #: As Open vSwitch's userspace datapath has it.
 HIGHEST = 262_144
 ALL = 0xFFFFFFFF
@@ -28,6 +28,8 @@ class Meters:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
         self._made: dict[int, tuple[float, int, bytes]] = {}  # meter -> when, flags, bands
+        #: so many meters it has room for
+        self.room = HIGHEST
 
     def modify(self, message: bytes, now: float) -> None:
         """Carry out an ofp_meter_mod. Raises Refused."""
@@ -45,6 +47,8 @@ class Meters:
             raise Refused(f"meter {meter} is there", METER_MOD_FAILED, METER_EXISTS)
         if command == _MODIFY and not known:
             raise Refused(f"meter {meter} is not there", METER_MOD_FAILED, UNKNOWN_METER)
+        if not known and len(self._made) >= self.room:
+            raise Refused("no meter is left", METER_MOD_FAILED, OUT_OF_METERS)
         self._made[meter] = (now, flags, message[16:])
         self._tables.meters[meter] = (0, 0)
 

@@ -9,6 +9,7 @@ from . import packets
 
 #: OpenFlow error types (ofp_error_type).
 BAD_REQUEST, BAD_ACTION, BAD_INSTRUCTION, BAD_MATCH, FLOW_MOD_FAILED = 1, 2, 3, 4, 5
+TABLE_FULL = 1  # OFPFMFC_TABLE_FULL
 LAST_TABLE = 0xFE
 
 _NO_MASK = frozenset(

@@ -36,7 +36,7 @@ from ..flows import (
 from ..flows import ToNva as ToNvaAction
 from . import packets
 from .entries import Entry, Table
-from .rules import Refused, check, comprises
+from .rules import FLOW_MOD_FAILED, TABLE_FULL, Refused, check, comprises
 from .traffic import Traffic
 
 #: Reasons of a packet-in (OpenFlow 1.3.5 section 7.4.1).
@@ -127,6 +127,10 @@ class Tables:
         self.routed = routed
         self.ports = ports
         self.strict = strict
+        #: what it refuses on order: OpenFlow error type and code for a flow, None: it takes it
+        self.refuses: Callable[[Flow], tuple[int, int] | None] = lambda flow: None
+        #: table -> flows that it has room for
+        self.room: dict[int, int] = {}
         #: meter -> (packets, bytes) that flows with that meter have passed
         self.meters: dict[int, tuple[int, int]] = {}
         #: packets per second, and at once, that a meter lets pass; 0: it only counts
@@ -145,10 +149,17 @@ class Tables:
         The counters of the one replaced are kept unless ``flags`` say otherwise, as Open vSwitch does.
 
         Raises:
-            Refused: the switch would not take it (prerequisites, masks, backward goto).
+            Refused: the switch would not take it (prerequisites, masks, backward goto), has no room, or has its orders.
         """
         if self.strict:
             check(flow, self.nd)
+        ordered = self.refuses(flow)
+        if ordered is not None:
+            raise Refused("on order", *ordered)
+        if flow.table in self.room:
+            table = self._tables.get(flow.table) or Table()
+            if (flow.priority, flow.match) not in table.entries and len(table.entries) >= self.room[flow.table]:
+                raise Refused(f"table {flow.table} is full", FLOW_MOD_FAILED, TABLE_FULL)
         return self.put(Entry(flow, now, hard_timeout, flags))
 
     def put(self, entry: Entry) -> Entry:

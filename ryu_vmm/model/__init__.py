@@ -42,7 +42,21 @@ from .networks import (
     Unknown,
 )
 from .numbers import MARK_BASE, MARKS, METER_SLOTS, PROBE_IDENTIFIER, PROBE_PROTOCOL, PROBE_VNI, VNI_RESERVED
-from .places import BrokenPath, Fault, Frozen, Interface, Lacking, Nve, Place, Port, Question, Session, Unadmitted, Vm
+from .places import (
+    BrokenPath,
+    Fault,
+    Frozen,
+    Interface,
+    Lacking,
+    Nve,
+    Place,
+    Port,
+    Question,
+    Refusal,
+    Session,
+    Unadmitted,
+    Vm,
+)
 
 __all__ = [
     "MARKS",
@@ -90,6 +104,7 @@ __all__ = [
     "Published",
     "Question",
     "Redirect",
+    "Refusal",
     "Session",
     "Sought",
     "Stale",

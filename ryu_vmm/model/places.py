@@ -161,12 +161,42 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """An NVE refused a flow: OpenFlow error type and code, when (Unix time), and how often in a row."""
+    """An NVE refused a flow: OpenFlow error type and code, when (Unix time), and how often in a row.
+
+    ``blind``: it is not known which, so all flows of the NVE are read back.
+    """
 
     type: int
     code: int
     at: float
     times: int = 1
+    blind: bool = False
+
+
+class Refusal(NamedTuple):
+    """A unit of an NVE's flows of which its switch has refused one, so that the NVE goes without the whole unit.
+
+    ``what``: the unit in words; ``flow``: the one that was refused, as Open vSwitch writes it, empty if that is not
+    known; ``type``, ``code``: OpenFlow's error. ``since``, ``at``: when it was refused first and last, ``due``: when it
+    is tried again (Unix times); ``times``: how often it was refused in a row, by ``generation`` last. ``trial``: the
+    generation by which it is being tried again, 0: it is not.
+    """
+
+    what: str
+    flow: str
+    type: int
+    code: int
+    since: float
+    at: float
+    due: float
+    times: int = 1
+    generation: int = 0
+    trial: int = 0
+
+    @property
+    def withheld(self) -> bool:
+        """Whether the NVE has no flows of the unit."""
+        return not self.trial
 
 
 @dataclass(frozen=True, slots=True)

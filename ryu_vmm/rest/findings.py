@@ -9,8 +9,9 @@ from .. import model
 from ..state import State
 from ..tables import name_of
 from ..unadmitted import shown
+from ..whose import error
 
-__all__ = ["broken", "lacking", "port_account", "timestamp", "unadmitted", "way"]
+__all__ = ["broken", "fault", "lacking", "port_account", "timestamp", "unadmitted", "way"]
 
 Doc = dict[str, Any]
 
@@ -27,6 +28,32 @@ def timestamp(at: float) -> str:
 def lacking(value: model.Lacking | None) -> Doc | None:
     """Ports to the underlay that an NVE ought to have."""
     return None if value is None else {"ports": list(value.ports), "since": timestamp(value.since)}
+
+
+def fault(state: State, nve: str, most: int = 100) -> Doc | None:
+    """What an NVE refused last, and what it goes without for that, oldest first; at most so many."""
+    value = state.faults.get(nve)
+    if value is None:
+        return None
+    rows = [row for unit in state.refused_by(nve) if (row := state.refusals[nve, unit]).times]
+    return {
+        "type": value.type,
+        "code": value.code,
+        "error": error(value.type, value.code),
+        "time": timestamp(value.at),
+        "times": value.times,
+        "without": [
+            {
+                "what": row.what,
+                "flow": row.flow or None,
+                "error": error(row.type, row.code),
+                "since": timestamp(row.since),
+                "times": row.times,
+                "retry": timestamp(row.due),
+            }
+            for row in sorted(rows, key=lambda row: row.since)[:most]
+        ],
+    }
 
 
 def way(by: str) -> str:

@@ -97,7 +97,7 @@ class Figures(Collector):
         yield GaugeMetricFamily("vmm_interfaces_frozen", "Interfaces that flap and are frozen", len(state.frozen))
         yield GaugeMetricFamily("vmm_ports_silenced", "Ports whose forgeries are only counted", len(state.silenced))
         yield CounterMetricFamily(
-            "vmm_generation", "Steps that programmed any switch, over all starts of the NVA", state.generation
+            "vmm_generation", "Number of the newest program; each start goes on above all before it", state.generation
         )
         open_moves = Counter(str(move.state) for move in state.open_moves())
         yield _labelled(

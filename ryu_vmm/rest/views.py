@@ -52,12 +52,6 @@ def _generation(state: State, name: str) -> Doc:
     return {"programmed": programmed, "realised": realised}
 
 
-def _fault(value: model.Fault | None) -> Doc | None:
-    if value is None:
-        return None
-    return {"type": value.type, "code": value.code, "time": timestamp(value.at), "times": value.times}
-
-
 def _until(at: float | None) -> str | None:
     return None if at is None else timestamp(at)
 
@@ -84,7 +78,7 @@ def nve(state: State, value: model.Nve, *, ports: bool = False) -> Doc:
         "ila": None if session is None else session.ila,
         "answers": [] if session is None else [question.value for question in session.answers],
         "generation": _generation(state, value.name),
-        "fault": _fault(state.faults.get(value.name)),
+        "fault": findings.fault(state, value.name),
         "lacking": findings.lacking(state.lacking.get(value.name)),
         "broken": findings.broken(state, value.name),
         "evacuation": state.evacuating.get(value.name),

@@ -79,6 +79,14 @@ class Connection(Datapath):  # type: ignore[misc]
         self.xid = (self.xid + 1) & 0xFFFFFFFF
         return self.xid
 
+    def next_xids(self, count: int) -> int:
+        """The first of so many transaction ids in a row."""
+        if self.xid + count > 0xFFFFFFFF:
+            self.xid = 0
+        first = self.xid + 1
+        self.xid += count
+        return first
+
     @property
     def name(self) -> str:
         """The datapath id as text, as far as it is known."""

@@ -29,6 +29,7 @@ from ..flows import FlowChange
 from ..lanes import FIELD, FIELD_END, OWN, WHY
 from ..wire import base, meters, openflow
 from ..wire.openflow import PacketIn
+from .batches import Batches
 from .meters import Meters
 from .ports import PortReadings
 from .readings import Reading
@@ -48,7 +49,8 @@ PIECE = 64
 MOST = 256
 """Packet-ins that are handed over at once, at most."""
 
-_FLOW_MOD_FAILED, _UNKNOWN = 5, 0
+#: OFPET_BAD_REQUEST, OFPBRC_BAD_LEN: what a message has no room for.
+_BAD_REQUEST, _BAD_LEN = 1, 6
 
 
 class VmmDatapath(RyuSide):
@@ -56,7 +58,7 @@ class VmmDatapath(RyuSide):
 
     def __init__(self, socket: Any, address: Any) -> None:
         self._ports_told: list[PortInfo] = []
-        self._batches: dict[int, int] = {}  # xid of flow mods -> generation
+        self._batches = Batches()
         self._barriers: dict[int, tuple[int, int, float]] = {}  # xid -> (generation, xid of flow mods, when)
         self._programs = 0  # sent so far
         self._readings: dict[int, Reading] = {}  # by transaction id; whole ones have two
@@ -85,20 +87,21 @@ class VmmDatapath(RyuSide):
     # --- what the NVA wants -----------------------------------------------------------------------------------
     def program(self, changes: tuple[FlowChange, ...], generation: int) -> None:
         """Send flow changes and a barrier; the sink hears of errors, then of the barrier's reply."""
-        xid, barrier = self.next_xid(), self.next_xid()
+        # One for all meters, then one for each flow: an error says which was refused by no more than that number.
+        xid, barrier = self.next_xids(1 + len(changes)), self.next_xid()
         self._programs += 1
-        self._batches[xid] = generation
+        self._batches.add(xid, generation, changes)
         self._barriers[barrier] = (generation, xid, time.monotonic())
 
         def refused(change: FlowChange, error: ValueError) -> None:
             LOG.error("datapath %s: %s: %s", self.name, error, change)
-            event = FlowRefused(self.id, generation, _FLOW_MOD_FAILED, _UNKNOWN)
+            event = FlowRefused(self.id, generation, _BAD_REQUEST, _BAD_LEN, change.flow.cookie, change)
             hub.spawn(self.board.emit, event)  # not from within a call of the sink's own
 
         before, after = self._meters.around(changes, xid)
         if before:
             self.send(before)
-        self._outbox.put_changes(changes, xid, refused)
+        self._outbox.put_changes(changes, xid + 1, refused)
         self.send(after + openflow.encode_barrier(barrier))
 
     def read_flows(self, asked_for: ReadFlows) -> None:
@@ -303,7 +306,7 @@ class VmmDatapath(RyuSide):
             return False
         generation, batch, _ = barrier
         self._answered = time.monotonic()
-        self._batches.pop(batch, None)
+        self._batches.end(batch)
         self.board.emit(BarrierReplied(self.id, generation))
         return True
 
@@ -314,13 +317,20 @@ class VmmDatapath(RyuSide):
         if self._meters_unread(xid) or self._port_readings.failed(xid):
             return True
         self.board.counters[f"error.{error.type}.{error.code}"] += 1
-        self._meters.refused(error.data, error.code if error.type == meters.METER_MOD_FAILED else -1)
+        meter = self._meters.refused(error.data, error.code if error.type == meters.METER_MOD_FAILED else -1)
         barrier = self._barriers.pop(xid, None)  # then nothing is known of what went before it
-        generation = self._batches.get(xid) if barrier is None else barrier[0]
+        generation, change = self._batches.find(xid)
+        if barrier is not None:
+            generation = barrier[0]
+            self._batches.end(barrier[1])
         if generation is not None:
             LOG.warning("datapath %s: flow of generation %d refused: %s", self.name, generation, error)
-            refused = FlowRefused(self.id, generation, error.type, error.code, openflow.refused_cookie(error))
-            self.board.emit(refused)
+            refused: list[FlowChange | None] = [change]
+            if meter is not None:  # then so are the flows that need it
+                refused = [*self._batches.users(xid, meter)] or refused
+            for each in refused:
+                cookie = openflow.refused_cookie(error) if each is None else each.flow.cookie
+                self.board.emit(FlowRefused(self.id, generation, error.type, error.code, cookie, each))
             return True
         reading = self._readings.get(xid)
         if reading is not None:

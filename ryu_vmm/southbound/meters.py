@@ -137,14 +137,15 @@ class Meters:
             self._removed.update(gone)
         return b"".join(before), b"".join(wire.encode_meter_delete(meter, xid) for meter in gone)
 
-    def refused(self, message: bytes, code: int) -> None:
+    def refused(self, message: bytes, code: int) -> int | None:
         """A switch has refused a meter change, of which these are the first bytes: it is to be made when next wanted.
 
-        ``code``: of an OFPET_METER_MOD_FAILED error (OpenFlow 1.3 section 7.4.4).
+        ``code``: of an OFPET_METER_MOD_FAILED error (OpenFlow 1.3 section 7.4.4). Returns the meter that the switch
+        does not have; None: it was no such change, or that meter is there.
         """
         meter = wire.decode_refused(message)
         if meter is None:
-            return
+            return None
         if code == wire.METER_EXISTS:
             self._there[meter] = None
         else:
@@ -153,6 +154,7 @@ class Meters:
                 self._removed.add(meter)
         for key in [key for key, used in self._used.items() if used == meter]:
             self._release(key)
+        return None if code == wire.METER_EXISTS else meter
 
     def _corrected(self, xid: int) -> list[bytes]:
         """The changes of meters in use that an earlier connection made with another rate: options may change."""

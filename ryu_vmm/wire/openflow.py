@@ -67,14 +67,14 @@ FIRST_FRAGMENTS = 3
 
 # --- to the switch ------------------------------------------------------------------------------------------
 def encode_flow_mods(changes: Iterable[FlowChange], xid: int) -> bytes:
-    """Flow mods, one after another, that all carry ``xid``, so that an error names the batch.
+    """Flow mods, one after another, with transaction ids from ``xid`` upwards, so that an error names the one refused.
 
     ``add`` replaces an entry of equal key; OVS keeps that entry's counters and starts its age anew.
     ``delete`` removes the entry of exactly this key, whatever its cookie. A flow with an idle timeout asks
     for a flow-removed message.
     """
     parts: list[bytes] = []
-    for op, flow in changes:
+    for number, (op, flow) in enumerate(changes, xid):
         table, priority, match, actions, goto, write_metadata, cookie, idle_timeout = flow
         body = encode_match(match)
         if op == "add":
@@ -92,7 +92,7 @@ def encode_flow_mods(changes: Iterable[FlowChange], xid: int) -> bytes:
                 VERSION,
                 FLOW_MOD,
                 length,
-                xid,
+                number,
                 cookie,
                 0,
                 table,

@@ -28,15 +28,16 @@ class _Batch:
 
     def encode(self) -> bytes:
         piece = self.changes[self.done : self.done + ENCODE_AT_ONCE]
+        first = self.xid + self.done
         self.done += len(piece)
         try:
-            return encode_flow_mods(piece, self.xid)
+            return encode_flow_mods(piece, first)
         except ValueError:
-            return b"".join(self._encode_one(change) for change in piece)
+            return b"".join(self._encode_one(change, xid) for xid, change in enumerate(piece, first))
 
-    def _encode_one(self, change: FlowChange) -> bytes:
+    def _encode_one(self, change: FlowChange, xid: int) -> bytes:
         try:
-            return encode_flow_mods((change,), self.xid)
+            return encode_flow_mods((change,), xid)
         except ValueError as error:
             self.refused(change, error)
             return b""
@@ -63,7 +64,7 @@ class Outbox:
     def put_changes(
         self, changes: Sequence[FlowChange], xid: int, refused: Callable[[FlowChange, ValueError], None]
     ) -> None:
-        """Append flow changes, all with transaction id ``xid``.
+        """Append flow changes, with transaction ids from ``xid`` upwards.
 
         ``refused`` is called, from :meth:`take`, for each that OpenFlow has no room for; it is left out.
         """

@@ -21,6 +21,7 @@ from topologies.rundir import wait_until
 from topologies.traffic.session import UdpSession, both_ways
 
 TABLE_FULL = "OpenFlow error type 5 code 1"
+WITHOUT = "it goes without the way to vm1/eth0 in network vn1 (table full)"
 
 
 # --- switches that refuse --------------------------------------------------------------------------------------------
@@ -118,7 +119,7 @@ def test_a_refused_flow_after_the_vm_has_moved_is_recorded_and_mended(emulated: 
     lab.switches.call("inject", dpid=2, port=lab.mover.port, frame=lab.mover.announcement().hex())
     document = lab.reach(number, "failed", "settled")
     assert document["state"] == "failed"
-    assert document["error"] == f"nve3 refused a flow: {TABLE_FULL}"
+    assert document["error"] == f"nve3 refused a flow: {TABLE_FULL}; {WITHOUT}"
     assert [step["state"] for step in document["history"]][-3:] == ["steering", "draining", "failed"]
     assert lab.call("GET", "/vms/vm1")["interfaces"][0]["nve"] == "nve2"
     lab.nva.await_event("nve.synchronised", after, nve="nve3")
@@ -130,7 +131,7 @@ def test_a_switch_that_refuses_for_good_does_not_keep_the_nva_busy(emulated: Emu
     after = lab.nva.last_event()
     lab.switches.call("faults", dpid=2, refuse_flow_mods=1000)
     number = lab.call("POST", "/moves", {"vm": "vm1", "to": "nve2"})["id"]
-    assert lab.reach(number, "failed")["error"] == f"nve2 refused a flow: {TABLE_FULL}"
+    assert lab.reach(number, "failed")["error"] == f"nve2 refused a flow: {TABLE_FULL}; {WITHOUT}"
     lab.nva.await_event("nve.refused", after, nve="nve2")
     assert lab.call("GET", "/vms/vm1")["interfaces"][0]["nve"] == "nve1"
     lab.switches.call("faults", dpid=2, refuse_flow_mods=0)

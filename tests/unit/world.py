@@ -240,7 +240,7 @@ class World:
                         box.tables.change(change, self.now)
                     except Refused as error:
                         cookie = change.flow.cookie
-                        self._reply(box, ev.FlowRefused(dpid, generation, error.type, error.code, cookie))
+                        self._reply(box, ev.FlowRefused(dpid, generation, error.type, error.code, cookie, change))
                 if not generation:
                     return
                 if box.nve.name in self.hold_barriers:

@@ -45,6 +45,7 @@ from .registry import (
     NveGeneration,
     PortDocument,
     VmDocument,
+    WithoutDocument,
 )
 from .service import (
     AuditDocument,
@@ -102,4 +103,5 @@ __all__ = [
     "VerifyDocument",
     "VmDocument",
     "WaitingDocument",
+    "WithoutDocument",
 ]

@@ -30,13 +30,26 @@ class NveGeneration(Document):
     realised: int
 
 
+class WithoutDocument(Document):
+    """What an NVE goes without, since its switch refuses a flow of it; all else it has, and is in sync with."""
+
+    what: str = Field(description="in words", examples=["the way to vm1/eth0 in network blue"])
+    flow: str | None = Field(description="the flow that was refused, as Open vSwitch writes it; null: not known")
+    error: str = Field(description="the switch's error", examples=["table full"])
+    since: str = TIME
+    times: int = Field(description="refused so often in a row")
+    retry: str = Field(description="when it is tried again at the latest (RFC 3339, UTC)")
+
+
 class FaultDocument(Document):
     """What an NVE refused last: OpenFlow error type and code, and how often in a row."""
 
     type: int
     code: int
+    error: str = Field(description="the same in words", examples=["table full"])
     time: str = TIME
     times: int
+    without: list[WithoutDocument] = Field(description="what it goes without for that, 100 at most")
 
 
 class LackingDocument(Document):
@@ -81,7 +94,7 @@ class NveDocument(Document):
         description="questions for addresses that it answers by itself; all others are answered by the NVA"
     )
     generation: NveGeneration
-    fault: FaultDocument | None = Field(description="what it refused, until it has been brought in sync again")
+    fault: FaultDocument | None = Field(description="what it refused, until it has all that it should")
     lacking: LackingDocument | None = Field(description="ports to the underlay that it ought to have and does not show")
     broken: list[BrokenPathDocument] = Field(
         description="tunnels from or to it on which probes do not arrive, 100 at most"
