@@ -39,7 +39,7 @@ from .quarantine import Quarantine
 from .recovery import Recovery
 from .registry import Registry
 from .state import State
-from .switches import Switches, difference
+from .switches import GENERATIONS_AHEAD, Switches, difference
 from .tunnels import Tunnels
 from .work import Settings, Work
 
@@ -372,8 +372,9 @@ class Nva:
         """Load committed records (table, key, value) into an empty state, and resume open moves; says which."""
         for table, key, value in rows:
             self.state.load(table, key, value)
+        # A power cut may have taken the last record of these; so many further ones are not given before it is lasting.
         given = [self.state.numbers.get("generation", 0), *(move.generation for move in self.state.moves.values())]
-        self.state.load("meta", "generation", max(given))
+        self.state.load("meta", "generation", max(given) + GENERATIONS_AHEAD)
         self._work.begin(now)
         self.recovery.resume()
         self.packets.resume()

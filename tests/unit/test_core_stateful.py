@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections import Counter
+from zlib import crc32
 
 import hypothesis.strategies as st
 from hypothesis import HealthCheck, settings
@@ -294,6 +296,21 @@ class Storm(RuleBasedStateMachine):
         self.w._reply(box, ev.FlowRefused(box.nve.dpid, generation, 5, 1))
         self.w._pump()
 
+    @rule(at=nves, which=small, says=st.booleans())
+    def refuse_for_good(self, at: str, which: int, says: bool) -> None:
+        """A switch takes some flows no more, whenever they are tried; whether it says which flow it means."""
+        self.fault("flows refused")
+        (self.w.vague.discard if says else self.w.vague.add)(at)
+        self.w.boxes[at].tables.refuses = lambda flow: (5, 4) if crc32(repr(flow.key).encode()) % 13 == which else None
+
+    @rule(at=nves, room=small)
+    def fill(self, at: str, room: int) -> None:
+        """Tables have room for a few more flows, and then for none."""
+        self.fault("table full")
+        tables = self.w.boxes[at].tables
+        held = Counter(flow.table for flow in tables.flows)
+        tables.room = {table: held[table] + room for table in (10, 20, 30, 40, 50)}
+
     @rule(at=nves)
     def idle(self, at: str) -> None:
         box = self.w.boxes[at]
@@ -358,6 +375,7 @@ class Storm(RuleBasedStateMachine):
             self.w.release(name)
             if not box.connected:
                 self.w.connect(name)
+            box.tables.refuses, box.tables.room = (lambda flow: None), {}
         self.w.cut.clear()
         self.w.advance(0.3 if quickly else 3.0, step=0.1)
 
@@ -384,7 +402,7 @@ class Storm(RuleBasedStateMachine):
         if self._quick():
             assert self.w.tunnels <= 2, "a redirect is redirected"
             assert self.w.differences() == []
-            if not self.w.cut:
+            if not self.w.cut and not self.w.nva.state.refusals:
                 self.w.reach_each_other()
 
     @invariant()

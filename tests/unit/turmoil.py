@@ -320,6 +320,7 @@ class Turmoil(Town):
         self.stuck = False
         self.cut.clear()
         for name, box in self.boxes.items():
+            box.tables.refuses, box.tables.room = (lambda flow: None), {}
             self.late.discard(name)
             self.land(name)
             self.listen_to(name)

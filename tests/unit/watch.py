@@ -28,7 +28,7 @@ ASIDE = {"version", "touched", "joined", "floods", "_journal", "_quiet", "_free_
 PROMISES = ("nves", "networks", "vms", "interfaces", "moves", "evacuations")
 TABLES = (
     *PERSISTENT, "ports", "sessions", "pulled", "generations", "waits", "clock", "probes", "returning", "gone",
-    "broken", "lacking", "muted", "unadmitted",
+    "broken", "lacking", "muted", "unadmitted", "refusals", "certain", "needs",
 )  # fmt: skip
 
 
@@ -299,7 +299,7 @@ class Watch:
                 assert not wrong, f"{name} was told, and should have been: {found}"
                 self._point_straight(name, wanted)
         for kind, key in state.clock:
-            if kind == "resync":
+            if kind in ("resync", "retry"):
                 assert key in state.nves
             elif kind == "evacuation":
                 assert key in state.evacuations and state.evacuations[key].state.open
@@ -359,7 +359,7 @@ class Watch:
         """All is over: no move is open, nothing of any is left, and every switch holds what it should."""
         state, world = self._state, self.world
         assert not list(state.open_moves()), [(m.id, m.state) for m in state.open_moves()]
-        left: dict[str, Any] = {name: getattr(state, name) for name in ("waits", "probes", "returning", "held")}
+        left: dict[str, Any] = {name: getattr(state, name) for name in ("waits", "needs", "probes", "returning", "held")}
         left["clock"] = {(kind, key) for kind, key in state.clock if isinstance(key, int)}
         assert not any(left.values()), left
         assert not {i for i in state.gone if i not in state.interfaces}

@@ -61,6 +61,7 @@ class World:
     Attributes:
         out: (NVE, port name, frame) of every frame that left by a port, in order.
         hold_barriers: NVEs whose barrier replies wait until ``release`` is called.
+        vague: NVEs whose errors do not say which flow they are about.
         late: NVEs that what is sent to does not reach yet; ``land`` lets it arrive, in order.
         underlay: what is outside of the NVEs' ports for ILA, by their names.
     """
@@ -88,6 +89,7 @@ class World:
         self.answers: dict[str, object] = {}
         self.hold_barriers: set[str] = set()
         self.late: set[str] = set()
+        self.vague: set[str] = set()
         self.cut: set[tuple[str, str]] = set()  # (from, to) pairs whose underlay path is down
         self.storm = 0
         self.carried = b""  # the frame that came out of a tunnel last
@@ -239,8 +241,8 @@ class World:
                     try:
                         box.tables.change(change, self.now)
                     except Refused as error:
-                        cookie = change.flow.cookie
-                        self._reply(box, ev.FlowRefused(dpid, generation, error.type, error.code, cookie, change))
+                        about = () if box.nve.name in self.vague else (change.flow.cookie, change)
+                        self._reply(box, ev.FlowRefused(dpid, generation, error.type, error.code, *about))
                 if not generation:
                     return
                 if box.nve.name in self.hold_barriers:
