@@ -359,7 +359,8 @@ class Watch:
         """All is over: no move is open, nothing of any is left, and every switch holds what it should."""
         state, world = self._state, self.world
         assert not list(state.open_moves()), [(m.id, m.state) for m in state.open_moves()]
-        left: dict[str, Any] = {name: getattr(state, name) for name in ("waits", "needs", "probes", "returning", "held")}
+        by_move = ("waits", "needs", "probes", "returning", "held")
+        left: dict[str, Any] = {name: getattr(state, name) for name in by_move}
         left["clock"] = {(kind, key) for kind, key in state.clock if isinstance(key, int)}
         assert not any(left.values()), left
         assert not {i for i in state.gone if i not in state.interfaces}
