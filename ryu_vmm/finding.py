@@ -95,7 +95,7 @@ def moves_by_hop(state: State, key: str, hop: Hop) -> Found:
         yield (hop.nve,), tuple(("move", number) for number in state.moves_in(vni))
 
 
-# --- what a switch has refused -----------------------------------------------------------------------------------------
+# --- what a switch has refused ----------------------------------------------------------------------------------------
 def refused(state: State, key: tuple[str, Unit], _: object) -> Found:
     yield (key[0],), (key[1],)
 
