@@ -82,10 +82,10 @@ def flows(state: State, nve: str, name: str) -> Iterator[Flow]:
         return
     kind, interface = role(state, nve, name)
     silenced = Place(nve, name) in state.silenced
-    sampled = forgeries(state, nve, port.number)
+    sampled = forgeries(state, nve, port.slot)
     forged = () if silenced else sampled
     if interface is None:
-        yield from _strangers(state, nve, port.number, forged, silenced)
+        yield from _strangers(state, port, forged, silenced)
         return
     policy = state.networks[interface.vni].policy
     allowed = {*policy.allow, *interface.allow}
@@ -99,7 +99,7 @@ def flows(state: State, nve: str, name: str) -> Iterator[Flow]:
     said = _Port(
         port.number,
         speaking(state, interface),
-        questions(state, nve, port.number),
+        questions(state, nve, port.slot),
         forged,
         () if silenced or Place(nve, name) in state.muted else sampled,
         kind is not Role.HOME,
@@ -114,11 +114,12 @@ def flows(state: State, nve: str, name: str) -> Iterator[Flow]:
     yield from replies.port(state, port.number, speaking(state, interface))
 
 
-def _strangers(state: State, nve: str, number: int, forged: tuple[Action, ...], silenced: bool) -> Iterator[Flow]:
+def _strangers(state: State, port: Port, forged: tuple[Action, ...], silenced: bool) -> Iterator[Flow]:
     """What nobody's port may do: announce, where a network believes any port. Else it is reported."""
+    number = port.number
     yield drop(CLASSIFY, 80, match(in_port=number), Drop.UNKNOWN_PORT)
     if state.trusting and not silenced:
-        heard = (*questions(state, nve, number), ToNva(HEAD))
+        heard = (*questions(state, port.nve, port.slot), ToNva(HEAD))
         yield from announcements(CLASSIFY, 90, heard, in_port=number)
     elif forged:
         yield from announcements(CLASSIFY, 90, forged, cookie(Why.DROP, Drop.UNKNOWN_PORT), in_port=number)

@@ -18,7 +18,7 @@ from .dependencies import changed
 #: Tables that survive a restart.
 PERSISTENT = (
     "nves", "networks", "vms", "interfaces", "moves", "evacuations", "evacuees", "names", "offers", "hops", "left",
-    "holders", "changed", "vanished", "heard", "sought", "numbers",
+    "holders", "changed", "vanished", "heard", "sought", "numbers", "slots",
 )  # fmt: skip
 
 #: What an answer is made of, and whether it is one's own address that is asked for.

@@ -7,8 +7,8 @@ A switch has 262,144 meters at the most (Open vSwitch); these are their numbers:
 * then that of the probes which come in by tunnels, whoever sends them; this limits, and so do
 * PORT_METERS for the questions and signs of life of ports, and as many for what ports forge.
 
-A port's meters follow from its OpenFlow number, so they need no table and survive restarts. Two ports of one switch
-whose numbers differ by a multiple of PORT_METERS share theirs; Open vSwitch hands numbers out from 1 upwards.
+A port's meters follow from its slot, which no other port of its NVE has (slots.py); slot 0 is that of the NVE as a
+whole.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ _GONE = 1 + MARKS * METER_SLOTS
 PROBE_METER = _GONE + GONE_METERS
 _QUESTIONS = PROBE_METER + 1
 _FORGERIES = _QUESTIONS + PORT_METERS
+#: That of all ports together that found no other one free.
+SHARED_SLOT = PORT_METERS - 1
 #: The highest meter that is ever asked for.
 HIGHEST = _FORGERIES + PORT_METERS - 1
 #: Packets per second that PROBE_METER lets pass: more than an NVE is ever sent for the NVA.
@@ -47,14 +49,14 @@ def gone_meter(slot: int) -> int:
     return _GONE + slot if slot < GONE_METERS else _NONE
 
 
-def question_meter(port: int) -> int:
-    """The meter of what the port of an OpenFlow number asks and announces."""
-    return _QUESTIONS + port % PORT_METERS
+def question_meter(slot: int) -> int:
+    """The meter of what the port with a slot (0 to SHARED_SLOT) asks and announces; 0: of what the router is asked."""
+    return _QUESTIONS + slot
 
 
-def forgery_meter(port: int) -> int:
-    """The meter of what the port of an OpenFlow number forges; 0, no port's number: what no port may say, of all."""
-    return _FORGERIES + port % PORT_METERS
+def forgery_meter(slot: int) -> int:
+    """The meter of what the port with a slot (0 to SHARED_SLOT) forges; 0: of what no port may say, of all."""
+    return _FORGERIES + slot
 
 
 def rate(meter: int, limits: Limits) -> int:

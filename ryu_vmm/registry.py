@@ -17,6 +17,7 @@ from .events import (
 from .flapping import forget
 from .model import VNI_RESERVED, Interface, Network, Nve, Place, Vm
 from .rehoming import Wish, able, judge, served
+from .slots import keep_only
 from .work import Work
 
 
@@ -71,6 +72,7 @@ class Registry:
         for port in list(state.ports_of(name)):
             state.put("ports", (name, port), None)
             state.put("unadmitted", Place(name, port), None)
+        keep_only(state, name, ())
         state.put("sessions", name, None)
         state.put("generations", name, None)
         state.put("faults", name, None)

@@ -40,11 +40,12 @@ from .model import (
 )
 from .nametables import NameTables
 from .refusaltables import RefusalTables
+from .slottables import SlotTables, slot_key
 
-__all__ = ["State", "Unit"]
+__all__ = ["State", "Unit", "slot_key"]
 
 
-class State(NameTables, AnswerTables, RefusalTables, Domains):
+class State(NameTables, AnswerTables, RefusalTables, SlotTables, Domains):
     """The directory, the open moves, and what the switches reported.
 
     Tables (read freely, write with :meth:`put` only): ``nves`` by name, ``networks`` by VNI, ``vms`` by name,
@@ -59,7 +60,7 @@ class State(NameTables, AnswerTables, RefusalTables, Domains):
     ``silenced``: ports whose forgeries are only counted, by place, and until when; ``muted``: those of whose other
     drops no samples are taken; ``unadmitted``: what ports were not admitted to send; ``frozen`` by interface id, and
     ``thawed``: when that ended; ``clock`` by (kind, key); and those of nametables.py,
-    answertables.py, evacuees.py, refusaltables.py and domains.py.
+    answertables.py, evacuees.py, refusaltables.py, slottables.py and domains.py.
     """
 
     def __init__(self) -> None:
@@ -377,6 +378,7 @@ class State(NameTables, AnswerTables, RefusalTables, Domains):
 
     def _index_ports(self, key: tuple[str, str], old: Port | None, new: Port | None) -> None:
         place = Place(*key)
+        self._index_shown(old, new)
         if old is not None:
             if self.by_number.get((old.nve, old.number)) == old.name:
                 del self.by_number[(old.nve, old.number)]

@@ -56,6 +56,7 @@ _ADAPTERS: dict[str, TypeAdapter[Any]] = {
     "sought": TypeAdapter(tuple[Sought], config=_CONFIG),
     "names": TypeAdapter(tuple[Published], config=_CONFIG),
     "numbers": TypeAdapter(tuple[int], config=_CONFIG),
+    "slots": TypeAdapter(tuple[int], config=_CONFIG),
 }
 _INT_KEYS = ("networks", "moves", "evacuations")
 

@@ -24,6 +24,7 @@ from .events import (
 )
 from .flows import Flow, FlowChange, FlowKey, FlowStats
 from .ledger import Accounts
+from .limits import SHARED_SLOT
 from .mobility import MoveEvent
 from .model import Distribution, Fault, Move, Place, Port, Redirect, Session
 from .moves import Moves
@@ -33,6 +34,7 @@ from .pipeline import desired, flows_of, is_tunnel_to_tunnel, wanted
 from .probes import Prober
 from .quarantine import Quarantine
 from .recovery import Recovery
+from .slots import keep_only, release, slot_for
 from .tables import COOKIE_MASK, COOKIE_OURS, DELIVER
 from .tunnels import Tunnels
 from .whose import error
@@ -102,6 +104,7 @@ class Switches:
             self._expel(name, event.names)
             return
         shown = {port.name: port for port in event.ports}
+        keep_only(state, name, shown)
         self._ports_are(name, {**dict.fromkeys(state.ports_of(name)), **shown})
         for move in list(state.open_moves()):
             for leg in move.legs:
@@ -227,8 +230,15 @@ class Switches:
         state = self._work.state
         places = [Place(name, port) for port in told]
         was_up = {place for place in places if state.port_at(place) is not None}
-        for port, info in told.items():
-            state.put("ports", (name, port), info and Port(name, port, info.number, info.up))
+        for port, info in sorted(told.items(), key=lambda item: item[1] is not None):  # those that go make room
+            if info is None:
+                release(state, name, port)
+                state.put("ports", (name, port), None)
+                continue
+            slot = slot_for(state, name, port, info.number)
+            if slot == SHARED_SLOT and getattr(state.ports.get((name, port)), "slot", 0) != slot:
+                self._work.report("port.crowded", nve=name, port=port)
+            state.put("ports", (name, port), Port(name, port, info.number, info.up, slot))
         if name in state.sessions:
             self._follow_tunnel(name)
             if any(state.is_tunnel(place) for place in places):

@@ -149,14 +149,14 @@ def redirect_meter(leg: Leg, slot: int) -> int:
     return 1 + (leg.mark - MARK_BASE) * METER_SLOTS + slot
 
 
-def questions(state: State, nve: str, port: int) -> tuple[Action, ...]:
-    """The action that limits what a port asks and announces, if there is a limit and the switch has meters."""
-    return metered(state, nve, question_meter(port)) if state.limits.questions else ()
+def questions(state: State, nve: str, slot: int) -> tuple[Action, ...]:
+    """The action that limits what the port with a slot asks and announces, if there is a limit and a meter."""
+    return metered(state, nve, question_meter(slot)) if state.limits.questions else ()
 
 
-def forgeries(state: State, nve: str, port: int) -> tuple[Action, ...]:
-    """The actions that hand what a port forges to the NVA, limited; none for a switch that cannot limit them."""
-    counted = metered(state, nve, forgery_meter(port)) if state.limits.forgeries else ()
+def forgeries(state: State, nve: str, slot: int) -> tuple[Action, ...]:
+    """The actions that hand what the port with a slot forges to the NVA, limited; none where nothing can limit them."""
+    counted = metered(state, nve, forgery_meter(slot)) if state.limits.forgeries else ()
     return (*counted, ToNva(HEAD)) if counted else ()
 
 

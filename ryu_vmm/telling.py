@@ -70,6 +70,7 @@ BOUNDS: dict[str, Bound | None] = {
     "admission.dropped": None,  # the same
     "port.offender": None,  # once in silence_time
     "port.heard-again": None,
+    "port.crowded": Bound(("nve",), 5),
     "tunnel.failed": _PATH,
     "tunnel.restored": _PATH,
     "tunnel.unknown": _PATH,

@@ -130,12 +130,16 @@ class Vm:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A port as its switch reports it. ``up`` is false when the link or the administrator is down."""
+    """A port as its switch reports it. ``up`` is false when the link or the administrator is down.
+
+    ``slot``: what its meters follow from (slots.py).
+    """
 
     nve: str
     name: str
     number: int
     up: bool = True
+    slot: int = 0
 
 
 class Question(enum.Enum):
