@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import replace
 from typing import Any
 
 from eventlet import tpool
@@ -17,7 +18,7 @@ from ryu.lib import hub
 from ryu.ofproto import ofproto_v1_3
 
 from . import config, inventory, misspelt
-from .audit import AuditTrail, started_with
+from .audit import AuditTrail, Result, started_with
 from .errors import InvalidInput, VmmError
 from .listener import Listener, Tls
 from .rest import make_app
@@ -70,9 +71,7 @@ class VmmApp(app_manager.RyuApp):
             )
             self.runtime.execute = self.switchboard.execute
             if CONF.vmm.inventory:
-                applied = inventory.apply_file(self.runtime, CONF.vmm.inventory)
-                LOG.info("inventory %s: %s", CONF.vmm.inventory, applied)
-                self.audit.add(started_with(CONF.vmm.inventory, applied))
+                self._start_with(CONF.vmm.inventory)
         except VmmError as error:
             # Ryu would print a traceback and go on without us.
             raise SystemExit(f"ryu_vmm: {error.message}") from error
@@ -90,6 +89,17 @@ class VmmApp(app_manager.RyuApp):
             # Ryu's web server logs every request and every connection at info; errors still come through.
             logging.getLogger("ryu.lib.hub").setLevel(logging.WARNING)
         LOG.info("store %s: %d VMs, process %d", path, len(self.runtime.state.vms), os.getpid())
+
+    def _start_with(self, path: str) -> None:
+        """Apply an inventory file, and record that, as any other change, before and after."""
+        entry = self.audit.begin(started_with(path))
+        try:
+            applied = inventory.apply_file(self.runtime, path)
+        except VmmError as error:
+            self.audit.end(entry, replace(started_with(path), code=error.code, result=Result.REFUSED))
+            raise
+        LOG.info("inventory %s: %s", path, applied)
+        self.audit.end(entry, started_with(path, applied))
 
     @staticmethod
     def _access() -> tuple[Access, Tls | None]:

@@ -1,17 +1,22 @@
 """Who changed what, who tried to, and what came of it: a table that is only ever added to, beside the records.
 
+What is about to change something is recorded before (:meth:`AuditTrail.begin`), and what came of it is put in once. So
+nothing is changed that nothing can be recorded of, and where the second does not come about, the first says so.
+
 Changes and refused attempts are bounded separately, so that nobody pushes the former out by piling up the latter, and
 refused attempts are recorded at a bounded rate; those left out are counted in the next one that is not.
 """
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import json
 import logging
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +24,9 @@ from typing import Any
 
 from .credentials import redacted
 from .errors import ShuttingDown, StoreUnavailable
+from .transactions import transaction
 
-__all__ = ["KEEP", "AuditTrail", "Deed", "Result"]
+__all__ = ["KEEP", "AuditTrail", "Deed", "Result", "started_with", "text_of"]
 
 LOG = logging.getLogger("ryu_vmm.audit")
 #: Changes kept, and as many refused attempts.
@@ -29,20 +35,29 @@ KEEP = 100_000
 BURST, RATE = 200, 5.0
 #: Characters of a request's body that are kept.
 BODY = 2000
+#: What came of changes that could not be recorded when it should have been; as many requests are answered at a time.
+OWED = 1000
 _COLUMNS = "at, principal, role, via, address, method, path, body, status, code, result, more"
+#: Of an entry that ends, what must stay as it was.
+_OTHER = " OR ".join(
+    f"NEW.{name} IS NOT OLD.{name}"
+    for name in ("id", "denied", *_COLUMNS.split(", "))
+    if name not in ("status", "code", "result", "body")
+) + " OR OLD.body IS NOT NULL AND NEW.body IS NOT OLD.body"
 
 
 class Result(enum.StrEnum):
     """What came of an attempt.
 
     done: it was. refused: it was asked for by somebody who may, and could not be. denied: who asked may not, or did not
-    say who they are. failed: the NVA's fault.
+    say who they are. failed: the NVA's fault. begun: it was about to be done; what came of it has not been recorded.
     """
 
     DONE = "done"
     REFUSED = "refused"
     DENIED = "denied"
     FAILED = "failed"
+    BEGUN = "begun"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +70,7 @@ class Deed:
         address: where from.
         method, path: what.
         body: the document that came with it, as JSON text; None for none.
-        status, code: what was answered; the code of a problem, else None.
+        status, code: what was answered, 0: nothing yet; the code of a problem, else None.
         result: in a word.
         more: attempts of this kind before it that were not recorded.
     """
@@ -68,9 +83,9 @@ class Deed:
     method: str
     path: str
     body: str | None
-    status: int
-    code: str | None
-    result: Result
+    status: int = 0
+    code: str | None = None
+    result: Result = Result.BEGUN
     more: int = 0
 
 
@@ -83,7 +98,7 @@ class AuditTrail:
         clock: seconds, for the rate of refused attempts.
 
     Attributes:
-        unrecorded: refused attempts that were not recorded, for their number.
+        unrecorded: attempts that changed nothing and were not recorded, for their number or as nothing could be.
 
     Raises:
         StoreUnavailable: the file cannot be opened.
@@ -98,6 +113,7 @@ class AuditTrail:
         self._lock = threading.Lock()
         self._room, self._at, self._left_out = float(BURST), clock(), 0
         self._trouble = ""
+        self._owed: deque[tuple[int | None, Deed]] = deque(maxlen=OWED)
         self._closed = False
         self._since_trim = {True: 0, False: 0}
         try:
@@ -112,59 +128,130 @@ class AuditTrail:
                 "more INTEGER NOT NULL)"
             )
             self._db.execute("CREATE INDEX IF NOT EXISTS audit_denied ON audit (denied, id)")
-            # Not even this program changes what is written.
+            # Not even this program changes what is written; what came of what was begun is put in once.
+            self._db.execute("DROP TRIGGER IF EXISTS audit_is_final")
             self._db.execute(
-                "CREATE TRIGGER IF NOT EXISTS audit_is_final BEFORE UPDATE ON audit "
-                "BEGIN SELECT RAISE(ABORT, 'the audit is only added to'); END"
+                "CREATE TRIGGER IF NOT EXISTS audit_ends_once BEFORE UPDATE ON audit "
+                f"WHEN OLD.result != 'begun' OR {_OTHER} BEGIN SELECT RAISE(ABORT, 'the audit is only added to'); END"
             )
         except sqlite3.Error as error:
             raise StoreUnavailable(f"cannot open the audit in {path}: {error}", path=str(path)) from error
 
+    @property
+    def trouble(self) -> str:
+        """Why it cannot be written, as it turned out last; empty: it can."""
+        return self._trouble
+
     def require(self) -> None:
-        """Raise StoreUnavailable if nothing can be recorded: then nothing may be changed either."""
+        """Raise StoreUnavailable if nothing can be recorded: then nothing may be changed either.
+
+        What could not be recorded before is recorded first. That there is room for more, only :meth:`begin` tells.
+        """
         if self._closed:
             raise ShuttingDown
-        if not self._trouble:
-            return
         with self._lock:
+            if not self._trouble:
+                return
             try:
-                self._db.execute("BEGIN IMMEDIATE")
-                self._db.execute("ROLLBACK")
+                self._pay()
+                with transaction(self._db):  # an entry is written and taken out again, whatever its size
+                    written = self._insert(False, Deed(0.0, None, None, None, "-", "-", "-", "x" * BODY), 0)
+                    self._db.execute("DELETE FROM audit WHERE id = ?", (written,))
             except sqlite3.Error as error:
-                raise StoreUnavailable(f"the audit cannot be written: {error}") from error
+                raise self._in_trouble(error) from error
             self._trouble = ""
 
+    def begin(self, deed: Deed) -> int:
+        """Record that something is about to be done; the number of its entry, for :meth:`end`.
+
+        Raises:
+            StoreUnavailable: nothing can be recorded, so it may not be done.
+            ShuttingDown: after :meth:`close`.
+        """
+        with self._lock:
+            if self._closed:
+                raise ShuttingDown
+            try:
+                self._pay()
+                number = self._insert(False, deed, 0)
+            except sqlite3.Error as error:
+                raise self._in_trouble(error) from error
+            self._trouble = ""
+            self._trim(False)
+            return number
+
+    def end(self, number: int, deed: Deed) -> None:
+        """Record what came of what was begun, and log it. If it cannot be now, it is as soon as anything can."""
+        if deed.result is Result.DENIED:  # who asked may not: it is bounded with the other refused attempts
+            with self._lock, contextlib.suppress(sqlite3.Error):
+                self._db.execute("DELETE FROM audit WHERE id = ? AND result = 'begun'", (number,))
+            self.add(deed)
+            return
+        with self._lock:
+            _log(deed, 0)
+            if self._closed:
+                return
+            self._owed.append((number, deed))
+            self._try_to_pay()
+
     def add(self, deed: Deed) -> None:
-        """Record a deed, and log it. What cannot be recorded is logged as an error."""
+        """Record a deed that nobody has begun, and log it. One that changed something is recorded later, if it cannot
+        be now; of others it is counted that they were not."""
         with self._lock:
             denied = deed.result is Result.DENIED
             if denied and not self._worth(deed):
                 return
             more, self._left_out = (self._left_out, 0) if denied else (0, self._left_out)
-            path = redacted(deed.path)[:512]
-            body = None if deed.body is None else redacted(deed.body)[:BODY]
-            who = deed.principal or "nobody"
-            LOG.info(
-                "%s %s from %s: %s %s: %d %s%s",
-                deed.result, who, deed.address, deed.method, path, deed.status, deed.code or "",
-                f" ({more} more before)" if more else "",
-            )  # fmt: skip
-            row = (
-                denied, deed.at, deed.principal, deed.role, deed.via, deed.address, deed.method, path, body,
-                deed.status, deed.code, str(deed.result), more,
-            )  # fmt: skip
+            _log(deed, more)
             if self._closed:
                 return  # nothing was changed: whoever asks now is refused
+            if deed.result is Result.DONE:
+                self._owed.append((None, deed))
+                self._try_to_pay()
+                return
             try:
-                self._db.execute(
-                    f"INSERT INTO audit (denied, {_COLUMNS}) VALUES ({', '.join('?' * len(row))})", row
-                )
-                self._trim(denied)
+                self._insert(denied, deed, more)
                 self._trouble = ""
+                self._trim(denied)
             except sqlite3.Error as error:
-                if not self._trouble:
-                    LOG.error("the audit cannot be written: %s", error)
-                self._trouble = str(error)
+                self.unrecorded += 1
+                self._in_trouble(error)
+
+    def _pay(self) -> None:
+        """Record what could not be recorded when it should have been. sqlite3.Error: it still cannot be."""
+        while self._owed:
+            number, deed = self._owed[0]
+            if number is None:
+                self._insert(False, deed, 0)
+                self._trim(False)
+            else:
+                self._db.execute(
+                    "UPDATE audit SET status = ?, code = ?, result = ?, body = coalesce(body, ?) "
+                    "WHERE id = ? AND result = 'begun'",
+                    _fit(deed.status, deed.code, deed.result, _body(deed), number),
+                )
+            self._owed.popleft()
+
+    def _try_to_pay(self) -> None:
+        try:
+            self._pay()
+            self._trouble = ""
+        except sqlite3.Error as error:
+            self._in_trouble(error)
+
+    def _in_trouble(self, error: sqlite3.Error) -> StoreUnavailable:
+        if not self._trouble:
+            LOG.error("the audit cannot be written: %s", error)
+        self._trouble = str(error)
+        return StoreUnavailable(f"the audit cannot be written: {error}")
+
+    def _insert(self, denied: bool, deed: Deed, more: int) -> int:
+        row = _fit(
+            denied, deed.at, deed.principal, deed.role, deed.via, deed.address, deed.method, _shown(deed), _body(deed),
+            deed.status, deed.code, deed.result, more,
+        )  # fmt: skip
+        made = self._db.execute(f"INSERT INTO audit (denied, {_COLUMNS}) VALUES ({', '.join('?' * len(row))})", row)
+        return int(made.lastrowid or 0)
 
     def _worth(self, deed: Deed) -> bool:
         now = self._clock()
@@ -178,13 +265,18 @@ class AuditTrail:
         return True
 
     def _trim(self, denied: bool) -> None:
-        """Forget the oldest, now and then: the table is at most a hundredth larger than it may be."""
+        """Forget the oldest, now and then: the table is at most a hundredth larger than it may be. If that fails, it is
+        tried again; what was recorded is."""
         self._since_trim[denied] += 1
         if self._since_trim[denied] * 100 < self.keep and self._since_trim[denied] > 1:
             return
         self._since_trim[denied] = 1
         oldest = "SELECT id FROM audit WHERE denied = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2"
-        self._db.execute(f"DELETE FROM audit WHERE denied = ?1 AND id <= ({oldest})", (denied, self.keep))
+        try:
+            self._db.execute(f"DELETE FROM audit WHERE denied = ?1 AND id <= ({oldest})", (denied, self.keep))
+        except sqlite3.Error as error:
+            self._since_trim[denied] = self.keep
+            LOG.warning("old entries of the audit stay: %s", error)
 
     def page(
         self,
@@ -217,11 +309,33 @@ class AuditTrail:
             self._db.close()
 
 
-def started_with(inventory: str, applied: Any) -> Deed:
-    """The deed of whoever starts the NVA with an inventory file."""
+def started_with(inventory: str, applied: Any = None) -> Deed:
+    """The deed of whoever starts the NVA with an inventory file; ``applied``: what came of it, None: it is to begin."""
+    done = applied is not None
     return Deed(
         at=time.time(), principal=None, role=None, via="inventory", address="-", method="START", path=inventory,
-        body=text_of(applied), status=200, code=None, result=Result.DONE,
+        body=text_of(applied), status=200 if done else 0, result=Result.DONE if done else Result.BEGUN,
+    )  # fmt: skip
+
+
+def _shown(deed: Deed) -> str:
+    return redacted(deed.path)[:512]
+
+
+def _body(deed: Deed) -> str | None:
+    return None if deed.body is None else redacted(deed.body)[:BODY]
+
+
+def _fit(*values: str | float | None) -> list[str | float | None]:
+    """Values as SQLite takes them, whatever is in them: what is no text is kept as escapes."""
+    return [v.encode("utf-8", "backslashreplace").decode() if isinstance(v, str) else v for v in values]
+
+
+def _log(deed: Deed, more: int) -> None:
+    LOG.info(
+        "%s %s from %s: %s %s: %d %s%s",
+        deed.result, deed.principal or "nobody", deed.address, deed.method, _shown(deed), deed.status, deed.code or "",
+        f" ({more} more before)" if more else "",
     )  # fmt: skip
 
 

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, NoReturn, TypeVar, get_args
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from .errors import InvalidInput
 from .nearest import did_you_mean
+from .texts import no_text, printable
 
-__all__ = ["check", "error", "field_path", "refuse", "shortened", "strict_json"]
+__all__ = ["check", "check_fit", "error", "field_path", "refuse", "shortened", "strict_json"]
 
 _T = TypeVar("_T")
 #: At most this many wrong fields are named in one refusal.
 MAX_ERRORS = 100
+#: No document of ours is nested as deeply.
+MAX_DEPTH = 64
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
 
 
 def check(wanted: type[_T], given: object, *, text: bool = False) -> _T:
     """``given`` as ``wanted`` (a model or e.g. ``list[VmInput]``).
 
-    ``text``: numbers may be written as text. InvalidInput lists every wrong field in ``details["errors"]``.
+    ``text``: numbers may be written as text. InvalidInput lists every wrong field in ``details["errors"]``. Whatever
+    is wanted, what no file, database or message can hold is refused: see :func:`_unfit`.
     """
+    check_fit(given)
     adapter = _ADAPTERS.get(wanted)
     if adapter is None:
         adapter = _ADAPTERS[wanted] = TypeAdapter(wanted)
@@ -35,6 +42,43 @@ def check(wanted: type[_T], given: object, *, text: bool = False) -> _T:
             for wrong in e.errors(include_url=False, include_input=False)
         )
     return checked
+
+
+def check_fit(document: object) -> None:
+    """Refuse a document that has something no file, database or message can hold. InvalidInput names the fields."""
+    unfit = list(islice(_unfit(document), MAX_ERRORS))
+    if unfit:
+        refuse(unfit)
+
+
+def _unfit(given: object) -> Iterator[dict[str, str]]:
+    """What in a document nothing can hold, wherever it is: text that is none, in names of fields as well, numbers of
+    more than 64 bits, numbers that are none, and what is nested without end."""
+    waiting: list[tuple[tuple[str | int, ...], object]] = [((), given)]
+    while waiting:
+        where, value = waiting.pop()
+        if isinstance(value, str):
+            why = no_text(value)
+        elif isinstance(value, int):
+            why = None if -(1 << 63) <= value < 1 << 63 else "is a number of more than 64 bits"
+        elif isinstance(value, float):
+            why = None if math.isfinite(value) else "is not a number"
+        elif isinstance(value, Mapping | list | tuple):
+            why = None if len(where) < MAX_DEPTH else "is nested too deeply"
+            if why is None:
+                inner = value.items() if isinstance(value, Mapping) else enumerate(value)
+                waiting += reversed([((*where, _step(key)), item) for key, item in inner])
+                names = [key for key in value if isinstance(key, str)] if isinstance(value, Mapping) else []
+                odd = [(key, no_text(key)) for key in names]
+                yield from (error(field_path((*where, _step(key))), f"its name {why}") for key, why in odd if why)
+        else:
+            continue
+        if why is not None:
+            yield error(field_path(where[:4] if len(where) >= MAX_DEPTH else where), why)
+
+
+def _step(key: object) -> str | int:
+    return key if isinstance(key, int) else printable(str(key))
 
 
 def refuse(errors: Iterable[Mapping[str, str]]) -> NoReturn:

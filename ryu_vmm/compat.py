@@ -16,7 +16,7 @@ eventlet.wsgi
     would break websockets, since the server iterates over it).
 ryu.utils
     ``ryu-manager ryu_vmm`` beside a folder ``./ryu_vmm`` dies with IsADirectoryError: a folder is no file to
-    execute, so the name is imported as a module.
+    execute, so the name is imported as a module. ``./name.py`` that is not there is a name that nobody knows.
 ryu.log
     Lines are bare messages. With ryu_vmm they have time, level and module, and with ``log_json`` (which goes for any
     application) are JSON objects. Who names a ``log_config_file`` says there how they look.
@@ -35,8 +35,8 @@ ryu.cmd.manager
     SIGTERM kills without closing anything, and SIGINT may be swallowed by whichever handler is running: both
     close all applications and end with exit status 0. What cannot be listened on, which stock only logs and
     then goes on without, ends it with one line and exit status 1; so does a file or an application that is not there,
-    which would be a traceback. The line goes to stderr as it is, and to the log where that is elsewhere. A misspelt
-    option is refused with the nearest right one.
+    or a configuration file that is not UTF-8, which would be a traceback. The line goes to stderr as it is, and to the
+    log where that is elsewhere. A misspelt option is refused with the nearest right one.
 """
 
 from __future__ import annotations
@@ -155,6 +155,9 @@ def _mend_utils(module: Any, execute: Execute) -> None:
     stock = module.import_module
 
     def import_module(modname: str) -> Any:
+        if modname.startswith(".") and not os.path.exists(modname):
+            # It would be taken for a name relative to some package.
+            raise ModuleNotFoundError(f"there is no file {modname}", name=modname)
         return importlib.import_module(modname) if os.path.isdir(modname) else stock(modname)
 
     module.import_module = import_module
@@ -399,7 +402,7 @@ def _mend_manager(module: Any, execute: Execute) -> None:
                     before[number] = signal.signal(number, on_signal)
         trouble = None
         try:
-            with _suggesting():
+            with _suggesting(), _decoding():
                 stock(args, prog)
         except (KeyboardInterrupt, StartupError):
             pass  # stopped before it was fully up
@@ -458,6 +461,32 @@ def _suggesting() -> Any:
             yield
         finally:
             argparse.ArgumentParser.error = stock  # type: ignore[method-assign]
+
+    return patched()
+
+
+def _decoding() -> Any:
+    """While configuration files are read, one that is not UTF-8 is an error of the configuration that names it."""
+    import contextlib
+
+    from oslo_config import cfg
+
+    @contextlib.contextmanager
+    def patched() -> Any:
+        stock = cfg.ConfigParser.parse
+
+        def parse(self: Any) -> Any:
+            try:
+                return stock(self)
+            except UnicodeDecodeError as e:
+                line = e.object[: e.start].count(b"\n") + 1
+                raise cfg.ConfigFileParseError(self.filename, f"line {line}: not UTF-8") from None
+
+        cfg.ConfigParser.parse = parse
+        try:
+            yield
+        finally:
+            cfg.ConfigParser.parse = stock
 
     return patched()
 

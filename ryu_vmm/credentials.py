@@ -61,7 +61,7 @@ MAX_BYTES = 4 << 20
 _TOKEN = re.compile(r"vmm-([0-9a-f]{8})-([A-Za-z0-9_-]{43})")
 _ANY_TOKEN = re.compile(r"vmm-[0-9a-f]{8}-[A-Za-z0-9_%-]{8,}")
 _HASH = re.compile(r"scrypt:(\d{1,7}):(\d{1,2}):(\d{1,2}):([A-Za-z0-9+/]{22,}={0,2}):([A-Za-z0-9+/]{43}=)")
-_IDENTITY = re.compile(r"(CN|DNS|URI|IP|EMAIL):[^\x00-\x1f\x7f]{1,255}")
+_IDENTITY = re.compile(r"(CN|DNS|URI|IP|EMAIL):[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,255}")
 _NAMES = re.compile(r"[a-z0-9_.*?\[\]-]{1,253}")
 _PATTERN = re.compile(r"[A-Za-z0-9._*?\[\]-]{1,63}/[!-.0-~]{1,63}")
 

@@ -62,12 +62,14 @@ def distinct(values: list[_T]) -> list[_T]:
 _NAME = r"^[A-Za-z0-9._-]{1,63}$"
 _PORT = r"^[!-.0-~]{1,15}$"
 _TOKEN = r"^[!-~]{1,128}$"
-_WORDS = r"^[^\x00-\x1f\x7f]{1,256}$"
+_WORDS = r"^[^\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]{1,256}$"
+_START = r"^[!-~]{0,64}$"
 _MEANING = {
     _NAME: "a name: 1 to 63 letters, digits, dots, underscores or hyphens",
     _PORT: "an OpenFlow port name: 1 to 15 printable ASCII characters without space and slash",
     _TOKEN: "an identifier: 1 to 128 printable ASCII characters without space",
     _WORDS: "text of 1 to 256 characters without control characters",
+    _START: "up to 64 printable ASCII characters without space",
 }
 
 
@@ -90,6 +92,7 @@ Name = Annotated[str, like(_NAME), _text(_NAME)]
 PortName = Annotated[str, like(_PORT), _text(_PORT)]
 Token = Annotated[str, like(_TOKEN), _text(_TOKEN)]
 Words = Annotated[str, like(_WORDS), _text(_WORDS)]
+Start = Annotated[str, like(_START)]
 Dpid = Annotated[
     str,
     AfterValidator(_dpid),

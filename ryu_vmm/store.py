@@ -34,6 +34,7 @@ from .model import (
     Vanished,
     Vm,
 )
+from .transactions import transaction
 
 _VERSION = 1
 _CONFIG = ConfigDict(ser_json_bytes="hex", val_json_bytes="hex")
@@ -61,6 +62,15 @@ _ADAPTERS: dict[str, TypeAdapter[Any]] = {
 _INT_KEYS = ("networks", "moves", "evacuations")
 
 Row = tuple[str, Any, Any]
+
+
+def _row(record: Record) -> tuple[str, str, str | None]:
+    """A record as the file has it: kind, key, document. ValueError: it is none that could be kept."""
+    key = str(record.key)
+    key.encode()
+    if record.value is None:
+        return record.table, key, None
+    return record.table, key, _ADAPTERS[record.table].dump_json((record.value,)).decode()
 
 
 class MemoryStore:
@@ -169,26 +179,21 @@ class SqliteStore:
 
         Raises:
             StoreUnavailable: disk full, database locked; nothing was changed.
+            ValueError: a record is none that could be kept; nothing was begun.
         """
-        rows = list(records)
+        rows = [_row(record) for record in records]  # all of it, before anything is begun
         if not rows:
             return
         try:
-            self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-            self._db.execute("BEGIN IMMEDIATE")
-            for record in rows:
-                key = str(record.key)
-                if record.value is None:
-                    self._db.execute("DELETE FROM record WHERE kind = ? AND key = ?", (record.table, key))
-                else:
-                    doc = _ADAPTERS[record.table].dump_json((record.value,)).decode()
-                    self._db.execute("INSERT OR REPLACE INTO record VALUES (?, ?, ?)", (record.table, key, doc))
-            self._db.execute("COMMIT")
+            with transaction(self._db, "FULL" if durable else "NORMAL"):
+                for table, key, doc in rows:
+                    if doc is None:
+                        self._db.execute("DELETE FROM record WHERE kind = ? AND key = ?", (table, key))
+                    else:
+                        self._db.execute("INSERT OR REPLACE INTO record VALUES (?, ?, ?)", (table, key, doc))
             self._failed = False
         except sqlite3.Error as error:
             self._failed = True
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
             raise StoreUnavailable(f"cannot commit to {self.path}: {error}", path=str(self.path)) from error
 
     def sync(self) -> None:
@@ -204,14 +209,11 @@ class SqliteStore:
     def check(self) -> str:
         """"ok" if a write would be taken now, else what is wrong."""
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-            if self._failed:  # whether there is room on the disk by now, only writing tells
-                self._db.execute(f"PRAGMA user_version={_VERSION}")
-            self._db.execute("COMMIT" if self._failed else "ROLLBACK")
+            with transaction(self._db):
+                if self._failed:  # whether there is room on the disk by now, only writing tells
+                    self._db.execute(f"PRAGMA user_version={_VERSION}")
             self._failed = False
         except sqlite3.Error as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
             return str(error)
         return "ok"
 

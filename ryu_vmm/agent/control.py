@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..checking import check
+from ..checking import check, check_fit
 from ..cli.client import Unreachable
 from ..errors import VmmError
 from .agent import Agent
@@ -91,6 +91,7 @@ class Door:
             request = dict(frame.document)
             method = _METHODS.get(str(request.pop("do", None)))
             try:
+                check_fit(request)
                 if method is None:
                     raise AgentError("there is no such request")
                 channel.send(method(self._agent, **request))

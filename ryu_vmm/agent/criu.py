@@ -63,7 +63,8 @@ class Criu(Driver):
     def check(self) -> None:
         """Raises Unsupported with what ``criu check`` said."""
         try:
-            done = subprocess.run([self._program, "check"], capture_output=True, text=True, timeout=30, check=False)
+            done = subprocess.run([self._program, "check"], capture_output=True, text=True,
+                                  errors="backslashreplace", timeout=30, check=False)
         except (OSError, subprocess.TimeoutExpired) as e:
             raise Unsupported(f"the driver criu cannot be used here: {self._program} check: {e}") from None
         if done.returncode:
@@ -151,7 +152,8 @@ class Criu(Driver):
 
     def _criu(self, words: list[str], log: Path, descriptors: tuple[int, ...] = ()) -> None:
         try:
-            done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False, pass_fds=descriptors)
+            done = subprocess.run(words, capture_output=True, text=True, errors="backslashreplace", timeout=300,
+                                  check=False, pass_fds=descriptors)
         except (OSError, subprocess.TimeoutExpired) as e:
             raise HostError(f"{words[0]} {words[1]}: {e}") from None
         if done.returncode:

@@ -28,7 +28,7 @@ def run(*argv: str, stdin: str | None = None, seconds: float = 30.0) -> str:
     try:
         done = subprocess.run(
             argv, input=stdin, stdin=None if stdin is not None else subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=seconds, check=False,
+            errors="backslashreplace", timeout=seconds, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise HostError(f"{' '.join(argv)}: no end within {seconds:g} s") from None

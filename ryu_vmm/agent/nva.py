@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from ..cli.client import Client, Refused, Shown, Unreachable, at
 from ..cli.tokens import check_url, guard_token, token_in
 from ..errors import VmmError
+from ..texts import printable
 from .definition import Configuration
 from .faults import AgentError
 
@@ -219,4 +220,4 @@ class Authority:
 def told(error: BaseException) -> str:
     """An error in one line, for the other side and for the history of a move."""
     text = error.message if isinstance(error, VmmError) else f"{type(error).__name__}: {error}"
-    return " ".join(text.split())[:200] or type(error).__name__
+    return printable(" ".join(text.split()))[:200] or type(error).__name__

@@ -17,6 +17,8 @@ import ssl
 import struct
 from typing import Any
 
+from ..checking import check_fit
+from ..errors import InvalidInput
 from .definition import Configuration
 from .faults import PeerError
 
@@ -92,7 +94,8 @@ class Peer:
         self._received += 1
         try:
             document = json.loads(text)
-        except (ValueError, RecursionError):
+            check_fit(document)
+        except (ValueError, RecursionError, InvalidInput):
             document = None
         if not isinstance(document, dict):
             raise PeerError("a frame without a document")

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import InvalidInput, VmmError
+from ..texts import printable
 from .client import FAILED, INVALID, UNREACHABLE, Client, Refused, Shown, Unreachable
 from .tokens import check_url, checked_token, guard_token, token_in
 
@@ -195,6 +196,9 @@ class Command(click.Command):
             if isinstance(e, BrokenPipeError):
                 raise
             _end(f"{e.filename or 'error'}: {e.strerror or e}", FAILED)
+        except UnicodeEncodeError as e:
+            around = str(e.object)[max(0, e.start - 20) : e.end + 20]
+            _end(f"'{printable(around)}' is not UTF-8 text", INVALID)
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as e:
             context = ctx.ensure_object(Context)
             if context._client is None or not context._client.answered:

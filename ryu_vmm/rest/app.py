@@ -17,6 +17,7 @@ from ..audit import AuditTrail
 from ..checking import check, strict_json
 from ..credentials import redacted
 from ..errors import InvalidInput, VmmError
+from ..texts import printable
 from .authentication import Access
 from .contract import Call, Reply, Runtime, Shared
 from .inquiry import Inquiry
@@ -74,7 +75,7 @@ class Application:
         except (VmmError, TimeoutError) as e:
             problem = problem_of(e)
         except Exception:
-            LOG.exception("%s %s failed", request.method, redacted(str(environ.get("PATH_INFO"))))
+            LOG.exception("%s %s failed", request.method, printable(redacted(str(environ.get("PATH_INFO")))))
             problem = Problem(500, "this is our fault; the log says more", "internal")
         status = response.status if problem is None else problem.status
         inquiry.record(self._shared.audit, status, problem)
@@ -87,8 +88,7 @@ class Application:
         inquiry.body = body
         if route.roles is not None:  # what anybody may ask says it in its own words
             self.runtime.require()
-        if inquiry.changes and self._shared.audit is not None:
-            self._shared.audit.require()
+        inquiry.begin(self._shared.audit)
         headers = EnvironHeaders(request.environ)
         call = Call(self.runtime, parameters, query, body, headers, self._shared, inquiry.principal)
         try:

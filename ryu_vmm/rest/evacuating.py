@@ -69,7 +69,8 @@ def resume(call: Call) -> Reply:
 
 def _evacuation(call: Call) -> model.Evacuation:
     given = call.parameters["id"]
-    found = call.state.evacuations.get(int(given)) if given.isdecimal() and len(given) < 19 else None
+    number = int(given) if given.isascii() and given.isdecimal() and len(given) < 19 else -1
+    found = call.state.evacuations.get(number)
     if found is None:
         raise NotFound(f"there is no evacuation {given}", evacuation=given)
     return found

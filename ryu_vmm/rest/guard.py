@@ -14,10 +14,11 @@ from typing import Any
 import webob
 
 from ..audit import AuditTrail
+from ..errors import StoreUnavailable
 from .app import respond
 from .authentication import Access
 from .inquiry import Inquiry
-from .problems import Problem
+from .problems import Problem, problem_of
 from .roles import Role
 
 __all__ = ["Guard"]
@@ -52,7 +53,9 @@ class Guard:
                 raise self._access.missing()
             if inquiry.principal.role is not Role.ADMIN:
                 raise self._access.forbidden(inquiry.principal, "what other applications offer here")
-        except Problem as problem:
+            inquiry.begin(self._audit)
+        except (Problem, StoreUnavailable) as error:
+            problem = error if isinstance(error, Problem) else problem_of(error)
             inquiry.record(self._audit, problem.status, problem)
             return respond(problem, webob.Request(environ), start_response)
 

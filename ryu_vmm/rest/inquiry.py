@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel
 
 from ..audit import AuditTrail, Deed, Result, text_of
 from ..credentials import Principal
+from ..texts import printable
 from .problems import Problem
 
 __all__ = ["Inquiry"]
@@ -32,31 +34,40 @@ class Inquiry:
         self._method, self._environ = method, environ
         self.principal: Principal | None = None
         self.body: Any = None
+        self._entry: int | None = None
         self.changes = method not in ("GET", "HEAD", "OPTIONS")
 
+    def begin(self, audit: AuditTrail | None) -> None:
+        """Record that it is about to change something. StoreUnavailable: it cannot be recorded, so it may not."""
+        if audit is not None and self.changes and self._entry is None:
+            self._entry = audit.begin(self._deed())
+
     def record(self, audit: AuditTrail | None, status: int, problem: Problem | None) -> None:
-        """Record it, if it changes anything or was refused because of who asked."""
+        """Record what came of it, if it changes anything or was refused because of who asked."""
         denied = status in _DENIED
         if audit is None or not (self.changes or denied):
             return
-        who = self.principal
         result = Result.DENIED if denied else Result.DONE if status < 400 else Result.REFUSED
         if status >= 500:
             result = Result.FAILED
-        audit.add(
-            Deed(
-                at=time.time(),
-                principal=None if who is None else who.name,
-                role=None if who is None else str(who.role),
-                via=None if who is None else f"{who.via} {who.key}".strip(),
-                address=str(self._environ.get("REMOTE_ADDR") or "-")[:64],
-                method=self._method[:16],
-                path=str(self._environ.get("PATH_INFO") or "").encode("latin-1", "replace").decode("utf-8", "replace"),
-                body=text_of(_document(self.body)),
-                status=status,
-                code=None if problem is None else problem.code,
-                result=result,
-            )
+        deed = replace(self._deed(), status=status, code=None if problem is None else problem.code, result=result)
+        if self._entry is None:
+            audit.add(deed)
+        else:
+            audit.end(self._entry, deed)
+
+    def _deed(self) -> Deed:
+        who = self.principal
+        path = str(self._environ.get("PATH_INFO") or "")
+        return Deed(
+            at=time.time(),
+            principal=None if who is None else who.name,
+            role=None if who is None else str(who.role),
+            via=None if who is None else f"{who.via} {who.key}".strip(),
+            address=str(self._environ.get("REMOTE_ADDR") or "-")[:64],
+            method=self._method[:16],
+            path=printable(path.encode("latin-1", "replace").decode("utf-8", "replace")),
+            body=text_of(_document(self.body)),
         )
 
 

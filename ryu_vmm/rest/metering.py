@@ -188,10 +188,12 @@ class Figures(Collector):
             ),
             {outcome: access.counters[outcome] for outcome in sorted({*OUTCOMES, *access.counters})},
         )
-        failing = len(access.failures)
-        yield GaugeMetricFamily("vmm_rest_sources_failing", "Addresses that showed wrong credentials", failing)
+        wrong = len(access.failures)
+        yield GaugeMetricFamily("vmm_rest_sources_failing", "Addresses that showed wrong credentials", wrong)
         left_out = 0 if audit is None else audit.unrecorded
-        yield CounterMetricFamily("vmm_audit_unrecorded", "Refused attempts that were too many to record", left_out)
+        yield CounterMetricFamily("vmm_audit_unrecorded", "Attempts that changed nothing, not recorded", left_out)
+        failing = audit is not None and bool(audit.trouble)
+        yield GaugeMetricFamily("vmm_audit_failing", "Whether changes are refused as none can be recorded", failing)
         yield GaugeMetricFamily("vmm_event_streams", "Open event streams", self._shared.streams.total())
 
     def _account(self) -> None:

@@ -102,7 +102,7 @@ HOOKS: dict[str, Callable[[Call], Reply]] = {
 
 def _move(call: Call) -> model.Move:
     given = call.parameters["id"]
-    move = call.state.moves.get(int(given)) if given.isdecimal() and len(given) < 19 else None
+    move = call.state.moves.get(int(given)) if given.isascii() and given.isdecimal() and len(given) < 19 else None
     if move is None or not call.scope.move(move):
         raise NotFound(f"there is no move {given}", move=given)
     return move

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from .. import model
 from ..audit import Result
-from ..fields import Input, Ip, Mac, Name, Token, Whole
+from ..fields import Input, Ip, Mac, Name, Start, Token, Whole
 
 __all__ = [
     "DirectoryQuery",
@@ -87,4 +87,6 @@ class EventsQuery(Query):
         default=None, description="id of an event; what came after it. Default: the Last-Event-ID header"
     )
     limit: Whole = Field(default=1000, ge=1, le=10_000, description="at most so many in a list")
-    kind: str | None = Field(default=None, max_length=64, description="only kinds that start with this, e.g. ``move.``")
+    kind: Start | None = Field(
+        default=None, max_length=64, description="only kinds that start with this, e.g. ``move.``"
+    )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import __version__
-from ..errors import InvalidInput
+from ..errors import InvalidInput, StoreUnavailable
 from . import findings, views
 from .contract import Call, Reply
 from .paging import listed
@@ -31,13 +31,14 @@ def health(call: Call) -> Reply:
     trouble = "" if keyring is None else keyring.trouble
     in_sync = nves["in_sync"] == nves["registered"] and not state.faults
     well = in_sync and not state.broken and not state.lacking and not trouble
-    status = "failing" if _obstacles(reported) else "ok" if well else "degraded"
+    status = "failing" if _obstacles(call, reported) else "ok" if well else "degraded"
     whole = {
         "status": status,
         "version": __version__,
         "started": views.timestamp(call.runtime.started),
         "uptime": round(time.time() - call.runtime.started, 3),
         "store": str(reported.get("store", "ok")),
+        "audit": _recorded(call),
         "credentials": "none" if keyring is None else trouble or "ok",
         "nves": nves,
         "tunnels": tunnels,
@@ -51,7 +52,7 @@ def health(call: Call) -> Reply:
 
 def ready(call: Call) -> Reply:
     """200 if requests are taken, else 503."""
-    why = _obstacles(call.runtime.health())
+    why = _obstacles(call, call.runtime.health())
     status = 503 if why else 200
     return Reply({"ready": not why, "why": why if call.scope.whole else [w.partition(":")[0] for w in why]}, status)
 
@@ -69,8 +70,22 @@ def audit(call: Call) -> Reply:
     return listed(call, page, str(page[-1]["id"]) if len(found) > len(page) else None)
 
 
-def _obstacles(reported: Mapping[str, Any]) -> list[str]:
+def _recorded(call: Call) -> str:
+    """"ok" if changes can be recorded, "none" if they need not be, else what is wrong."""
+    trail = call.shared.audit
+    try:
+        if trail is not None:
+            trail.require()
+    except StoreUnavailable as error:
+        return error.message
+    return "none" if trail is None else "ok"
+
+
+def _obstacles(call: Call, reported: Mapping[str, Any]) -> list[str]:
     why = []
+    recorded = _recorded(call)
+    if recorded not in ("ok", "none"):
+        why.append(f"audit: {recorded}")
     if reported.get("store", "ok") != "ok":
         why.append(f"store: {reported['store']}")
     elif not reported.get("ready", True):

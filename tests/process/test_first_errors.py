@@ -18,12 +18,15 @@ def test_whatever_is_wrong_at_the_start_is_one_line(ryu_manager: Start, tmp_path
     missing = tmp_path / "missing"
     log, inventory = tmp_path / "vmm.log", tmp_path / "inventory.conf"
     inventory.write_text(f"[vmm]\nstore = :memory:\ninventory = {missing}\n")
+    (tmp_path / "latin.conf").write_bytes(b"[vmm]\ninventory = caf\xe9.yaml\n")
     (tmp_path / "misspelt.conf").write_text("[vmm]\nstoer = :memory:\n")
     wrong = {
         "inventory": (["--config-file", str(inventory), "--log-file", str(log)], f"{missing}: No such file"),
         "misspelt": (["--config-file", str(tmp_path / "misspelt.conf")], "no option stoer; did you mean store?"),
         "configuration": (["--config-file", str(missing)], str(missing)),
         "log": (["--log-file", f"{missing}/log"], f"{missing}/log: No such file or directory"),
+        "not text": (["--config-file", str(tmp_path / "latin.conf")], "latin.conf: line 2: not UTF-8"),
+        "no file": (["./missing.py"], "there is no application ./missing.py"),
         "application": (["ryu_vm"], "there is no application ryu_vm; did you mean ryu_vmm?"),
         "option": (["--wsapi-prot", "1"], "--wsapi-prot; did you mean --wsapi-port?"),
     }

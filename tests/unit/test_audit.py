@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -197,16 +198,113 @@ def test_what_cannot_be_recorded_is_not_done(town: Town, tmp_path: Path, caplog:
     town.audit._db.execute("PRAGMA busy_timeout=1")
     other = sqlite3.connect(tmp_path / "audit.sqlite", isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
-    assert ops.delete("/v1/vms/a-vm1").status_code == 204, "that it cannot be written is noticed by trying"
-    assert "the audit cannot be written" in caplog.text
-    document = problem(ops.delete("/v1/vms/b-vm2"), 503, "store-unavailable")
-    assert "audit" in document["detail"]
-    assert "b-vm2" in town.runtime.state.vms
+    for name in ("a-vm1", "b-vm2"):
+        document = problem(ops.delete(f"/v1/vms/{name}"), 503, "store-unavailable")
+        assert "audit" in document["detail"]
+        assert name in town.runtime.state.vms
+    assert caplog.text.count("the audit cannot be written") == 1
     assert ops.get("/v1/vms").status_code == 200
+    ready = ops.get("/v1/ready")
+    assert ready.status_code == 503
+    assert "audit" in ready.json()["why"][0]
+    assert ops.get("/v1/health").json()["status"] == "failing"
+    assert "vmm_audit_failing 1.0" in ops.get("/metrics").text
     other.execute("ROLLBACK")
+    assert ops.get("/v1/ready").status_code == 200
     assert ops.delete("/v1/vms/b-vm2").status_code == 204
+    assert "vmm_audit_failing 0.0" in ops.get("/metrics").text
     assert seen(town) == [("ops", "DELETE", "/v1/vms/b-vm2", 204, "done", None)]
     other.close()
+
+
+def broken(audit: AuditTrail, how: str) -> Callable[[], object]:
+    """Make an audit one that cannot be written; what is returned mends it."""
+    db = audit._db
+    match how:
+        case "full":
+            pages = db.execute("PRAGMA page_count").fetchone()[0]
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            db.execute(f"PRAGMA max_page_count={pages}")
+            return lambda: db.execute("PRAGMA max_page_count=1000000")
+        case "read-only":
+            db.execute("PRAGMA query_only=1")
+            return lambda: db.execute("PRAGMA query_only=0")
+        case "gone":
+            db.execute("ALTER TABLE audit RENAME TO elsewhere")
+            return lambda: db.execute("ALTER TABLE elsewhere RENAME TO audit")
+    raise AssertionError(how)
+
+
+@pytest.mark.parametrize("how", ["full", "read-only", "gone"])
+def test_nothing_is_let_through_unrecorded(tmp_path: Path, how: str) -> None:
+    audit = AuditTrail(tmp_path / "a.sqlite")
+    mend = broken(audit, how)
+    begun = refused = 0
+    for n in range(200):
+        try:
+            entry = audit.begin(deed(n, status=0, result=Result.BEGUN, body="x" * 2000))
+        except StoreUnavailable:
+            refused += 1
+        else:
+            begun += 1
+            audit.end(entry, deed(n))
+    assert refused
+    with pytest.raises(StoreUnavailable):
+        audit.require()
+    mend()
+    audit.require()
+    assert len(audit.page(1000, result="done")) == begun
+    audit.end(audit.begin(deed(1, status=0, result=Result.BEGUN)), deed(1))
+    assert len(audit.page(1000, result="done")) == begun + 1
+    audit.close()
+
+
+def test_what_came_of_it_is_recorded_once_it_can_be(tmp_path: Path) -> None:
+    audit = AuditTrail(tmp_path / "a.sqlite")
+    entry = audit.begin(deed(1, status=0, result=Result.BEGUN))
+    audit._db.execute("PRAGMA query_only=1")
+    audit.end(entry, deed(1))
+    assert [(row["status"], row["result"]) for row in audit.page(5)] == [(0, "begun")], "until then it says so"
+    with pytest.raises(StoreUnavailable):
+        audit.begin(deed(2, status=0, result=Result.BEGUN))
+    audit._db.execute("PRAGMA query_only=0")
+    second = audit.begin(deed(2, status=0, result=Result.BEGUN))
+    assert [row["result"] for row in audit.page(5)] == ["begun", "done"]
+    audit.end(second, deed(2, Result.FAILED, status=503))
+    assert [row["result"] for row in audit.page(5)] == ["failed", "done"]
+    with pytest.raises(sqlite3.IntegrityError):
+        audit._db.execute("UPDATE audit SET status = 204 WHERE id = ?", (second,))
+    audit.close()
+
+
+def test_a_process_that_ends_in_the_middle_leaves_what_was_begun(tmp_path: Path) -> None:
+    audit = AuditTrail(tmp_path / "a.sqlite")
+    entry = audit.begin(deed(1, status=0, result=Result.BEGUN))
+    again = AuditTrail(tmp_path / "a.sqlite")
+    assert [(row["id"], row["result"]) for row in again.page(5)] == [(entry, "begun")]
+    again.close()
+    audit.close()
+
+
+def test_a_store_that_fails_is_no_trouble_of_the_audit(town: Town) -> None:
+    ops = town.of("ops")
+    town.runtime.fail = StoreUnavailable("disk full")
+    assert ops.delete("/v1/vms/a-vm1").status_code == 503
+    town.runtime.fail = None
+    assert seen(town)[-1] == ("ops", "DELETE", "/v1/vms/a-vm1", 503, "failed", "store-unavailable")
+
+
+def test_a_store_of_before_can_be_ended_in_as_well(tmp_path: Path) -> None:
+    audit = AuditTrail(tmp_path / "a.sqlite")
+    audit._db.execute("DROP TRIGGER audit_ends_once")
+    audit._db.execute(
+        "CREATE TRIGGER audit_is_final BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'it is only added to'); END"
+    )
+    audit.close()
+    again = AuditTrail(tmp_path / "a.sqlite")
+    again.end(again.begin(deed(1, status=0, result=Result.BEGUN)), deed(1))
+    assert again.page(1)[0]["result"] == "done"
+    again.close()
 
 
 def test_files_that_are_no_audit(tmp_path: Path) -> None:

@@ -34,10 +34,11 @@ class AuditDocument(Document):
     method: str
     path: str
     body: str | None = Field(description="what came with it, as JSON text, shortened")
-    status: int = Field(description="HTTP status of the answer")
+    status: int = Field(description="HTTP status of the answer; 0: what came of it has not been recorded")
     code: str | None = Field(description="code of the problem that was the answer")
     result: Result = Field(
-        description="denied: because of who asked; refused: because of what was asked; failed: the NVA's fault"
+        description="denied: because of who asked; refused: because of what was asked; failed: the NVA's fault; "
+        "begun: it was about to be done, and what came of it has not been recorded"
     )
     more: int = Field(description="refused attempts before it that were too many to record")
 
@@ -71,6 +72,7 @@ class HealthDocument(Document):
     started: str | None = TIME
     uptime: float | None = Field(description="seconds")
     store: str | None = Field(description="'ok' or what is wrong")
+    audit: str | None = Field(description="'ok', 'none' if changes are not recorded, or why none can be made now")
     credentials: str | None = Field(description="'ok', 'none' if nobody is asked, or what is wrong with their file")
     nves: Tally | None
     tunnels: TunnelsDocument | None
