@@ -25,8 +25,8 @@ from .tasks import Tasks
 __all__ = ["Agent"]
 
 LOG = logging.getLogger(__name__)
-#: Seconds between attempts to recover a task.
-_AGAIN = 1.0
+#: Seconds between attempts to recover a task, and one that the NVA does not know.
+_AGAIN, _UNKNOWN_AGAIN = 1.0, 10.0
 
 
 class Agent:
@@ -138,6 +138,10 @@ class Agent:
                 LOG.warning("task %s runs as process %d, which no record knows: adopted", record.name, stray.pid)
                 record = self.tasks.put(record, process=self.tasks.started(stray))
         home = self.tasks.nva.home(record.name)
+        if home is None:
+            self.tasks.unsure(record.name)
+            return
+        self.tasks.sure(record.name)
         if home != self.configuration.nve:
             LOG.warning("task %s is at %s, the NVA says: its copy here ends", record.name, home)
             self.tasks.leave(record)
@@ -187,12 +191,13 @@ class Agent:
             gone = record.role is Role.LEFT and time.time() - (record.ended or 0) > self.configuration.times.record
             dead = record.role is Role.HOME and self.tasks.process(record) is None and record.definition.restart
             stuck = record.role in (Role.LEAVING, Role.ARRIVING)
+            unknown = self.tasks.is_unsure(record.name)
             if gone:
                 with self.tasks.alone(record.name, wait=False) as mine:
                     if mine and self.tasks.get(record.name) == record:
                         self.tasks.forget(record)
-            elif (dead or stuck) and time.monotonic() >= self._again.get(record.name, 0.0):
-                self._again[record.name] = time.monotonic() + _AGAIN
+            elif (dead or stuck or unknown) and time.monotonic() >= self._again.get(record.name, 0.0):
+                self._again[record.name] = time.monotonic() + (_UNKNOWN_AGAIN if unknown else _AGAIN)
                 self._thread(partial(self._recover, record.name, False), f"recover {record.name}")
 
     # --- what is asked for here ---------------------------------------------------------------------------------------

@@ -154,11 +154,16 @@ class Arrival:
             # Not of a move that has ended: its source goes on with the task.
             tasks.nva.hook(leg.move, "activate", {"if_open": True})
         except (Overruled, AgentError) as e:
-            if tasks.verdict(record) != "here":
+            verdict = tasks.verdict(record)
+            if verdict != "here":
                 if peer is not None:
                     self._refuse(peer, e)
-                self.discard(record)
+                if verdict == "there":
+                    self.discard(record)
+                else:  # this may be the only whole copy: it neither runs nor goes before the NVA says so
+                    tasks.unsure(record.name)
                 return
+        tasks.sure(record.name)
         record = self.start(record, parts)
         if peer is not None:
             with contextlib.suppress(PeerError):  # it asks the NVA
@@ -204,7 +209,12 @@ class Arrival:
         assert leg is not None
         verdict = tasks.verdict(record)
         LOG.info("task %s was arriving (%s); the NVA says %s", record.name, leg.step.value, verdict)
-        if leg.step is Step.START and verdict == "here":
+        if verdict == "unknown" and leg.step is not Step.OFFERED:
+            tasks.unsure(record.name)
+            # Once it was started here the NVA had said so; else nothing of it goes, and nothing runs.
+            if leg.step is Step.START and tasks.process(record) is not None:
+                self._start_again(record)
+        elif leg.step is Step.START and verdict == "here":
             self._start_again(record)
         elif leg.step is Step.START or verdict == "there" or leg.step is Step.OFFERED:
             if verdict == "here":

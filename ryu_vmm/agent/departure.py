@@ -40,6 +40,7 @@ class Departure:
         self._number: int = move["id"]
         self._marks: dict[str, float] = {}
         self._package: Package | None = None
+        self._kept = False  # nothing of the task has been sent: the other agent cannot have it
 
     def _mark(self, what: str) -> None:
         self._marks[what] = time.monotonic()
@@ -48,6 +49,7 @@ class Departure:
         """From beginning to end; the caller is alone with the task. Raises Gone only."""
         leg = leg_of(self._move, self._tasks.configuration.nve, Step.OPENED)
         record = self._tasks.put(record, role=Role.LEAVING, leg=leg)
+        self._kept = True
         self._mark("opened")
         LOG.info("task %s leaves for %s, move %d, connections %s", record.name, leg.peer, leg.move, leg.policy)
         try:
@@ -116,6 +118,7 @@ class Departure:
         self._package.parts = {**self._package.parts, "neighbors": neighbors}
         self._mark("packaged")
         record = tasks.checkpoint(record, Step.SEND)
+        self._kept = False
         self._send(peer, self._package)
         self._mark("sent")
         peer.hear(tasks.times.peer)  # instantiated
@@ -159,8 +162,16 @@ class Departure:
             tasks.nva.hook(self._number, "abort", {"why": why[:200] or "agent started anew"})
             mine = True
         except Overruled:
-            # The move has ended, or the task runs there. It can no longer be undecided.
-            mine = tasks.verdict(record) == "here"
+            # The move has ended, or the task runs there; or the NVA knows nothing of it.
+            verdict = tasks.verdict(record)
+            if verdict == "unknown" and self._kept and tasks.process(record) is not None:
+                verdict = "here"
+            if verdict not in ("here", "there"):
+                # The other agent may have it whole, and may have been told to run it: nothing is ended, nothing begun.
+                tasks.unsure(record.name)
+                return
+            mine = verdict == "here"
+        tasks.sure(record.name)
         if not mine:
             self._left(record, why)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -52,10 +53,33 @@ class Authority:
 
     @property
     def _client(self) -> Client:
-        client: Client | None = getattr(self._clients, "client", None)
-        if client is None:
-            client = self._clients.client = Client(self._configuration.nva, 10.0, self._shown())
+        """This thread's client, made anew when what it shows has changed on the disk. Raises Unreachable."""
+        mine, stamp = self._clients, self._stamp()
+        client: Client | None = getattr(mine, "client", None)
+        if client is None or mine.stamp != stamp:
+            try:
+                made = Client(self._configuration.nva, 10.0, self._shown())
+            except (OSError, VmmError, Unreachable) as e:
+                if client is None:
+                    raise Unreachable(f"what the agent shows the NVA cannot be read: {told(e)}") from None
+                return client  # it is being written: the next question finds it whole
+            if client is not None:
+                client.close()
+            client, mine.client, mine.stamp = made, made, stamp
         return client
+
+    def _stamp(self) -> tuple[object, ...]:
+        """What changes when one of the files does that say who the agent is."""
+        c = self._configuration
+        found: list[object] = []
+        for path in (c.token_file, c.nva_cert, c.nva_key, c.nva_cacert):
+            try:
+                at = None if path is None else os.stat(path)
+            except OSError as e:
+                found.append(e.errno)
+            else:
+                found.append(at and (at.st_mtime_ns, at.st_ino, at.st_size, at.st_mode))
+        return tuple(found)
 
     def _shown(self) -> Shown:
         c = self._configuration
@@ -81,14 +105,21 @@ class Authority:
             raise AgentError(str(e)) from None
 
     def patiently(self, ask: Callable[[Client], _T], seconds: float | None = None) -> _T:
-        """Ask until the NVA answers, however long it is away. Raises Refused, Gone, Unreachable after ``seconds``."""
+        """Ask until the NVA answers, and takes us for who we are, however long that is.
+
+        Raises:
+            Refused, Gone; Unreachable: after ``seconds``.
+        """
         deadline = None if seconds is None else time.monotonic() + seconds
         pause, told = 0.05, False
         while True:
             try:
                 return ask(self._client)
             except Refused as e:
-                if e.document.get("status") not in _NOT_NOW:
+                status = e.document.get("status")
+                if status == 401:  # a token that has been replaced here or there, and not yet at the other end
+                    self._clients.stamp = None
+                elif status not in _NOT_NOW:
                     raise
                 error: Exception = e
             except Unreachable as e:
@@ -194,9 +225,23 @@ class Authority:
         return False
 
     def home(self, name: str) -> str | None:
-        """The NVE where the NVA has a task; None: nowhere. Waits for the NVA."""
-        found = self.vm(name)
-        return None if found is None else str(found["interfaces"][0]["nve"])
+        """The NVE where the NVA says that a task runs; None: it does not say. Waits for the NVA.
+
+        A task that it does not know is not elsewhere for that: its records may be new, or not for these credentials to
+        see. And where it has a task that is not to be here, the task's ports have to be there, too.
+        """
+        found, me = self.vm(name), self._configuration.nve
+        if found is not None:
+            nves = {str(one["nve"]) for one in found["interfaces"]}
+            if me in nves:
+                return me
+            bound = all(one.get("bound") is True for one in found["interfaces"])
+            return nves.pop() if bound and len(nves) == 1 else None
+        # Who may see no other NVE's tasks sees at least that one has moved there from here.
+        path = "/v1/moves"
+        moves = self.patiently(lambda client: list(client.items(path, most=1, vm=name)))
+        steered = bool(moves) and moves[0]["state"] in STEERED and moves[0]["destination"] != me
+        return str(moves[0]["destination"]) if steered else None
 
     def await_move(
         self, number: int, done: Callable[[dict[str, Any]], bool], seconds: float, what: str

@@ -45,6 +45,7 @@ class Tasks:
         }
         self._lock = threading.RLock()
         self._records: dict[str, Record] = self.journal.load()
+        self._unsure: set[str] = set()
         self._busy: dict[str, threading.Lock] = {}
         #: Steps at which moves wait for `proceed`: how tests find an agent in the middle of one.
         self.halts: set[str] = set()
@@ -84,6 +85,7 @@ class Tasks:
         with self._lock:
             self.journal.drop(name)
             self._records.pop(name, None)
+            self._unsure.discard(name)
 
     @contextmanager
     def alone(self, name: str, wait: bool = True) -> Iterator[bool]:
@@ -126,16 +128,44 @@ class Tasks:
 
     # --- whose it is --------------------------------------------------------------------------------------------------
     def verdict(self, record: Record) -> str:
-        """Where the NVA has a task that moves: ``here``, ``there``, or ``open`` while undecided. Waits for it."""
+        """Where the NVA has a task that moves. Waits for it.
+
+        ``here``; ``there``; ``open``: undecided; ``unknown``: it knows neither the move nor the task.
+        """
         assert record.leg is not None
-        move = self.nva.move(record.leg.move)
-        me = self.configuration.nve
+        move, me = self.nva.move(record.leg.move), self.configuration.nve
+        if move is not None and not _is_of(move, record, me):
+            move = None  # another one has its number: the NVA's records are new
+        arrives = move is not None and move["destination"] == me
         if move is not None and move["open"]:
             if move["state"] in STEERED:
-                return "here" if move["destination"] == me else "there"
+                return "here" if arrives else "there"
             return "open"
         # It has ended, well or not: a move may also have failed after the task ran at its destination.
-        return "here" if self.nva.home(record.name) == me else "there"
+        home = self.nva.home(record.name)
+        if home is not None:
+            return "here" if home == me else "there"
+        if move is None:
+            return "unknown"
+        # What is neither here nor visible elsewhere is where its move has left it.
+        return "here" if arrives == (move["state"] in STEERED) else "there"
+
+    def unsure(self, name: str) -> None:
+        """The NVA does not say where a task is: what is here of it stays as it is, and the NVA is asked again."""
+        if name not in self._unsure:
+            LOG.error(
+                "task %s: the NVA does not say where it is. What is here of it stays as it is, until the NVA knows it "
+                "again; register it where it is to run, or vmm-agent stop it", name,
+            )  # fmt: skip
+        self._unsure.add(name)
+
+    def sure(self, name: str) -> None:
+        """The NVA has said where a task is."""
+        self._unsure.discard(name)
+
+    def is_unsure(self, name: str) -> bool:
+        """Whether the NVA did not say where a task is when it was last asked."""
+        return name in self._unsure
 
     # --- life of a task that stays ------------------------------------------------------------------------------------
     def begin(self, definition: TaskDefinition) -> Record:
@@ -205,6 +235,12 @@ class Tasks:
     def proceed(self) -> None:
         """Let go whatever waits at a checkpoint."""
         self._released.set()
+
+
+def _is_of(move: dict[str, Any], record: Record, me: str) -> bool:
+    """Whether a move is the one that a record is about. What only names no task of its own counts as that."""
+    ends = {move.get("source", me), move.get("destination", me)}
+    return bool(move.get("vm", record.name) == record.name and record.leg and ends <= {me, record.leg.peer})
 
 
 def leg_of(move: dict[str, Any], me: str, step: Step) -> Leg:
