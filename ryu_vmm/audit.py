@@ -24,6 +24,7 @@ from typing import Any
 
 from .credentials import redacted
 from .errors import ShuttingDown, StoreUnavailable
+from .texts import printable
 from .transactions import transaction
 
 __all__ = ["KEEP", "AuditTrail", "Deed", "Result", "started_with", "text_of"]
@@ -332,11 +333,10 @@ def _fit(*values: str | float | None) -> list[str | float | None]:
 
 
 def _log(deed: Deed, more: int) -> None:
-    LOG.info(
-        "%s %s from %s: %s %s: %d %s%s",
-        deed.result, deed.principal or "nobody", deed.address, deed.method, _shown(deed), deed.status, deed.code or "",
-        f" ({more} more before)" if more else "",
-    )  # fmt: skip
+    who = f"{deed.principal or 'nobody'} from {deed.address}"
+    before = f" ({more} more before)" if more else ""
+    done = f"{deed.result} {who}: {deed.method} {_shown(deed)}: {deed.status} {deed.code or ''}{before}"
+    LOG.info("%s", printable(done))
 
 
 def text_of(document: Any) -> str | None:
