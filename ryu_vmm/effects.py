@@ -77,7 +77,7 @@ class ReadPorts:
 
 @dataclass(frozen=True, slots=True)
 class Disconnect:
-    """Close the connection of a switch that is not the NVE it was taken for."""
+    """Close the connection of a switch: it is not the NVE it was taken for, or what it has is to be read anew."""
 
     dpid: int
 
@@ -101,6 +101,14 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class Failed:
+    """Something of the core raised what it should not, and was undone; for the log. ``what``: in words."""
+
+    what: str
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """The result of a question that took a switch to answer (``token`` as in ReadFlows)."""
 
@@ -108,7 +116,7 @@ class Answer:
     value: object
 
 
-Effect = Program | SendPacket | ReadFlows | ReadMeters | ReadPorts | Disconnect | Publish | Report | Answer
+Effect = Program | SendPacket | ReadFlows | ReadMeters | ReadPorts | Disconnect | Publish | Report | Failed | Answer
 
 
 @dataclass(slots=True)

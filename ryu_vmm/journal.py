@@ -86,6 +86,12 @@ class Journal:
             self._apply(table, key, new, old)
         self._quiet = False
 
+    def undo_to(self, mark: int) -> None:
+        """Undo for good what the step has changed since :meth:`mark`. What that touched stays touched: it is computed
+        once more, and nothing differs."""
+        self._rewind(mark)
+        del self._journal[mark:]
+
     def undo(self) -> None:
         """Undo the whole step for good."""
         self._rewind(0)

@@ -26,6 +26,7 @@ from .announcing import Announcing
 from .effects import Outcome, Record
 from .errors import MoveStateConflict, NotFound, VmmError
 from .evacuations import Evacuations
+from .flapping import thaw
 from .ledger import Accounts
 from .limits import Limits, rate
 from .mobility import MoveEvent
@@ -40,6 +41,7 @@ from .recovery import Recovery
 from .registry import Registry
 from .state import State
 from .switches import GENERATIONS_AHEAD, Switches, difference
+from .timers import Timers
 from .tunnels import Tunnels
 from .work import Settings, Work
 
@@ -81,6 +83,7 @@ class Nva:
         self.evacuations = Evacuations(self._work, self.moves)
         self.names = Names(self._work)
         self._handlers = self._table()
+        self._timers = Timers(self._work, self._timers_of())
 
     @property
     def counters(self) -> dict[str, int]:
@@ -102,6 +105,8 @@ class Nva:
         Raises:
             VmmError: the event is a request and is refused; nothing has changed.
         """
+        if isinstance(event, ev.TimePassed):
+            return self._time_passed(now)
         return self._step(now, lambda: self._dispatch(event))
 
     def handle_all(self, requests: Sequence[ev.Request], now: float) -> Outcome:
@@ -246,7 +251,6 @@ class Nva:
             ev.VmWithdrawn: self._vm_withdrawn,
             ev.NamePublished: self.names.published,
             ev.NameFailed: self.names.failed,
-            ev.TimePassed: self._time_passed,
         }
 
     def _nve_submitted(self, event: ev.NveSubmitted) -> object:
@@ -302,70 +306,69 @@ class Nva:
         self.moves.vm_withdrawn(event.name)
         return self._registry.vm_withdrawn(event)
 
-    def _time_passed(self, _: ev.TimePassed) -> None:
-        now = self._work.now
-        due = [item for item in self.state.clock.items() if item[1] <= now]
-        for kind, key in [what for what, _at in sorted(due, key=lambda item: item[1])]:
-            # What was found due may have gone, or been put off, by what another's time has brought about.
-            if self.state.clock.get((kind, key), now + 1) > now:
-                continue
-            self.state.put("clock", (kind, key), None)
-            if kind == "resync":
-                self.switches.resync(str(key))
-                continue
-            if kind == "retry":
-                self._quarantine.due(str(key))
-                continue
-            if kind == "tunnels":
-                self.tunnels.time()
-                continue
-            if kind in ("refusals", "silence", "mute", "freeze"):
-                self.packets.time(kind, str(key))
-                continue
-            if kind == "left":
-                readdressing.forget(self._work, str(key))
-                continue
-            if kind == "sought":
-                sought.forget(self.state, str(key))
-                continue
-            if kind == "hops":
-                self.packets.neighbors.solicit(str(key))
-                continue
-            if kind in ("tell", "told"):
-                self.announcing.time(kind, key)
-                continue
-            if kind == "holder":
-                self.packets.sharing.time(key)
-                continue
-            if kind == "doubt":
-                self.packets.sharing.ask(key)
-                continue
-            if kind == "evacuation":
-                self.evacuations.replan(key)
-                continue
-            move = self.state.moves.get(key)
-            if move is None or not move.open:
-                continue
-            match kind:
-                case "deadline":
-                    missing = self._prober.missing(key)
-                    detail = f": no probe crossed from {missing}" if missing else ""
-                    self.moves.expired(key, detail)
-                case "probe":
-                    if self._prober.send(move):
-                        self.moves.fire(key, MoveEvent.READY, "destination ready, every path there is proven")
-                case "poll":
-                    self._accounts.poll(key)
-                case "guard":
-                    self.moves.guard_over(key)
-                case "sample":
-                    self.moves.sample(key, True)
-                case "regroup":
-                    self.recovery.regroup(key)
-                case "off":
-                    self.evacuations.shut_off.time(key)
-                case "watch" | "rewatch":
-                    self.packets.watch(key)
+    def _timers_of(self) -> dict[str, Callable[[Any], object]]:
+        """Who is told of what that is due, by kind of timer: each once. Looked up when it is due."""
+        of_move: dict[str, Callable[[Any], object]] = {
+            "deadline": self._deadline,
+            "probe": self._probe,
+            "poll": lambda move: self._accounts.poll(move),
+            "guard": lambda move: self.moves.guard_over(move),
+            "sample": lambda move: self.moves.sample(move, True),
+            "regroup": lambda move: self.recovery.regroup(move),
+            "off": lambda move: self.evacuations.shut_off.time(move),
+            "watch": lambda move: self.packets.watch(move),
+            "rewatch": lambda move: self.packets.watch(move),
+        }
+        return {
+            **{kind: self._while_open(handler) for kind, handler in of_move.items()},
+            "refusals": lambda _: self.packets.refusals.interval_over(),
+            "mute": lambda place: self.packets.refusals.samples.mute_over(place),
+            "silence": lambda place: self.packets.refusals.silence_over(place),
+            "freeze": lambda interface: thaw(self._work, interface, "time"),
+            "resync": lambda nve: self.switches.resync(nve),
+            "retry": lambda nve: self._quarantine.due(nve),
+            "tunnels": lambda _: self.tunnels.time(),
+            "left": lambda key: readdressing.forget(self._work, key),
+            "sought": lambda key: sought.forget(self.state, key),
+            "hops": lambda nve: self.packets.neighbors.solicit(nve),
+            "tell": lambda key: self.announcing.time("tell", key),
+            "told": lambda key: self.announcing.time("told", key),
+            "holder": lambda key: self.packets.sharing.time(key),
+            "doubt": lambda key: self.packets.sharing.ask(key),
+            "evacuation": lambda number: self.evacuations.replan(number),
+        }
+
+    def _while_open(self, handler: Callable[[int], object]) -> Callable[[int], object]:
+        """A timer of a move means something while the move is open."""
+
+        def due(number: int) -> None:
+            if number in self.state.moves and self.state.moves[number].open:
+                handler(number)
+
+        return due
+
+    def _deadline(self, number: int) -> None:
+        missing = self._prober.missing(number)
+        self.moves.expired(number, f": no probe crossed from {missing}" if missing else "")
+
+    def _probe(self, number: int) -> None:
+        if self._prober.send(self.state.moves[number]):
+            self.moves.fire(number, MoveEvent.READY, "destination ready, every path there is proven")
+
+    def _time_passed(self, now: float) -> Outcome:
+        """Tell whoever's time has come. Where what one of them brings about raises later in the step, the one that came
+        first goes alone, and waits if it is the one; the others are due again at once."""
+        try:
+            return self._step(now, self._timers.run)
+        except Exception:
+            due = self._timers.due()
+            if not due:
+                raise
+        try:
+            return self._step(now, lambda: self._timers.run(due[0]))
+        except Exception as error:
+            raised = error
+        return self._step(now, lambda: self._timers.put_off(due[0], raised))
 
     # --- start --------------------------------------------------------------------------------------------------------
     def restore(self, rows: Sequence[tuple[str, Any, Any]], now: float) -> Outcome:

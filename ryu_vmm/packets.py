@@ -103,18 +103,6 @@ class Packets:
                 self.refusals.refuse(Place(name, port), event.frame, f"is malformed: {error.message}")
 
     # --- time and those who decide ------------------------------------------------------------------------------------
-    def time(self, kind: str, key: str) -> None:
-        """A deadline of refusals, silenced ports or frozen interfaces."""
-        match kind:
-            case "refusals":
-                self.refusals.interval_over()
-            case "mute":
-                self.refusals.samples.mute_over(key)
-            case "silence":
-                self.refusals.silence_over(key)
-            case "freeze":
-                thaw(self._work, key, "time")
-
     def watch(self, number: int) -> None:
         """It is time to ask the source of a watched move."""
         self._watch.time(number)

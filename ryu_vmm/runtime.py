@@ -21,6 +21,7 @@ from .effects import (
     Answer,
     Disconnect,
     Effect,
+    Failed,
     Outcome,
     Program,
     Publish,
@@ -33,6 +34,7 @@ from .effects import (
 )
 from .errors import Conflict, DecodeError, NoAnswer, ShuttingDown, StoreUnavailable
 from .eventlog import EventLog
+from .failing import Failures
 from .flows import FlowStats, Output
 from .nva import Nva, Settings
 from .seldom import Seldom
@@ -96,6 +98,7 @@ class Runtime:
         self.log = EventLog()
         self._telling = Telling(self.log, self.nva.settings.report_interval)
         self.started = self.now()
+        self.failures = Failures(self._count)
         self._timer = threading.Event()
         self._waiting: deque[ev.Event] = deque()  # facts that are yet to be taken in, in order
         self._taking = False
@@ -187,13 +190,23 @@ class Runtime:
             self._again_at = time.monotonic() + RETRY_AFTER
             self._timer.set()
             return False
-        except Exception:
+        except Exception as error:
             # Undone whole by the core. What comes after it, and time, must go on.
-            LOG.exception("%s could not be taken in", type(event).__name__)
-            self.nva.counters["event.failed"] = self.nva.counters.get("event.failed", 0) + 1
+            self._lost(event, error)
             if isinstance(event, ev.TimePassed):
                 self._timers_at = time.monotonic() + 1.0
         return True
+
+    def _lost(self, event: ev.Event, error: Exception) -> None:
+        """A fact could not be taken in: it is told, and its switch has to say again what is so."""
+        kind, dpid = type(event).__name__, getattr(event, "dpid", None)
+        self.failures.note(kind, error)
+        told = {"what": kind, "about": None if dpid is None else f"{dpid:016x}", "error": repr(error)[:200]}
+        nve = None if dpid is None else self.state.by_dpid.get(dpid)
+        self._telling.happened("nva.failed", {"nve": nve, **told}, self.now())
+        to_ask = self.failures.to_ask(event)
+        if to_ask is not None:
+            self._try(Disconnect(to_ask))
 
     def admits(self, dpid: int, names: tuple[str, ...] | None) -> bool:
         """Whether a connection may have that datapath id; ``names``: in its certificate, None: it has none."""
@@ -285,16 +298,20 @@ class Runtime:
         if outcome.records and not durable and not self._sync_due:
             self._sync_due = time.monotonic() + SYNC_AFTER
         for effect in outcome.effects:
-            try:
-                self._perform(effect)
-            except Exception:  # it was decided and recorded: the others must be carried out all the same
-                LOG.exception("%s could not be carried out", type(effect).__name__)
-                self.nva.counters["effect.failed"] = self.nva.counters.get("effect.failed", 0) + 1
+            self._try(effect)
         self._timer.set()
         return outcome.reply
 
+    def _try(self, effect: Effect) -> None:
+        try:
+            self._perform(effect)
+        except Exception as error:  # it was decided and recorded: the others must be carried out all the same
+            self.failures.note(type(effect).__name__, error, "effect.failed")
+
     def _perform(self, effect: Effect) -> None:
         match effect:
+            case Failed(what, error):
+                self.failures.note(what, error)
             case Report(kind, fields):
                 self._telling.happened(kind, fields, self.now())
             case Answer(token, value):
@@ -373,6 +390,9 @@ class Runtime:
             self._answers[token][1] = value
             self._answers[token][0].set()
 
+    def _count(self, name: str) -> None:
+        self.nva.counters[name] = self.nva.counters.get(name, 0) + 1
+
     @property
     def counters(self) -> dict[str, int]:
         """What was counted: ``packet_in.<reason>``, ``drop.<cause>`` (by the NVA and by the switches), and others."""
@@ -400,6 +420,7 @@ class Runtime:
             "connected": len(self.state.sessions),
             "synced": synced,
             "retries": len(self._waiting),
+            "failed": self.failures.recent,
         }
 
     # --- time ---------------------------------------------------------------------------------------------------------
@@ -418,6 +439,8 @@ class Runtime:
                 self.event(ev.TimePassed())
             if self._sync_due and time.monotonic() >= self._sync_due:
                 self._sync()
+            for dpid in self.failures.due():
+                self._try(Disconnect(dpid))
             if time.monotonic() >= next_drops:
                 next_drops = time.monotonic() + 10.0
                 self.poll_drops()

@@ -78,6 +78,7 @@ BOUNDS: dict[str, Bound | None] = {
     "tunnel.found": _UNDERLAY,
     "port.up": _PORT,
     "port.gone": _PORT,
+    "nva.failed": Bound(("what", "about"), 3),
     "packets.shed": None,  # runtime.py counts
     "name.published": Bound(("name",), 10),
     "name.failed": None,  # names.py counts

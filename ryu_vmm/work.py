@@ -95,6 +95,16 @@ class Work:
         self.awaiting = []
         self.state.begin()
 
+    def mark(self) -> tuple[int, ...]:
+        """A position in the step in hand, for :meth:`undo_to`."""
+        return self.state.mark(), len(self.out.effects), len(self.first), len(self.awaiting)
+
+    def undo_to(self, mark: tuple[int, ...]) -> None:
+        """Undo what the step has changed, asked for and waits for since :meth:`mark`; what was counted is."""
+        at, effects, first, awaiting = mark
+        self.state.undo_to(at)
+        del self.out.effects[effects:], self.first[first:], self.awaiting[awaiting:]
+
     def report(self, kind: str, **fields: object) -> None:
         """Put an entry on the event stream, with the tenant whom it concerns."""
         owner = self._owner(fields)

@@ -30,7 +30,8 @@ def health(call: Call) -> Reply:
     keyring = call.shared.access.keyring
     trouble = "" if keyring is None else keyring.trouble
     in_sync = nves["in_sync"] == nves["registered"] and not state.faults
-    well = in_sync and not state.broken and not state.lacking and not trouble
+    failed = reported.get("failed")
+    well = in_sync and not state.broken and not state.lacking and not trouble and not failed
     status = "failing" if _obstacles(call, reported) else "ok" if well else "degraded"
     whole = {
         "status": status,
@@ -39,6 +40,7 @@ def health(call: Call) -> Reply:
         "uptime": round(time.time() - call.runtime.started, 3),
         "store": str(reported.get("store", "ok")),
         "audit": _recorded(call),
+        "failed": failed or "ok",
         "credentials": "none" if keyring is None else trouble or "ok",
         "nves": nves,
         "tunnels": tunnels,

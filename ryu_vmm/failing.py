@@ -1,0 +1,87 @@
+"""What raised what it should not: logged, counted, told, and what can be made good by asking a switch again is.
+
+A fact that could not be taken in is undone whole. If it said what is so at a switch, the NVA's books differ from then
+on: that switch's connection is closed, and when it comes back all that it has is read again. A packet says nothing
+that its sender will not repeat.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from . import events as ev
+
+__all__ = ["SHOWN", "Failures", "Trouble"]
+
+LOG = logging.getLogger("ryu_vmm")
+#: Seconds for which health says that something failed.
+SHOWN = 600.0
+#: Seconds after which a switch may be asked to connect anew once more, the first time and at the most.
+AGAIN, AGAIN_MOST = 1.0, 60.0
+#: Facts that say what is so at a switch. Readings of counters are asked for again by themselves.
+_OF_SWITCHES = (
+    ev.NveConnected, ev.NveDisconnected, ev.PortChanged, ev.BarrierReplied, ev.FlowsRead, ev.FlowRefused,
+    ev.FlowExpired,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What failed last: ``what`` in words, with its error; ``at``: by the monotonic clock."""
+
+    what: str
+    at: float
+
+
+class Failures:
+    """Keeps what failed.
+
+    Args:
+        count: counts something, by name.
+    """
+
+    def __init__(self, count: Callable[[str], None]) -> None:
+        self._count = count
+        self.last: Trouble | None = None
+        self._asked: dict[int, tuple[float, float]] = {}  # by dpid: not again before that, and the pause after that
+        self._later: dict[int, float] = {}
+
+    def note(self, what: str, error: BaseException, name: str = "event.failed") -> None:
+        """Something raised: log it with its traceback, and count it."""
+        LOG.error("%s failed, and was undone: %r", what, error, exc_info=error)
+        self._count(name)
+        self.last = Trouble(f"{what}: {error!r}"[:200], time.monotonic())
+
+    @property
+    def recent(self) -> str | None:
+        """What failed last, if that is not long ago."""
+        last = self.last
+        return None if last is None or time.monotonic() - last.at > SHOWN else last.what
+
+    def to_ask(self, event: ev.Event) -> int | None:
+        """The datapath id of the switch that has to be asked again, as this fact of it is lost; None: none, or it was
+        asked only just now, and is again later."""
+        if not isinstance(event, _OF_SWITCHES):
+            return None
+        if isinstance(event, ev.FlowsRead) and event.token != "sync":
+            return None  # whoever asked asks again
+        now = time.monotonic()
+        due, pause = self._asked.get(event.dpid, (0.0, AGAIN))
+        if now < due:
+            self._later[event.dpid] = due
+            return None
+        if now - due > AGAIN_MOST:
+            pause = AGAIN
+        self._asked[event.dpid] = (now + pause, min(AGAIN_MOST, pause * 2))
+        return event.dpid
+
+    def due(self) -> list[int]:
+        """The switches that could not be asked at once, and are to be now."""
+        now = time.monotonic()
+        found = [dpid for dpid, at in self._later.items() if at <= now]
+        for dpid in found:
+            del self._later[dpid]
+        return found
