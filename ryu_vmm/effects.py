@@ -13,7 +13,7 @@ from .flows import Action, FlowChange
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Commit ``value`` under (table, key); None deletes. Tables: see state.PERSISTENT."""
+    """Commit ``value`` under (table, key); None deletes. Tables: see fates.py."""
 
     table: str
     key: object

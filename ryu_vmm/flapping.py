@@ -30,6 +30,13 @@ def forget(state: State, interface: str) -> None:
     state.put("clock", ("freeze", interface), None)
 
 
+def resume(work: Work) -> None:
+    """After a restart: each stays frozen for the rest of its time."""
+    for key, frozen in work.state.frozen.items():
+        if frozen.until:
+            work.state.put("clock", ("freeze", key), frozen.until)
+
+
 class Flapping:
     """Counts unrequested moves and freezes."""
 

@@ -37,9 +37,14 @@ class Hearing:
             if table == "moves" and old is None and isinstance(new, Move):
                 for leg in new.legs:
                     state.put("heard", leg.interface, True)
-            elif table == "interfaces" and new is None:
+            elif table == "interfaces" and (new is None or _is_another(old, new)):
                 state.put("heard", key, None)
 
     def asks(self, interface: Interface) -> bool:
         """Whether a RARP request from the location of an interface for its own MAC is a question."""
         return interface.id not in self._work.state.heard and interface.epoch == 1
+
+
+def _is_another(old: Interface | None, new: Interface) -> bool:
+    """Whether an interface was registered as another guest's: its MAC, or its network, is another one."""
+    return old is not None and (old.vni, old.mac) != (new.vni, new.mac)

@@ -14,12 +14,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from .dependencies import changed
+from .fates import RECORDED
 
-#: Tables that survive a restart.
-PERSISTENT = (
-    "nves", "networks", "vms", "interfaces", "moves", "evacuations", "evacuees", "names", "offers", "hops", "left",
-    "holders", "changed", "vanished", "heard", "sought", "numbers", "slots",
-)  # fmt: skip
+#: Tables that survive a restart; fates.py says what becomes of all others.
+PERSISTENT = RECORDED
+_PERSISTENT = frozenset(PERSISTENT)
 
 #: What an answer is made of, and whether it is one's own address that is asked for.
 _ANSWERED_FROM = ("nves", "networks", "interfaces", "ports", "holders", "moves", "left")
@@ -99,7 +98,7 @@ class Journal:
 
     def changes(self) -> dict[tuple[str, Any], Any]:
         """The step's net change of persistent tables: (table, key) -> value, None for deleted."""
-        return {(table, key): new for table, key, _, new in self._journal if table in PERSISTENT}
+        return {(table, key): new for table, key, _, new in self._journal if table in _PERSISTENT}
 
     def put(self, table: str, key: Any, value: Any) -> None:
         """Set ``table[key]`` (None deletes), journal it, keep the indexes, note what it touches: dependencies.py."""

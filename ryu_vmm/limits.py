@@ -49,6 +49,11 @@ def gone_meter(slot: int) -> int:
     return _GONE + slot if slot < GONE_METERS else _NONE
 
 
+def gone_slot(meter: int) -> int | None:
+    """The inverse of :func:`gone_meter`; None: it is no such meter."""
+    return meter - _GONE if _GONE <= meter < _GONE + GONE_METERS else None
+
+
 def question_meter(slot: int) -> int:
     """The meter of what the port with a slot (0 to SHARED_SLOT) asks and announces; 0: of what the router is asked."""
     return _QUESTIONS + slot

@@ -20,13 +20,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import events as ev
-from . import readdressing, rehoming, sought
+from . import flapping, readdressing, rehoming, sought
 from .amending import amend
 from .announcing import Announcing
 from .effects import Outcome, Record
 from .errors import MoveStateConflict, NotFound, VmmError
 from .evacuations import Evacuations
-from .flapping import thaw
 from .ledger import Accounts
 from .limits import Limits, rate
 from .mobility import MoveEvent
@@ -157,9 +156,10 @@ class Nva:
 
     def _settle(self) -> None:
         """Turn what the step touched into programs, and let moves wait for those; repeat until nothing moves."""
-        mark = followed = rehomed = 0
+        mark = followed = rehomed = given = 0
         while True:
             rehomed = rehoming.follow(self._work, rehomed)
+            given = self.packets.refusals.follow(given)
             self._program(mark)
             mark = self.state.mark()
             awaiting, self._work.awaiting = self._work.awaiting, []
@@ -324,7 +324,7 @@ class Nva:
             "refusals": lambda _: self.packets.refusals.interval_over(),
             "mute": lambda place: self.packets.refusals.samples.mute_over(place),
             "silence": lambda place: self.packets.refusals.silence_over(place),
-            "freeze": lambda interface: thaw(self._work, interface, "time"),
+            "freeze": lambda interface: flapping.thaw(self._work, interface, "time"),
             "resync": lambda nve: self.switches.resync(nve),
             "retry": lambda nve: self._quarantine.due(nve),
             "tunnels": lambda _: self.tunnels.time(),
@@ -381,6 +381,7 @@ class Nva:
         self._work.begin(now)
         self.recovery.resume()
         self.packets.resume()
+        flapping.resume(self._work)
         sought.resume(self._work)
         self.evacuations.resume()
         readdressing.resume(self._work)

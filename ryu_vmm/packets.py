@@ -112,8 +112,9 @@ class Packets:
         self._watch.is_back(nve)
 
     def resume(self) -> None:
-        """After a restart: go on watching."""
+        """After a restart: go on watching, and leave alone who is."""
         self._watch.resume()
+        self.refusals.resume()
 
     def thaw(self, event: ThawRequested) -> Vm:
         """Let announcements move a VM's interfaces again. Raises NotFound."""

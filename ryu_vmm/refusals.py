@@ -136,6 +136,32 @@ class Refusals:
         self._work.state.put("silenced", place, None)
         self._work.report("port.heard-again", nve=place.nve, port=place.port, interface=self._whose(place))
 
+    def resume(self) -> None:
+        """After a restart: ports stay silenced, or unsampled, for the rest of their time."""
+        state = self._work.state
+        for kind, table in (("silence", state.silenced), ("mute", state.muted)):
+            for place, until in table.items():
+                state.put("clock", (kind, "/".join(place)), until)
+
+    def follow(self, mark: int) -> int:
+        """Forget what a port has done where the step in hand, since ``mark``, has given it to another interface, or
+        taken it from one. Returns the next mark."""
+        state = self._work.state
+        for table, _, old, new in state.since(mark):
+            if table == "interfaces" and (old and old.location) != (new and new.location):
+                for one in (old, new):
+                    if one is not None:
+                        self._forget(one.location)
+        return state.mark()
+
+    def _forget(self, place: Place) -> None:
+        state, key = self._work.state, "/".join(place)
+        self._forged.pop(place, None)
+        self.samples.forget(place)
+        for table, kind in (("silenced", "silence"), ("muted", "mute")):
+            state.put(table, place, None)
+            state.put("clock", (kind, key), None)
+
     def interval_over(self) -> None:
         """Report what has been counted since the first reports, and forget what has not come again."""
         work = self._work

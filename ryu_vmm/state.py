@@ -247,6 +247,10 @@ class State(NameTables, AnswerTables, RefusalTables, SlotTables, Domains):
         """Whether any network believes announcements from any port."""
         return self._trusting > 0
 
+    def has_slot(self, slot: int) -> bool:
+        """Whether a slot for a meter of a port that has gone is taken."""
+        return slot in self._slots
+
     def free_slot(self) -> int:
         """The lowest slot for a meter of a port that has gone."""
         while self._free_slots and self._free_slots[0] in self._slots:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter
 
 from .domains import Hop, Offer
 from .effects import Record
@@ -23,12 +23,14 @@ from .model import (
     Changed,
     Evacuation,
     Evacuee,
+    Frozen,
     Holder,
     Interface,
     Left,
     Move,
     Network,
     Nve,
+    Place,
     Published,
     Sought,
     Vanished,
@@ -55,18 +57,31 @@ _ADAPTERS: dict[str, TypeAdapter[Any]] = {
     "vanished": TypeAdapter(tuple[Vanished], config=_CONFIG),
     "heard": TypeAdapter(tuple[bool], config=_CONFIG),
     "sought": TypeAdapter(tuple[Sought], config=_CONFIG),
+    "frozen": TypeAdapter(tuple[Frozen], config=_CONFIG),
+    "thawed": TypeAdapter(tuple[float], config=_CONFIG),
+    "silenced": TypeAdapter(tuple[float], config=_CONFIG),
+    "muted": TypeAdapter(tuple[float], config=_CONFIG),
     "names": TypeAdapter(tuple[Published], config=_CONFIG),
     "numbers": TypeAdapter(tuple[int], config=_CONFIG),
     "slots": TypeAdapter(tuple[int], config=_CONFIG),
 }
 _INT_KEYS = ("networks", "moves", "evacuations")
+_PLACE_KEYS = ("silenced", "muted")
 
 Row = tuple[str, Any, Any]
 
 
+def _key(table: str, key: str) -> Any:
+    """A record's key, from the file's. ValueError: it is none."""
+    if table in _PLACE_KEYS:
+        nve, port = key.split("/", 1)
+        return Place(nve, port)
+    return int(key) if table in _INT_KEYS else key
+
+
 def _row(record: Record) -> tuple[str, str, str | None]:
     """A record as the file has it: kind, key, document. ValueError: it is none that could be kept."""
-    key = str(record.key)
+    key = "/".join(record.key) if isinstance(record.key, Place) else str(record.key)
     key.encode()
     if record.value is None:
         return record.table, key, None
@@ -167,8 +182,8 @@ class SqliteStore:
         for table, adapter in _ADAPTERS.items():
             try:
                 for key, doc in self._db.execute("SELECT key, doc FROM record WHERE kind = ?", (table,)):
-                    yield table, int(key) if table in _INT_KEYS else key, adapter.validate_json(doc)[0]
-            except (sqlite3.Error, ValidationError) as error:
+                    yield table, _key(table, key), adapter.validate_json(doc)[0]
+            except (sqlite3.Error, ValueError) as error:
                 raise StoreUnavailable(f"cannot read {table} from {self.path}: {error}", table=table) from error
 
     def commit(self, records: Iterable[Record], durable: bool = True) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from . import prepull, replies, strangers
+from .adopting import adopt
 from .domains import Offer
 from .effects import Answer, Disconnect, Program, ReadFlows
 from .errors import Conflict
@@ -26,7 +27,7 @@ from .flows import Flow, FlowChange, FlowKey, FlowStats
 from .ledger import Accounts
 from .limits import SHARED_SLOT
 from .mobility import MoveEvent
-from .model import Distribution, Fault, Move, Place, Port, Redirect, Session
+from .model import Fault, Move, Place, Port, Redirect, Session
 from .moves import Moves
 from .ovstext import describe
 from .packets import Packets
@@ -35,7 +36,7 @@ from .probes import Prober
 from .quarantine import Quarantine
 from .recovery import Recovery
 from .slots import keep_only, release, slot_for
-from .tables import COOKIE_MASK, COOKIE_OURS, DELIVER
+from .tables import COOKIE_MASK, COOKIE_OURS
 from .tunnels import Tunnels
 from .whose import error
 from .work import Work
@@ -432,7 +433,7 @@ class Switches:
         # The step that turns a session synced computes no difference of its own for this NVE: this is it.
         installed = {s.flow.key: s.flow for s in stats if s.flow.cookie & COOKIE_MASK == COOKIE_OURS}
         for flow in installed.values():
-            self._adopt_pulled(name, flow)
+            adopt(state, name, flow, self._pulled_by(flow))
         for move in state.open_moves():  # one end has shown what it knows, or the other what it has forgotten
             if name in move.ends and (move.redirect is not Redirect.NONE or move.state.steered):
                 prepull.follow(state, move)
@@ -465,15 +466,6 @@ class Switches:
         self._quarantine.wake(name)
         if alone:
             self._recovery.waits_on(name)
-
-    def _adopt_pulled(self, name: str, flow: Flow) -> None:
-        """An entry that the NVE has asked an earlier life of the NVA for is in use: it stays."""
-        key = self._pulled_by(flow)
-        if key is not None and flow.table == DELIVER and flow.idle_timeout:
-            interface = self._work.state.interfaces[key]
-            policy = self._work.state.networks[interface.vni].policy
-            if policy.distribution is Distribution.PULL and interface.location.nve != name:
-                self._work.state.put("pulled", (name, key), True)
 
     def program(self, name: str, changes: tuple[FlowChange, ...], generation: int | None = None) -> None:
         """Send changes to a switch under a generation (default: the next); a barrier reply will report it."""
