@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from .eventlog import EventLog
+from .texts import printable
 
 __all__ = ["BOUNDS", "FURTHER", "LONGEST", "Bound", "Telling"]
 
@@ -130,7 +131,7 @@ class Telling:
     def _tell(self, kind: str, fields: dict[str, object], now: float) -> None:
         if LOG.isEnabledFor(logging.INFO):
             text = " ".join([f"{name}={value}" for name, value in fields.items() if value is not None])
-            LOG.info("%s %s", kind, text)
+            LOG.info("%s %s", kind, printable(text))
         self._stream.append(now, kind, fields)
 
     def _fits(self, kind: str, fields: Mapping[str, object], now: float) -> bool:

@@ -14,7 +14,6 @@ from typing import NamedTuple
 from ..errors import DecodeError
 from ..events import PortInfo
 from ..flows import Action, Flow, FlowChange, FlowStats
-from ..texts import printable
 from .base import (
     ANY,
     BARRIER_REQUEST,
@@ -322,7 +321,7 @@ def refused_cookie(error: ErrorReply) -> int | None:
 def decode_port(buf: bytes, offset: int) -> PortInfo:
     """The ofp_port at ``offset``. ``up``: neither the link nor, by the administrator, the port is down."""
     number, _, name, config, state = _PORT.unpack_from(buf, offset)
-    text = printable(name.split(b"\0", 1)[0].decode("utf-8", "backslashreplace"))
+    text = name.split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
     return PortInfo(number, text, not (config & _PORT_DOWN or state & _LINK_DOWN))
 
 

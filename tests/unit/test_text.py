@@ -22,13 +22,16 @@ from ryu_vmm.agent.definition import TaskDefinition, load
 from ryu_vmm.agent.nva import told
 from ryu_vmm.audit import AuditTrail, Deed, Result
 from ryu_vmm.checking import check_fit
+from ryu_vmm.cli.context import _cell
 from ryu_vmm.credentials import CredentialsUnusable, parse
 from ryu_vmm.effects import Record
 from ryu_vmm.errors import InvalidInput
+from ryu_vmm.eventlog import EventLog
 from ryu_vmm.model import Vm
 from ryu_vmm.rest import make_app
 from ryu_vmm.runtime import Runtime
 from ryu_vmm.store import SqliteStore
+from ryu_vmm.telling import Telling
 from ryu_vmm.texts import printable
 from ryu_vmm.wire.openflow import decode_port
 
@@ -206,14 +209,20 @@ def test_what_one_side_tells_the_other_can_be_kept() -> None:
             check_fit(unfit)
 
 
-def test_names_of_ports_are_what_a_log_can_show() -> None:
+def test_names_of_ports_are_what_a_log_can_show(caplog: pytest.LogCaptureFixture) -> None:
+    """What a switch says is kept as it is, bytes that are no text as escapes; a log and a table show no controls."""
+
     def named(name: bytes) -> str:
         return decode_port((7).to_bytes(4, "big") + bytes(12) + name.ljust(16, b"\0") + bytes(32), 0).name
 
     assert named(b"tap-vm1") == "tap-vm1"
     assert named(b"t\xff\xfe") == r"t\xff\xfe"
     assert named(b"\xed\xa0\x80") == r"\xed\xa0\x80"
-    assert named(b"a\nb\x1b[2J") == r"a\nb\x1b[2J"
+    assert named(b"a\nb\x1b[2J") == "a\nb\x1b[2J"
+    caplog.set_level("INFO", "ryu_vmm")
+    Telling(EventLog(), 10.0).happened("port.up", {"nve": "n1", "port": "a\nb\x1b[2J"}, 0.0)
+    assert r"port=a\nb\x1b[2J" in caplog.records[-1].getMessage()
+    assert _cell(["a\x1b[2J"]) == r"a\x1b[2J"
 
 
 def test_words_of_the_command_line() -> None:
