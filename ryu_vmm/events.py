@@ -74,7 +74,8 @@ class MoveRequested:
     ``ports``: interface name -> port name at the destination (default: the interface's attachment there, else the
     same port name as at the source).
     ``address``: whether addresses of the source's subnet become addresses of the destination's. ``connections``: for
-    the task's agents; None: keep, or drop where an address changes.
+    the task's agents; None: keep, or drop where an address changes. ``source``: of a VM with interfaces on several
+    NVEs, those on this one are moved; None: all that are not at the destination yet, if they are on one NVE.
     Same ``request_id`` again: the same move is the reply. Reply: ``(Move, created)``.
     """
 
@@ -86,6 +87,7 @@ class MoveRequested:
     requested_by: str | None = None
     address: Addressing = Addressing.KEEP
     connections: Connections | None = None
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

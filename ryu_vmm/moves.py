@@ -23,6 +23,9 @@ from .model import (
 from .probes import Prober
 from .work import Work
 
+#: So often a move may be prepared: its deadlines begin anew each time.
+ROUNDS = 8
+
 
 class Moves:
     """Carries moves through their states."""
@@ -88,6 +91,9 @@ class Moves:
             if asked:
                 message = f"move {number} is {move.state}: {transition.refuse}"
                 raise MoveStateConflict(message, move=number, state=move.state.value)
+            return
+        if transition.to is MoveState.PREPARING and move.rounds >= ROUNDS:
+            self.fire(number, MoveEvent.EXPIRED, f"{why}, and it has been prepared {ROUNDS} times")
             return
         if transition.to is not None:
             self._enter(move, transition.to, why or event.value, _may_run_there(move, event))

@@ -21,6 +21,7 @@ from .model import (
     MoveState,
     Place,
     Step,
+    Vm,
 )
 from .paths import path
 from .state import State
@@ -41,20 +42,18 @@ def movable(work: Work, event: MoveRequested) -> list[Interface]:
         raise NotFound(f"there is no VM {event.vm}", vm=event.vm)
     if event.to not in state.nves:
         raise NotFound(f"there is no NVE {event.to}", nve=event.to, field="to")
-    interfaces = [state.interfaces[i] for i in vm.interfaces]
+    interfaces = _on_one_nve(state, vm, event)
+    source = interfaces[0].location.nve
     unknown = set(event.ports) - {i.name for i in interfaces}
     if unknown:
-        raise InvalidInput(f"{event.vm} has no interface {sorted(unknown)[0]}", field="ports", vm=event.vm)
+        where = "" if len(interfaces) == len(vm.interfaces) else f" on {source}"
+        raise InvalidInput(f"{event.vm} has no interface {sorted(unknown)[0]}{where}", field="ports", vm=event.vm)
     for i in interfaces:
         active = state.active_move(i.id)
         if active is not None:
             number, there = active[0].id, active[0].destination
             more = f"; PATCH /v1/moves/{number} gives it other ports on {there}" if there == event.to else ""
             raise Conflict(f"move {number} is already open for {event.vm}{more}", move=number, vm=event.vm)
-    sources = sorted({i.location.nve for i in interfaces})
-    if len(sources) > 1:
-        raise Conflict(f"the interfaces of {event.vm} are on {', '.join(sources)}", vm=event.vm, nves=sources)
-    source = sources[0]
     if source == event.to:
         message = f"{event.vm} is on {source} already; PUT /v1/vms/{event.vm} names another port there"
         raise Conflict(message, vm=event.vm, nve=source)
@@ -64,6 +63,25 @@ def movable(work: Work, event: MoveRequested) -> list[Interface]:
             raise Conflict(f"NVE {nve} is not connected and in sync", nve=nve)
     reachable(state, interfaces, event.to)
     return interfaces
+
+
+def _on_one_nve(state: State, vm: Vm, event: MoveRequested) -> list[Interface]:
+    """The interfaces of a VM that a request is about: each move has one source. Raises Conflict.
+
+    The others stay where they are, or have a move of their own at the same time.
+    """
+    interfaces = [state.interfaces[i] for i in vm.interfaces]
+    sources = sorted({i.location.nve for i in interfaces})
+    if event.source is not None:
+        if event.source not in sources:
+            message = f"{vm.name} has no interface on {event.source}; it has on {', '.join(sources)}"
+            raise Conflict(message, vm=vm.name, nves=sources, field="source")
+        return [i for i in interfaces if i.location.nve == event.source]
+    leaving = [nve for nve in sources if nve != event.to] or sources
+    if len(leaving) > 1:
+        message = f"the interfaces of {vm.name} are on {', '.join(sources)}"
+        raise Conflict(message, vm=vm.name, nves=sources, field="source")  # which says whose are meant
+    return [i for i in interfaces if i.location.nve == leaving[0]]
 
 
 def reachable(state: State, interfaces: Sequence[Interface], to: str) -> None:

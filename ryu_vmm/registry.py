@@ -17,6 +17,7 @@ from .events import (
 from .flapping import forget
 from .model import VNI_RESERVED, Interface, Network, Nve, Place, Vm
 from .rehoming import Wish, able, judge, served
+from .routing import ila_mac
 from .slots import keep_only
 from .work import Work
 
@@ -46,6 +47,14 @@ class Registry:
             if nve.locator is not None and nve.locator == other.locator:
                 text = addresses.format_half(nve.locator)
                 raise Conflict(f"locator {text} belongs to NVE {other.name}", nve=other.name, field="locator")
+            if nve.locator is not None and other.locator is not None and ila_mac(nve) == ila_mac(other):
+                # Frames by ILA would go to both, or to the wrong one.
+                mac = addresses.format_mac(ila_mac(nve))
+                message = (
+                    f"for ILA it would have the MAC {mac} of NVE {other.name}: the last 8 digits of their datapath ids "
+                    "are the same; give the bridge another other-config:datapath-id"
+                )
+                raise Conflict(message, nve=other.name, field="dpid")
         for network in state.networks.values():
             if nve.locator is not None and nve.locator == network.sir:
                 message = f"{addresses.format_half(nve.locator)} is the SIR prefix of network {network.name}"

@@ -250,6 +250,11 @@ class MoveInput(Input):
         default=None,
         description="what the task's agents do with its connections; default: keep, or drop where the address changes",
     )
+    source: Name | None = Field(
+        default=None,
+        description="of a VM with interfaces on several NVEs, those on this one are moved, and the others stay or have "
+        "moves of their own; default: the one NVE that has any which are not at the destination yet",
+    )
 
     def value(self) -> events.MoveRequested:
         """The core's event."""
@@ -262,6 +267,7 @@ class MoveInput(Input):
             self.requested_by,
             self.address,
             self.connections,
+            self.source,
         )
 
 

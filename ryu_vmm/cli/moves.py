@@ -26,6 +26,7 @@ def move() -> None:
 @move.command("start")
 @click.argument("vm")
 @click.option("--to", required=True, help="Destination NVE.")
+@click.option("--from", "source", help="Source NVE, where the VM has interfaces on several: those there are moved.")
 @click.option("--kind", type=click.Choice(["hot", "cold"]), default="hot", show_default=True)
 @click.option(
     "--port",
@@ -50,6 +51,7 @@ def move_start(
     context: Context,
     vm: str,
     to: str,
+    source: str | None,
     kind: str,
     ports: tuple[tuple[str, str], ...],
     address: str | None,
@@ -66,7 +68,8 @@ def move_start(
     """
     body: dict[str, Any] = {"vm": vm, "to": to, "kind": kind, "ports": dict(ports)}
     more = {
-        "address": address, "connections": connections, "request_id": request_id, "requested_by": requested_by
+        "address": address, "connections": connections, "request_id": request_id, "requested_by": requested_by,
+        "source": source,
     }
     body.update({key: value for key, value in more.items() if value is not None})
     document = context.client.call("POST", "/v1/moves", body)

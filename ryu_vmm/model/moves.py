@@ -283,6 +283,11 @@ class Move:
         return self.redirect is not Redirect.NONE and not self.departed
 
     @property
+    def rounds(self) -> int:
+        """How often it was prepared: again when its source's port had only flapped, or an end had lost its tables."""
+        return sum(entry.state == MoveState.PREPARING for entry in self.history)
+
+    @property
     def ends(self) -> tuple[str, ...]:
         """The NVEs without which it cannot go on; a VM that is off leaves nothing at its source to be told first."""
         return (self.destination,) if self.kind is Kind.COLD else (self.source, self.destination)

@@ -52,12 +52,13 @@ def post_move(call: Call) -> Reply:
     vm = call.state.vms.get(body.vm)
     if vm is None or not call.scope.vm(vm):
         raise NotFound(f"there is no VM {body.vm}", vm=body.vm)
-    call.scope.moving(body.vm, body.to, body.ports)
+    call.scope.moving(body.vm, body.to, body.ports, body.source)
     wanted = replace(body.value(), request_id=call.scope.request_id(body.request_id))
     if wanted.requested_by is None and call.principal is not None and call.principal.via != "local":
         wanted = replace(wanted, requested_by=call.principal.name)
     move, created = call.runtime.handle(wanted)
-    if not created and (move.vm, move.destination, move.kind) != (body.vm, body.to, body.kind):
+    source = body.source or move.source
+    if not created and (move.vm, move.destination, move.kind, move.source) != (body.vm, body.to, body.kind, source):
         raise Conflict(
             f"request_id {body.request_id} was used for another move", move=move.id, request_id=body.request_id
         )

@@ -79,7 +79,7 @@ class Scope:
         """The core's event for a VM. InvalidInput: it refers to what is not there."""
         return body.value(Names(self.state), at)
 
-    def moving(self, vm: str, to: str, ports: Mapping[str, str]) -> None:
+    def moving(self, vm: str, to: str, ports: Mapping[str, str], source: str | None = None) -> None:
         """Check a request for a move. InvalidInput, NotFound."""
 
     def amending(self, move: model.Move, ports: Mapping[str, str]) -> None:
@@ -250,7 +250,7 @@ class TenantScope(Nothing):
             raise Conflict(f"the name {body.name} is taken")
         return events.VmSubmitted(event.name, event.interfaces, self.tenant)
 
-    def moving(self, vm: str, to: str, ports: Mapping[str, str]) -> None:
+    def moving(self, vm: str, to: str, ports: Mapping[str, str], source: str | None = None) -> None:
         """Ports that are named must be open to the tenant; those that follow from what is registered are."""
         found = self.state.vms.get(vm)
         faults = []
@@ -357,10 +357,11 @@ class HypervisorScope(Nothing):
         vnis = {vni for nve in self._own for vni in self.state.networks_of(nve)}
         return (i for vni in vnis for i in self.state.in_network(vni))
 
-    def moving(self, vm: str, to: str, ports: Mapping[str, str]) -> None:
+    def moving(self, vm: str, to: str, ports: Mapping[str, str], source: str | None = None) -> None:
         """It may ask for moves of VMs away from its NVEs (revision -01: the source's side asks)."""
         found = self.state.vms.get(vm)
-        if found is not None and not all(self.state.interfaces[i].location.nve in self._own for i in found.interfaces):
+        nves = {self.state.interfaces[i].location.nve for i in found.interfaces} if found is not None else set()
+        if not (nves if source is None else {source}) <= self._own:
             raise Conflict(f"VM {vm} is not on an NVE of {self._name}", vm=vm)
 
 

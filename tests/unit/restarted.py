@@ -56,7 +56,8 @@ def _at_rest(world: World) -> bool:
     if set(state.sessions) != set(state.nves) or not all(session.synced for session in state.sessions.values()):
         return False
     settled = all(programmed == realised for programmed, realised in state.generations.values())
-    return settled and not state.faults and not state.refusals and not getattr(world, "tainted", ()) and not world.differences()
+    sound = not state.faults and not state.refusals and not getattr(world, "tainted", ())
+    return settled and sound and not world.differences()
 
 
 def _carry_out(world: World, nva: Nva, effects: deque[Effect], held: dict[str, dict[Any, Flow]]) -> None:
