@@ -15,10 +15,11 @@ What the ports at both ends had no room for is counted by the ports themselves: 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
+from .counting import NONE, Account, Count, Counted, Counter, added
 from .effects import Effect, ReadFlows, ReadMeters, ReadPorts
 from .flows import FlowStats, PortCounts
 from .limits import gone_meter
@@ -30,57 +31,21 @@ from .work import Work
 
 #: What asks a switch, by its datapath id, for a reading under a token.
 Ask = Callable[[int, str], Effect]
-#: (packets, bytes)
-Count = tuple[int, int]
-_NONE: Count = (0, 0)
+#: Seconds after which the last readings of a move that has ended are missed.
+LAST_WITHIN = 5.0
 
 
-@dataclass(slots=True)
-class _Account:
-    """Readings of one move: name of the reading -> when, and what was found by sender."""
+#: Before the name of a reading that is the last of its counters.
+_LAST = "last:"
 
-    changed: float
-    total: tuple[Count, ...] = ()
-    confirmed: int | None = None  # redirected packets when all correspondents had confirmed
-    blurred: bool = False  # a flow counter had to do where a meter should have counted
-    #: Of readings under way, the oldest of each name: when it was asked. Counters are not known to be newer than that.
-    asked_at: dict[str, float] = field(default_factory=dict)
-    read_at: dict[str, float] = field(default_factory=dict)
-    values: dict[str, dict[str, Count]] = field(default_factory=dict)
-    #: What counters that have gone had counted: a later move may take over, and give up, what this one counts by.
-    before: dict[str, dict[str, Count]] = field(default_factory=dict)
-    blind: frozenset[str] = frozenset()  # NVEs that could not be asked when it was tried last
 
-    def take(self, name: str, found: dict[str, Count], now: float) -> None:
-        """Take a reading; a counter that has become smaller is a new one."""
-        last = self.values.get(name, {})
-        base = self.before.setdefault(name, {})
-        for sender, count in last.items():
-            if found.get(sender, _NONE)[0] < count[0]:
-                base[sender] = _sum(base.get(sender, _NONE), count)
-        self.values[name] = found
-        self.was_read(name, now)
-
-    def was_read(self, name: str, now: float) -> None:
-        """Note how old the last answer of a name is: as old as its question, for it may have waited to be heard."""
-        asked = self.asked_at.pop(name, None)
-        if asked is not None or name not in self.read_at:
-            self.read_at[name] = now if asked is None else asked
-
-    def counts(self) -> Iterator[tuple[str, str, Count]]:
-        """(kind, sender, count) of every counter there is or was."""
-        for name, found in self.values.items():
-            base = self.before.get(name, {})
-            for sender in {*found, *base}:
-                yield name.split("@", 1)[0], sender, _sum(base.get(sender, _NONE), found.get(sender, _NONE))
+def _parsed(reading: str) -> tuple[str, bool]:
+    """The name of a reading, and whether it is the last."""
+    return reading.removeprefix(_LAST), reading.startswith(_LAST)
 
 
 def _flows(why: Why, about: int) -> Ask:
     return partial(ReadFlows, cookie=cookie(why, about), cookie_mask=COOKIE_EXACT)
-
-
-def _sum(a: Count, b: Count) -> Count:
-    return a[0] + b[0], a[1] + b[1]
 
 
 class Accounts:
@@ -88,17 +53,48 @@ class Accounts:
 
     def __init__(self, work: Work) -> None:
         self._work = work
-        self._accounts: dict[int, _Account] = {}
+        self._accounts: dict[int, Account] = {}
         self.queues = Queues(work)
 
     def start(self, number: int) -> None:
         """Open the account of a move that steers now."""
-        self._accounts[number] = _Account(self._work.now)
+        self._accounts[number] = Account(self._work.now)
 
     def close(self, number: int) -> None:
         """Forget the readings of a closed move; the ledger stays in its record."""
-        self._accounts.pop(number, None)
+        account = self._accounts.pop(number, None)
+        self._work.state.put("clock", ("account", number), None)
+        if account is not None:
+            move = self._work.state.moves[number]
+            self._work.state.put("moves", number, replace(move, ledger=self._ledger(move.ledger, account)))
+            if account.unknown:
+                self._not_exact(self._work.state.moves[number], account.unknown)
         self.queues.close(self._work.state.moves[number])
+
+    def is_read(self, number: int) -> bool:
+        """Whether no reading of a move that has ended is waited for any more."""
+        account = self._accounts.get(number)
+        return account is None or not account.last
+
+    def ended_unread(self, move: Move) -> None:
+        """A move had ended as an earlier life of the NVA did: its last readings were asked for, and nobody has them."""
+        if move.activated_by is not None:
+            self._not_exact(move, {nve for nve, _ in self._readings(move).values()})
+
+    def give_up(self, number: int) -> None:
+        """The time for the last readings of a move is over."""
+        account = self._accounts.get(number)
+        if account is not None:
+            account.give_up()
+
+    def lose(self, nve: str) -> list[int]:
+        """An NVE's connection has ended: what it was asked it does not answer any more. Returns the open accounts."""
+        state = self._work.state
+        for number, account in self._accounts.items():
+            move = state.moves[number]
+            mine = {name for name, (where, _) in self._readings(move).items() if where == nve} if move.open else set()
+            account.lose(nve, mine)
+        return list(self._accounts)
 
     # --- asking -------------------------------------------------------------------------------------------------------
     def _readings(self, move: Move) -> dict[str, tuple[str, Ask]]:
@@ -108,7 +104,8 @@ class Accounts:
             src = leg.src.nve
             exact = self._exact(move, leg)
             readings[f"redirect@{src}"] = (src, ReadMeters if exact else _flows(Why.REDIRECT, move.id))
-            newest = target(self._work.state, self._work.state.interfaces[leg.interface])
+            interface = self._work.state.interfaces.get(leg.interface)
+            newest = leg.dst if interface is None else target(self._work.state, interface)
             for nve in {leg.dst.nve, newest.nve} - {src}:
                 readings[f"arrived@{nve}"] = (nve, _flows(Why.MARK, move.id))
             if not move.requested:
@@ -156,8 +153,8 @@ class Accounts:
         move = self._work.state.moves.get(number)
         if move is None:
             return False
-        kind, nve = name.split("@", 1)
-        found: dict[str, Count] = {}
+        kind, nve = _parsed(name)[0].split("@", 1)
+        found: dict[Counter, Counted] = {}
         interfaces = self._work.state.interfaces
         macs = {
             mac
@@ -170,17 +167,19 @@ class Accounts:
             if kind == "lost" and fields.get("eth_dst") not in macs:
                 continue
             sender = self._sender(fields, nve) if kind == "redirect" else ""
-            packets, size = found.get(sender, _NONE)
-            found[sender] = (packets + stats.packets, size + stats.bytes)
-        if kind != "arrived" and move.id in self._accounts and any(found.values()):
+            found[sender, stats.flow.key] = Counted((stats.packets, stats.bytes), stats.age)
+        if kind != "arrived" and move.id in self._accounts and any(counted.value[0] for counted in found.values()):
             self._accounts[move.id].blurred = True
         return self._take(move, name, found)
 
-    def not_read(self, number: int, name: str) -> None:
+    def not_read(self, number: int, reading: str) -> None:
         """A reading has failed: nothing is known that was not known before."""
-        account = self._accounts.get(number)
-        if account is not None:
-            account.asked_at.pop(name, None)
+        account, (name, last) = self._accounts.get(number), _parsed(reading)
+        if account is None:
+            return
+        account.asked_at.pop(name, None)
+        if last and name in account.last:
+            account.unknown.add(account.last.pop(name))
 
     def read_meters(self, number: int, name: str, meters: dict[int, Count]) -> bool:
         """Take meters into the ledger. True once the move has been quiet for the quiet time.
@@ -190,15 +189,12 @@ class Accounts:
         move = self._work.state.moves.get(number)
         if move is None:
             return False
-        if not meters and move.id in self._accounts:
-            return self._take(move, name, self._accounts[move.id].values.get(name, {}))
-        kind, nve = name.split("@", 1)
-        found: dict[str, Count] = {}
+        kind, nve = _parsed(name)[0].split("@", 1)
+        found: dict[Counter, Counted] = {}
 
         def add(sender: str, meter: int) -> None:
-            packets, size = meters.get(meter, _NONE)
-            before = found.get(sender, _NONE)
-            found[sender] = (before[0] + packets, before[1] + size)
+            if meter in meters:
+                found[sender, meter] = Counted(meters[meter])
 
         for leg in move.legs:
             if leg.src.nve != nve:
@@ -213,20 +209,27 @@ class Accounts:
             add("others", redirect_meter(leg, METER_SLOTS - 1))
         return self._take(move, name, found)
 
-    def read_ports(self, number: int, name: str, ports: dict[int, PortCounts]) -> bool:
+    def read_ports(self, number: int, reading: str, ports: dict[int, PortCounts]) -> bool:
         """Take statistics of ports into the ledger. True once the move has been quiet for the quiet time."""
         move = self._work.state.moves.get(number)
-        if move is None or not move.open:
+        if move is None or move.ledger.closed:
             return False
+        name, last = _parsed(reading)
+        if not ports and not last:
+            self.not_read(number, reading)
         self.queues.read(move, name, ports)
-        return name.startswith("port@") and self._take(self._work.state.moves[number], name, {})
+        move = self._work.state.moves[number]
+        return name.startswith("port@") and bool(ports or last) and self._take(move, reading, {})
 
-    def _take(self, move: Move, name: str, found: dict[str, Count]) -> bool:
-        account = self._accounts.get(move.id)
-        if account is None or not move.open:
+    def _take(self, move: Move, reading: str, found: dict[Counter, Counted]) -> bool:
+        account, (name, last) = self._accounts.get(move.id), _parsed(reading)
+        if account is None or not (move.open or (last and name in account.last)):
             return False
         now = self._work.now
+        if last and account.lacks(name, found):
+            account.unknown.add(account.last[name])
         account.take(name, found, now)
+        account.last.pop(name, None)
         ledger = self._ledger(move.ledger, account)
         total = (
             (ledger.redirected_packets, ledger.redirected_bytes),
@@ -236,7 +239,13 @@ class Accounts:
         )
         if account.total and total != account.total:
             account.changed = now
+            if last:  # who knows what has come since, before the redirect had ended
+                account.blurred = True
+                ledger = replace(ledger, exact=False)
         account.total = total
+        if last:
+            self._work.state.put("moves", move.id, replace(move, ledger=ledger))
+            return False
         readings = self._readings(move)
         wanted = [n for n, (nve, _) in readings.items() if self._work.session(nve) is not None]
         # A source that cannot be asked may be redirecting, and a destination has counted what nobody has read yet:
@@ -250,16 +259,25 @@ class Accounts:
             self._work.state.put("moves", move.id, replace(move, ledger=ledger))
         return complete and min(account.read_at[n] for n in wanted) - account.changed >= self._work.settings.quiet_time
 
-    def _ledger(self, old: Ledger, account: _Account) -> Ledger:
-        sums = {"redirect": _NONE, "arrived": _NONE, "lost": _NONE}
+    def _ledger(self, old: Ledger, account: Account) -> Ledger:
+        sums = {"redirect": NONE, "arrived": NONE, "lost": NONE}
         stale = dict(old.stale)
-        for kind, sender, (packets, size) in account.counts():
-            sums[kind] = _sum(sums[kind], (packets, size))
-            if kind != "redirect" or not packets:
-                continue
+        senders: dict[str, Count] = {}
+        for kind, sender, count in account.counts():
+            sums[kind] = added(sums[kind], count)
+            if kind == "redirect":
+                senders[sender] = added(senders.get(sender, NONE), count)
+        for sender, (packets, size) in senders.items():
             before = stale.get(sender, Stale())
-            if before.packets != packets:
+            if before.packets < packets:
                 stale[sender] = replace(before, packets=packets, bytes=size, until=self._work.now)
+        # What an earlier life of the NVA has read stays counted, until as much is read again.
+        had = {
+            "redirect": (old.redirected_packets, old.redirected_bytes),
+            "arrived": (old.arrived_packets, old.arrived_bytes),
+            "lost": (old.lost_packets, old.lost_bytes),
+        }
+        sums = {kind: max(count, had[kind]) for kind, count in sums.items()}
         return replace(
             old,
             redirected_packets=sums["redirect"][0],
@@ -277,10 +295,20 @@ class Accounts:
         return {nve for nve, _ in readings.values() if self._work.session(nve) is None and nve in self._work.state.nves}
 
     def closing(self, move: Move) -> None:
-        """A steered move ends: what an NVE that is away has counted since it was last read stays unknown."""
-        unread = self._unread(self._readings(move))
+        """A steered move ends: all its counters are read once more, ahead of what ends it.
+
+        What an NVE that is away, or no more, has counted since it was last read stays unknown.
+        """
+        work, readings = self._work, self._readings(move)
+        unread = {nve for nve, _ in readings.values() if work.session(nve) is None}
         if unread:
             self._not_exact(move, unread)
+        account = self._accounts.setdefault(move.id, Account(work.now))
+        for name, (nve, ask) in readings.items():
+            if nve not in unread:
+                account.asked_at[name], account.last[name] = work.now, nve
+                work.first.append(ask(work.dpid(nve), f"ledger:{move.id}:{_LAST}{name}"))
+        work.state.put("clock", ("account", move.id), work.now + LAST_WITHIN if account.last else None)
 
     def forgot(self, name: str) -> None:
         """An NVE has lost its tables, or some of what is in them: what it had counted for open moves may be gone."""

@@ -272,7 +272,7 @@ class Moves:
                 self.fire(number, MoveEvent.READIED)
         elif move.state is MoveState.STEERING and not move.unconfirmed:
             self.fire(number, MoveEvent.CONFIRMED, "all correspondents confirmed")
-        elif not move.open and not move.ledger.closed:
+        elif not move.open and not move.ledger.closed and self._accounts.is_read(number):
             for leg in move.legs:
                 interface = state.interfaces.get(leg.interface)
                 if interface is not None and state.port_at(interface.location) is not None:

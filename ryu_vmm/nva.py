@@ -63,7 +63,7 @@ class Nva:
         self._accounts = Accounts(self._work)
         self._registry = Registry(self._work)
         self.moves = Moves(self._work, self._prober, self._accounts)
-        self.recovery = Recovery(self._work, self.moves)
+        self.recovery = Recovery(self._work, self.moves, self._accounts)
         self.announcing = Announcing(self._work)
         self.packets = Packets(
             self._work, self.moves, self._prober, self.tunnels, self._accounts, self.announcing
@@ -327,6 +327,7 @@ class Nva:
             "freeze": lambda interface: flapping.thaw(self._work, interface, "time"),
             "resync": lambda nve: self.switches.resync(nve),
             "retry": lambda nve: self._quarantine.due(nve),
+            "account": self._account_overdue,
             "tunnels": lambda _: self.tunnels.time(),
             "left": lambda key: readdressing.forget(self._work, key),
             "sought": lambda key: sought.forget(self.state, key),
@@ -346,6 +347,10 @@ class Nva:
                 handler(number)
 
         return due
+
+    def _account_overdue(self, number: int) -> None:
+        self._accounts.give_up(number)
+        self.switches.account_closes(number)
 
     def _deadline(self, number: int) -> None:
         missing = self._prober.missing(number)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from .ledger import Accounts
 from .mobility import MoveEvent
 from .model import MoveState
 from .moves import Moves
@@ -18,9 +19,10 @@ from .work import Work
 class Recovery:
     """Tells open moves what has happened to the NVEs that they concern."""
 
-    def __init__(self, work: Work, moves: Moves) -> None:
+    def __init__(self, work: Work, moves: Moves, accounts: Accounts) -> None:
         self._work = work
         self._moves = moves
+        self._accounts = accounts
 
     # --- NVEs ---------------------------------------------------------------------------------------------------------
     def lost(self, nve: str) -> None:
@@ -115,6 +117,8 @@ class Recovery:
                     state.put("clock", ("poll", move.id), self._work.now)
                     state.put("clock", ("sample", move.id), self._work.now + self._work.settings.sample_pause)
             elif move.state is not MoveState.PREPARED:  # which has nothing to wait for: its paths are proven
+                if not move.open:
+                    self._accounts.ended_unread(move)
                 if not move.open and move.redirect.at_source:
                     state.put("returning", move.id, True)
                 state.put("waits", move.id, waits or None)

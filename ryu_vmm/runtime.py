@@ -353,7 +353,9 @@ class Runtime:
             return list(self._await(token, time.monotonic() + timeout))
 
     def poll_drops(self) -> None:
-        """Ask every NVE what it dropped, by cause; counters follow when the answers come."""
+        """Ask every NVE what it dropped, by cause; counters follow when the answers come, and go with the NVE."""
+        for gone in self._drops.keys() - self.state.nves.keys():
+            del self._drops[gone]
         for name in list(self.state.sessions):
             dpid = self.state.nves[name].dpid
             self.execute(ReadFlows(dpid, f"drops:{name}", cookie(Why.DROP), COOKIE_WHY_MASK, audit=True))
@@ -385,7 +387,8 @@ class Runtime:
                 if why is not None and why[0] is Why.DROP and why[1] in _CAUSES:
                     cause = _CAUSES[why[1]]
                     dropped[cause] = dropped.get(cause, 0) + stats.packets
-            self._drops[rest] = dropped
+            if rest in self.state.nves:
+                self._drops[rest] = dropped
         elif token in self._answers:
             self._answers[token][1] = value
             self._answers[token][0].set()

@@ -183,6 +183,8 @@ class Switches:
         self._tunnels.gone(name)
         self._work.report("nve.disconnected", nve=name)
         self._recovery.lost(name)
+        for number in self._accounts.lose(name):
+            self.account_closes(number)
 
     def _tunnel(self, name: str) -> int | None:
         """The tunnel port's number: the one named at registration, else the one whose name says vxlan."""
@@ -364,6 +366,7 @@ class Switches:
         number, _, reading = event.token.partition(":")[2].partition(":")
         if event.failed:
             self._accounts.not_read(int(number), reading)
+            self.account_closes(int(number))
             return
         self._account(int(number), self._accounts.read_meters(int(number), reading, event.meters))
 
@@ -378,8 +381,15 @@ class Switches:
 
     def _account(self, number: int, quiet: bool) -> None:
         move = self._work.state.moves.get(number)
+        self.account_closes(number)
         if quiet and move is not None and not move.unconfirmed and not self._waited_for(move):
             self._moves.fire(number, MoveEvent.QUIET, "redirect quiet")
+
+    def account_closes(self, number: int) -> None:
+        """A move that has ended may have waited for its last readings, and for nothing else."""
+        move = self._work.state.moves.get(number)
+        if move is not None and not move.open and number not in self._work.state.waits:
+            self._moves.stage_done(number)
 
     def _waited_for(self, move: Move) -> bool:
         """Whether packets still wait for the VM's port at the destination, or its source, back by now, may answer."""

@@ -64,6 +64,7 @@ class VmmDatapath(RyuSide):
         self._readings: dict[int, Reading] = {}  # by transaction id; whole ones have two
         self._meters: Meters = Meters(self.board.meter_rate)
         self._port_readings = PortReadings(lambda *read: self.board.emit(PortsRead(self.id, *read)))
+        self._counters_asked: dict[int, float] = {}  # xid of a reading of meters or ports -> when
         self._told = False  # the sink knows of the connection
         self._answered = 0.0  # when a barrier or a part of its flows came last
         self.noisy = False  # more has come lately than there was room for
@@ -110,11 +111,15 @@ class VmmDatapath(RyuSide):
 
     def read_meters(self, token: str) -> None:
         """Ask what the meters have counted; the sink hears of the whole answer at once."""
-        self.send(self._meters.ask(self.next_xid(), token))
+        xid = self.next_xid()
+        self._counters_asked[xid] = time.monotonic()
+        self.send(self._meters.ask(xid, token))
 
     def read_ports(self, token: str, port: int | None) -> None:
         """Ask what a port has counted, None: all; the sink hears of the whole answer at once."""
-        self.send(self._port_readings.ask(self.next_xid(), token, port))
+        xid = self.next_xid()
+        self._counters_asked[xid] = time.monotonic()
+        self.send(self._port_readings.ask(xid, token, port))
 
     def _ask(self, reading: Reading) -> None:
         reading.programs = self._programs
@@ -156,7 +161,10 @@ class VmmDatapath(RyuSide):
         generation, _, asked = next(iter(self._barriers.values()), (0, 0, since))
         if asked < since:
             return f"the barrier of generation {generation}"
-        return "what flows it has" if any(reading.asked < since for reading in self._readings.values()) else ""
+        if any(reading.asked < since for reading in self._readings.values()):
+            return "what flows it has"
+        waits = any(at < since for at in self._counters_asked.values())
+        return "what its meters and ports have counted" if waits else ""
 
     # --- state ------------------------------------------------------------------------------------------------
     def set_state(self, state: str) -> None:
@@ -315,6 +323,7 @@ class VmmDatapath(RyuSide):
         if xid == self._meters.features:
             return True  # it has none
         if self._meters_unread(xid) or self._port_readings.failed(xid):
+            self._counters_asked.pop(xid, None)
             return True
         self.board.counters[f"error.{error.type}.{error.code}"] += 1
         meter = self._meters.refused(error.data, error.code if error.type == meters.METER_MOD_FAILED else -1)
@@ -344,11 +353,15 @@ class VmmDatapath(RyuSide):
             self._meters_unread(xid)
             raise
         if ours:
+            if xid not in self._meters.readings:
+                self._has_counted(xid)
             if xid in self._meters.complete:
                 token, found = self._meters.complete.pop(xid)
                 self.board.emit(MetersRead(self.id, token, found))
             return True
         if self._port_readings.answered(message, xid):
+            if not self._port_readings.waits(xid):
+                self._has_counted(xid)
             return True
         reading = self._readings.get(xid)
         if reading is None:
@@ -375,6 +388,11 @@ class VmmDatapath(RyuSide):
                 self._meters.replace(reading.meters, (stats.flow for stats in reading.flows))
             lacks = asked.audit and (not reading.flows or self._meters.lacks(reading.meters))
         self.board.emit(FlowsRead(self.id, asked.token, tuple(reading.flows), asked.generation, lacks))
+
+    def _has_counted(self, xid: int) -> None:
+        """A reading of meters or ports has been answered to its end."""
+        if self._counters_asked.pop(xid, None) is not None:
+            self._answered = time.monotonic()
 
     def _meters_unread(self, xid: int) -> bool:
         """Whether this was a reading of meters, which has failed now: what they have counted is not known."""

@@ -40,6 +40,10 @@ class PortReadings:
             self._tell(*self._under_way.pop(xid))
         return True
 
+    def waits(self, xid: int) -> bool:
+        """Whether more of an answer is to come."""
+        return xid in self._under_way
+
     def failed(self, xid: int) -> bool:
         """A question was answered with an error. False if it was none of ours."""
         token, _ = self._under_way.pop(xid, (None, {}))

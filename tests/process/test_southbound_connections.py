@@ -164,6 +164,15 @@ def test_one_that_leaves_a_barrier_unanswered_is_let_go(start: Callable[..., Boa
     assert board.end() == {"closed.unanswered": 1}
 
 
+@pytest.mark.parametrize("what", ["meters", "ports"])
+def test_one_that_leaves_a_reading_of_counters_unanswered_is_let_go(start: Callable[..., Board], what: str) -> None:
+    board = start(echo_interval=0.1, echo_misses=1000, answer_within=1.0)
+    board.switch(1).tell(what, token="ledger:1:redirect@n1")
+    board.event("NveDisconnected(dpid=1)")
+    assert "it has not answered: what its meters and ports have counted" in board.manager.text
+    assert board.end() == {"closed.unanswered": 1}
+
+
 def test_an_error_to_a_barrier_is_a_refusal(start: Callable[..., Board]) -> None:
     board = start()
     switch = board.switch()

@@ -15,11 +15,12 @@ from ryu_vmm.admission import heard_about
 from ryu_vmm.effects import Program, ReadFlows
 from ryu_vmm.errors import Conflict, NoAnswer, NotFound, StoreUnavailable
 from ryu_vmm.eventlog import EventLog
+from ryu_vmm.flows import Flow, FlowStats
 from ryu_vmm.model import Interface, MoveState, Network, Nve, Place, Redirect
 from ryu_vmm.nva import Settings
 from ryu_vmm.runtime import Runtime
 from ryu_vmm.store import MemoryStore
-from ryu_vmm.tables import Why, cookie
+from ryu_vmm.tables import Drop, Why, cookie
 from ryu_vmm.wire import frames
 
 
@@ -239,3 +240,16 @@ def test_a_promise_that_needs_no_record_waits_for_the_facts_that_it_is_made_of(r
     assert store.synced == 1
     run.handle(ev.ActivationReported(number))
     assert store.synced == 1  # all that there was is there
+
+
+def test_what_an_nve_has_dropped_goes_with_it(run: Runtime) -> None:
+    run.handle(ev.NveSubmitted(Nve("n9", 9, ip("192.168.100.9"))))
+    run.event(ev.NveConnected(9, ()))
+    flow = Flow(0, 0, (), cookie=cookie(Why.DROP, Drop.UNKNOWN_PORT))
+    told = ev.FlowsRead(9, "drops:n9", (FlowStats(flow, 5, 500, 1.0),))
+    run.event(told)
+    assert run.drops["n9"] == {"unknown-port": 5} and run.counters["drop.unknown-port"] == 5
+    run.handle(ev.NveWithdrawn("n9"))
+    run.poll_drops()
+    run._answered("drops:n9", told.flows)  # an answer that comes late
+    assert "n9" not in run.drops and "drop.unknown-port" not in run.counters

@@ -303,6 +303,8 @@ class Watch:
                 assert key in state.nves
             elif kind == "evacuation":
                 assert key in state.evacuations and state.evacuations[key].state.open
+            elif kind == "account":
+                assert not state.moves[key].open and not state.moves[key].ledger.closed, f"{kind} of {key} ticks on"
             elif isinstance(key, int):
                 assert key in state.moves and state.moves[key].open, f"{kind} of {key} ticks on"
         for move in state.open_moves():
