@@ -10,6 +10,7 @@ from zlib import crc32
 import hypothesis.strategies as st
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from restarted import check_restart
 from town import GUESTS, NVES, TIMES, VMS, key, tap
 from tried import TRIED, ended, fault
 from turmoil import Turmoil
@@ -348,6 +349,11 @@ class Storm(RuleBasedStateMachine):
         self.restart(lost, landed)
         for name in NVES:
             self.w.connect(name)
+
+    @rule()
+    def restart_would_change_nothing(self) -> None:
+        """One that is started now from the records comes to the same flows, answers and timers."""
+        check_restart(self.w)
 
     @rule(commits=st.integers(1, 3))
     def disk_full(self, commits: int) -> None:
