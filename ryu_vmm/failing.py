@@ -1,8 +1,8 @@
 """What raised what it should not: logged, counted, told, and what can be made good by asking a switch again is.
 
 A fact that could not be taken in is undone whole. If it said what is so at a switch, the NVA's books differ from then
-on: that switch's connection is closed, and when it comes back all that it has is read again. A packet says nothing
-that its sender will not repeat.
+on: that switch's connection is closed, and when it comes back all that it has is read again. What a name server has
+answered is asked for again. A packet says nothing that its sender will not repeat.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["SHOWN", "Failures", "Trouble"]
 LOG = logging.getLogger("ryu_vmm")
 #: Seconds for which health says that something failed.
 SHOWN = 600.0
-#: Seconds after which a switch may be asked to connect anew once more, the first time and at the most.
+#: Seconds after which a switch may be asked to connect anew, or a name be published, once more; and the most of them.
 AGAIN, AGAIN_MOST = 1.0, 60.0
 #: Facts that say what is so at a switch. Readings of counters are asked for again by themselves.
 _OF_SWITCHES = (
@@ -46,8 +46,9 @@ class Failures:
     def __init__(self, count: Callable[[str], None]) -> None:
         self._count = count
         self.last: Trouble | None = None
-        self._asked: dict[int, tuple[float, float]] = {}  # by dpid: not again before that, and the pause after that
-        self._later: dict[int, float] = {}
+        # By dpid or name: not again before that, and the pause after that
+        self._asked: dict[int | str, tuple[float, float]] = {}
+        self._later: dict[int | str, float] = {}
 
     def note(self, what: str, error: BaseException, name: str = "event.failed") -> None:
         """Something raised: log it with its traceback, and count it."""
@@ -61,27 +62,33 @@ class Failures:
         last = self.last
         return None if last is None or time.monotonic() - last.at > SHOWN else last.what
 
-    def to_ask(self, event: ev.Event) -> int | None:
-        """The datapath id of the switch that has to be asked again, as this fact of it is lost; None: none, or it was
-        asked only just now, and is again later."""
-        if not isinstance(event, _OF_SWITCHES):
-            return None
-        if isinstance(event, ev.FlowsRead) and event.token != "sync":
-            return None  # whoever asked asks again
+    def to_ask(self, event: ev.Event) -> int | str | None:
+        """Who has to say again what is so, as this fact is lost: a switch, by its datapath id, or the name server, by
+        the name. None: nobody, or they were asked only just now, and are again later."""
+        match event:
+            case ev.FlowsRead(token=token) if token != "sync":
+                return None  # whoever asked asks again
+            case ev.NamePublished(name=name) | ev.NameFailed(name=name):
+                return self._once(name)
+            case _ if isinstance(event, _OF_SWITCHES):
+                return self._once(event.dpid)
+        return None
+
+    def _once(self, whom: int | str) -> int | str | None:
         now = time.monotonic()
-        due, pause = self._asked.get(event.dpid, (0.0, AGAIN))
+        due, pause = self._asked.get(whom, (0.0, AGAIN))
         if now < due:
-            self._later[event.dpid] = due
+            self._later[whom] = due
             return None
         if now - due > AGAIN_MOST:
             pause = AGAIN
-        self._asked[event.dpid] = (now + pause, min(AGAIN_MOST, pause * 2))
-        return event.dpid
+        self._asked[whom] = (now + pause, min(AGAIN_MOST, pause * 2))
+        return whom
 
-    def due(self) -> list[int]:
-        """The switches that could not be asked at once, and are to be now."""
+    def due(self) -> list[int | str]:
+        """Those who could not be asked at once, and are to be now."""
         now = time.monotonic()
-        found = [dpid for dpid, at in self._later.items() if at <= now]
-        for dpid in found:
-            del self._later[dpid]
+        found = [whom for whom, at in self._later.items() if at <= now]
+        for whom in found:
+            del self._later[whom]
         return found

@@ -201,12 +201,20 @@ class Runtime:
         """A fact could not be taken in: it is told, and its switch has to say again what is so."""
         kind, dpid = type(event).__name__, getattr(event, "dpid", None)
         self.failures.note(kind, error)
-        told = {"what": kind, "about": None if dpid is None else f"{dpid:016x}", "error": repr(error)[:200]}
+        about = getattr(event, "name", None) if dpid is None else f"{dpid:016x}"
+        told = {"what": kind, "about": about, "error": repr(error)[:200]}
         nve = None if dpid is None else self.state.by_dpid.get(dpid)
         self._telling.happened("nva.failed", {"nve": nve, **told}, self.now())
-        to_ask = self.failures.to_ask(event)
-        if to_ask is not None:
-            self._try(Disconnect(to_ask))
+        whom = self.failures.to_ask(event)
+        if whom is not None:
+            self._ask_again(whom)
+
+    def _ask_again(self, whom: int | str) -> None:
+        """Have a switch connect anew, so that all it has is read; or a name published again."""
+        if isinstance(whom, int):
+            self._try(Disconnect(whom))
+        elif whom in self.state.names:
+            self._try(Publish(whom, self.state.names[whom].wanted))
 
     def admits(self, dpid: int, names: tuple[str, ...] | None) -> bool:
         """Whether a connection may have that datapath id; ``names``: in its certificate, None: it has none."""
@@ -442,8 +450,8 @@ class Runtime:
                 self.event(ev.TimePassed())
             if self._sync_due and time.monotonic() >= self._sync_due:
                 self._sync()
-            for dpid in self.failures.due():
-                self._try(Disconnect(dpid))
+            for whom in self.failures.due():
+                self._ask_again(whom)
             if time.monotonic() >= next_drops:
                 next_drops = time.monotonic() + 10.0
                 self.poll_drops()

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 from test_runtime import Fragile, prepared, run, store, timers, until
-from world import World
+from world import World, ip, mac
 
 from ryu_vmm import events as ev
 from ryu_vmm import failing
 from ryu_vmm.effects import Disconnect, Effect, Failed
 from ryu_vmm.failing import Failures
-from ryu_vmm.model import MoveState, Place
+from ryu_vmm.model import Interface, MoveState, Network, Nve, Place
 from ryu_vmm.nva import Settings
 from ryu_vmm.runtime import Runtime
 from ryu_vmm.timers import AGAIN, AGAIN_MOST
@@ -142,6 +142,28 @@ def test_a_fact_that_is_lost_is_told_and_its_switch_read_again(
     run.event(ev.NveDisconnected(1))
     run.event(ev.NveConnected(1, (ev.PortInfo(1, "vxlan", True), ev.PortInfo(9, "tap9", True))))
     assert run.state.port_at(Place("n1", "tap9")) is not None, "what was lost is known by now"
+
+
+def test_an_answer_of_a_name_server_that_is_lost_is_asked_for_again(
+    store: Fragile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published: list[tuple[str, tuple[bytes, ...]]] = []
+    r = Runtime(store, publish=lambda name, addresses: published.append((name, addresses)))
+    r.handle(ev.NveSubmitted(Nve("n1", 1, ip("192.168.100.1"))))
+    r.handle(ev.NetworkSubmitted(Network("blue", 100)))
+    where = Place("n1", "tap1")
+    named = Interface("vm1/eth0", "vm1", "eth0", 100, mac(1), (ip("10.0.0.1"),), (), where, dns="web.example.org")
+    r.handle(ev.VmSubmitted("vm1", (named,)))
+    assert published == [("web.example.org", (ip("10.0.0.1"),))]
+    monkeypatch.setitem(r.nva._handlers, ev.NamePublished, raising)
+    r.event(ev.NamePublished(*published[0]))
+    assert len(published) == 2, "it is, at once"
+    r.event(ev.NamePublished(*published[0]))
+    assert len(published) == 2, "and then later"
+    monkeypatch.undo()
+    r.event(ev.NamePublished(*published[0]))
+    assert r.state.names["web.example.org"].told == (ip("10.0.0.1"),)
+    r.stop()
 
 
 def test_a_packet_that_raises_costs_its_switch_nothing(
