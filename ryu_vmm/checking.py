@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NoReturn, TypeVar, get_args
@@ -21,6 +20,7 @@ _T = TypeVar("_T")
 MAX_ERRORS = 100
 #: No document of ours is nested as deeply.
 MAX_DEPTH = 64
+_LARGEST = 1 << 63
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
 
 
@@ -46,9 +46,29 @@ def check(wanted: type[_T], given: object, *, text: bool = False) -> _T:
 
 def check_fit(document: object) -> None:
     """Refuse a document that has something no file, database or message can hold. InvalidInput names the fields."""
-    unfit = list(islice(_unfit(document), MAX_ERRORS))
-    if unfit:
-        refuse(unfit)
+    if not _fits(document):
+        refuse(islice(_unfit(document), MAX_ERRORS))
+
+
+def _fits(document: object) -> bool:
+    """Whether :func:`_unfit` finds nothing, at a fraction of its cost: 100,000 VMs have a million values."""
+    level, texts = [document], []
+    for _ in range(MAX_DEPTH + 1):
+        deeper: list[object] = []
+        for value in level:
+            if isinstance(value, str):
+                texts.append(value)
+            elif isinstance(value, dict):
+                texts += [key for key in value if isinstance(key, str)]
+                deeper += value.values()
+            elif isinstance(value, list | tuple):
+                deeper += value
+            elif isinstance(value, int | float) and not -_LARGEST <= value < _LARGEST:  # NaN is not, either
+                return False
+        level = deeper
+        if not level:
+            return no_text("".join(texts)) is None
+    return False
 
 
 def _unfit(given: object) -> Iterator[dict[str, str]]:
@@ -60,15 +80,15 @@ def _unfit(given: object) -> Iterator[dict[str, str]]:
         if isinstance(value, str):
             why = no_text(value)
         elif isinstance(value, int):
-            why = None if -(1 << 63) <= value < 1 << 63 else "is a number of more than 64 bits"
+            why = None if -_LARGEST <= value < _LARGEST else "is a number of more than 64 bits"
         elif isinstance(value, float):
-            why = None if math.isfinite(value) else "is not a number"
-        elif isinstance(value, Mapping | list | tuple):
+            why = None if -_LARGEST <= value < _LARGEST else "is no number that means anything here"
+        elif isinstance(value, dict | list | tuple):
             why = None if len(where) < MAX_DEPTH else "is nested too deeply"
             if why is None:
-                inner = value.items() if isinstance(value, Mapping) else enumerate(value)
+                inner = value.items() if isinstance(value, dict) else enumerate(value)
                 waiting += reversed([((*where, _step(key)), item) for key, item in inner])
-                names = [key for key in value if isinstance(key, str)] if isinstance(value, Mapping) else []
+                names = [key for key in value if isinstance(key, str)] if isinstance(value, dict) else []
                 odd = [(key, no_text(key)) for key in names]
                 yield from (error(field_path((*where, _step(key))), f"its name {why}") for key, why in odd if why)
         else:
