@@ -34,13 +34,15 @@ class Departure:
         move: the move's document.
     """
 
+    #: Nothing of the task has been sent: the other agent cannot have it. Not known of a move of an earlier agent.
+    _kept = False
+
     def __init__(self, tasks: Tasks, move: dict[str, Any]) -> None:
         self._tasks = tasks
         self._move = move
         self._number: int = move["id"]
         self._marks: dict[str, float] = {}
         self._package: Package | None = None
-        self._kept = False  # nothing of the task has been sent: the other agent cannot have it
 
     def _mark(self, what: str) -> None:
         self._marks[what] = time.monotonic()

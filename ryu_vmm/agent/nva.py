@@ -238,8 +238,10 @@ class Authority:
             bound = all(one.get("bound") is True for one in found["interfaces"])
             return nves.pop() if bound and len(nves) == 1 else None
         # Who may see no other NVE's tasks sees at least that one has moved there from here.
-        path = "/v1/moves"
-        moves = self.patiently(lambda client: list(client.items(path, most=1, vm=name)))
+        try:
+            moves = self.patiently(lambda client: list(client.items("/v1/moves", most=1, vm=name)))
+        except Refused:
+            return None
         steered = bool(moves) and moves[0]["state"] in STEERED and moves[0]["destination"] != me
         return str(moves[0]["destination"]) if steered else None
 

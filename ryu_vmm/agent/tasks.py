@@ -136,7 +136,7 @@ class Tasks:
         move, me = self.nva.move(record.leg.move), self.configuration.nve
         if move is not None and not _is_of(move, record, me):
             move = None  # another one has its number: the NVA's records are new
-        arrives = move is not None and move["destination"] == me
+        arrives = move is not None and move.get("destination") == me
         if move is not None and move["open"]:
             if move["state"] in STEERED:
                 return "here" if arrives else "there"

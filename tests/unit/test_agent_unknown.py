@@ -114,7 +114,7 @@ def record(role: Role, peer: str = "n2", step: Step = Step.OPENED) -> Record:
     return Record(definition=DEFINITION, role=role, leg=leg)
 
 
-SEEN: dict[str, tuple[Callable[[Answers], None], str | None]] = {
+SEEN: dict[str, tuple[Callable[[Answers], object], str | None]] = {
     "nothing": (lambda nva: None, None),
     "here": (lambda nva: nva.at("n1"), "n1"),
     "here, and its port is not": (lambda nva: nva.at("n1", bound=False), "n1"),
@@ -124,6 +124,7 @@ SEEN: dict[str, tuple[Callable[[Answers], None], str | None]] = {
     "at two places elsewhere": (lambda nva: nva.at("n2", "n3"), None),
     "a move away from here": (lambda nva: nva.moves(move("settled"), move("failed", number=6)), "n2"),
     "a move away from here that has failed": (lambda nva: nva.moves(move("failed")), None),
+    "nothing, and no moves either": (lambda nva: nva.said.pop("/v1/moves"), None),
     "a move to here": (lambda nva: nva.moves(move("settled", "n2", "n1")), None),
 }
 
