@@ -97,12 +97,14 @@ class Work:
 
     def mark(self) -> tuple[int, ...]:
         """A position in the step in hand, for :meth:`undo_to`."""
-        return self.state.mark(), len(self.out.effects), len(self.first), len(self.awaiting)
+        state = self.state
+        return state.mark(), len(state.joined), len(self.out.effects), len(self.first), len(self.awaiting)
 
     def undo_to(self, mark: tuple[int, ...]) -> None:
         """Undo what the step has changed, asked for and waits for since :meth:`mark`; what was counted is."""
-        at, effects, first, awaiting = mark
+        at, joined, effects, first, awaiting = mark
         self.state.undo_to(at)
+        del self.state.joined[joined:]
         del self.out.effects[effects:], self.first[first:], self.awaiting[awaiting:]
 
     def report(self, kind: str, **fields: object) -> None:
