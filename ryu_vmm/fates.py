@@ -126,7 +126,6 @@ TIMERS: dict[str, Kept] = {
     "regroup": _anew("begins with the restart: recovery.py"),
     "watch": _anew("watching.py"),
     "rewatch": _anew("begins when a source is back: watching.py"),
-    "account": _forgotten("last readings are lost with whoever asked: their ledger is not exact, and says so"),
     "off": _anew("an NVE has time to come back: shutoff.py"),
     "evacuation": _anew("NVEs have time to come back: evacuations.py"),
     "freeze": _derived("from frozen"),
