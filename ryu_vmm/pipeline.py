@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from . import admission, redirects, replies, routing, skeleton
-from .flows import IN_PORT, Action, Flow, FlowKey, Output, SetField, ToNva, match
+from .flows import IN_PORT, Action, Flow, FlowKey, Match, Output, SetField, ToNva, match
 from .limits import gone_meter
 from .model import Distribution, Interface, Leg, Move, Place, Redirect, Session
 from .paths import entries, from_peer, path
@@ -29,6 +29,7 @@ from .tables import (
     CLASSIFY,
     DELIVER,
     FLOOD,
+    FLOOD_ACTIONS,
     FROM_TUNNEL,
     LOCAL,
     REMOTE,
@@ -190,18 +191,26 @@ def _network(state: State, nve: str, vni: int) -> Iterator[Flow]:
         return
     mine = cookie(Why.NETWORK, vni)
     here = tuple(Output(number) for number in sorted(set(flood_ports(state, nve, vni))))
-    yield Flow(FLOOD, 100, match(metadata=REMOTE, tun_id=vni), here, cookie=mine)
+    yield from _flood(100, match(metadata=REMOTE, tun_id=vni), here, mine)
     for move, leg in state.moves_to(vni, nve):
         if not move.state.steered and move.redirect is not Redirect.NONE:
             # The VM still runs at the source: what it says to all must not wait for itself here (RFC 7527).
             port_there = state.port_at(leg.dst)
             others = here if port_there is None else tuple(out for out in here if out.port != port_there.number)
             for mac in state.macs(state.interfaces[leg.interface]):
-                yield Flow(FLOOD, 110, match(metadata=REMOTE, tun_id=vni, eth_src=mac), others, cookie=mine)
+                yield from _flood(110, match(metadata=REMOTE, tun_id=vni, eth_src=mac), others, mine)
     everywhere = flood_actions(state, nve, vni)
-    yield Flow(FLOOD, 100, match(metadata=LOCAL, tun_id=vni), everywhere, cookie=mine)
+    yield from _flood(100, match(metadata=LOCAL, tun_id=vni), everywhere, mine)
     if state.networks[vni].policy.distribution is Distribution.PULL:
         yield _miss(vni, 10)
+
+
+def _flood(priority: int, on: Match, to: tuple[Action, ...], mine: int) -> Iterator[Flow]:
+    """Flood to all of a list: by one flow, or by one in each of several tables where it is too long for a message."""
+    parts = [to[at : at + FLOOD_ACTIONS] for at in range(0, len(to), FLOOD_ACTIONS)] or [()]
+    for table, part in enumerate(parts, FLOOD):
+        following = table + 1 if table - FLOOD + 1 < len(parts) else None
+        yield Flow(table, priority, on, part, following, cookie=mine)
 
 
 def _peer(state: State, nve: str, vni: int, peer: str) -> Iterator[Flow]:

@@ -28,8 +28,12 @@ TABLES = (
     Table(30, "route", "where is the guest with this address, and may the packet go there?"),
     Table(40, "deliver", "(VN, destination) -> local port, tunnel, redirect, or hold"),
     Table(50, "flood", "broadcast and multicast inside the VN: local members, one copy per remote NVE"),
+    Table(51, "flood-on", "the rest of those who are too many for one flow; the tables after it: their rest"),
 )
-CLASSIFY, ADMIT, GUARD, RESOLVE, ADVERTISE, ROUTE, DELIVER, FLOOD = (table.number for table in TABLES)
+CLASSIFY, ADMIT, GUARD, RESOLVE, ADVERTISE, ROUTE, DELIVER, FLOOD, _ = (table.number for table in TABLES)
+#: Actions of one flow of the lists of those who get a broadcast, which go on in the next table: an OpenFlow message has
+#: 64 KiB, and the copy for a peer takes two actions of 32 bytes together, over IPv6 40.
+FLOOD_ACTIONS = 2048
 
 
 class Why(enum.IntEnum):

@@ -200,7 +200,7 @@ def _goal(state: State, nve: str, flow: Flow) -> str:
         peer = next((n.name for n in state.nves.values() if n.locator == located[:8]), "an unknown NVE")
         return f"by ILA to {peer} ({addresses.format_ip(located)})"
     if flow.goto is not None:
-        return f"table {next(t.name for t in TABLES if t.number == flow.goto)}"
+        return f"table {next((t.name for t in TABLES if t.number == flow.goto), flow.goto)}"
     if outputs:
         name = state.by_number.get((nve, outputs[-1]), str(outputs[-1]))
         return f"port {name}"

@@ -16,6 +16,7 @@ from ryu_vmm.flows import (
     FIELDS,
     IN_PORT,
     TABLE,
+    Action,
     CheckLarger,
     Copy,
     DecTtl,
@@ -29,6 +30,7 @@ from ryu_vmm.flows import (
     match,
     set_field,
 )
+from ryu_vmm.tables import FLOOD, FLOOD_ACTIONS
 from ryu_vmm.wire import base, openflow
 
 pytestmark = pytest.mark.real
@@ -459,3 +461,35 @@ def test_port_changes(switch: Switch) -> None:
     switch.vsctl("del-port", "br-int", "p9")
     while reason != base.PORT_DELETE:
         reason, port = change()
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_the_longest_part_of_a_flood_is_taken(switch: Switch, family: int) -> None:
+    """What is divided at tables.FLOOD_ACTIONS; 1,700 copies over IPv6 are more than a message holds."""
+    copies: list[Action] = []
+    for n in range(FLOOD_ACTIONS // 2):
+        copies += [set_field(f"tun_ipv{family}_dst", n + 1), Output(3)]
+    flows = [Flow(FLOOD + n, 100, match(tun_id=100), tuple(copies), FLOOD + n + 1) for n in range(3)]
+    switch.add(*flows)
+    assert sorted(stats.flow for stats in switch.read()) == sorted(flows)
+
+
+def test_a_full_table_refuses_by_transaction_id_and_takes_what_is_there_already(switch: Switch) -> None:
+    """By that one flow is known, and all others are in force (quarantine.py)."""
+    switch.vsctl("--", "--id=@t", "create", "Flow_Table", "flow_limit=2", "overflow_policy=refuse",
+                 "--", "set", "bridge", "br-int", "flow_tables:40=@t")  # fmt: skip
+    try:
+        flows = [Flow(40, n, match(tun_id=n), (Output(2),)) for n in range(1, 6)]
+        switch.xid += 100
+        changes = [FlowChange("add", flow) for flow in flows]
+        switch.send(openflow.encode_flow_mods(changes, switch.xid) + openflow.encode_barrier(switch.xid + 50))
+        refused = [openflow.decode_error(switch.receive(base.ERROR)) for _ in range(3)]
+        switch.receive(base.BARRIER_REPLY)
+        assert [(error.type, error.code, error.xid - switch.xid) for error in refused] == [(5, 1, n) for n in (2, 3, 4)]
+        again = flows[0]._replace(actions=(Output(1),))
+        switch.add(again)
+        switch.change(FlowChange("delete", flows[1]))
+        switch.add(flows[2])
+        assert sorted(stats.flow for stats in switch.read()) == sorted([again, flows[2]])
+    finally:
+        switch.vsctl("clear", "bridge", "br-int", "flow_tables")
