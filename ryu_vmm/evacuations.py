@@ -330,10 +330,10 @@ class Evacuations:
                 self._put(row, replace(row, why=words))
                 return False
         reasons: list[str] = []
-        away = [name for name in where.away if fits(interfaces, evacuation.nve, name, reasons)]
+        away = [name for name in where.away if fits(state, interfaces, evacuation.nve, name, reasons)]
         off = self.shut_off.is_off(interfaces)
         kind = Kind.COLD if off else evacuation.kind
-        ready = [name for name in where.ready if fits(interfaces, evacuation.nve, name, reasons)]
+        ready = [name for name in where.ready if fits(state, interfaces, evacuation.nve, name, reasons)]
         for name in in_order(row, where, ready):
             request = MoveRequested(row.vm, name, kind, requested_by=f"evacuation {evacuation.id}")
             try:

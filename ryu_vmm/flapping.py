@@ -8,7 +8,6 @@ requested for its VM: whoever asks for a move knows where the VM is. What was co
 from __future__ import annotations
 
 from .model import Frozen, Interface, Place
-from .state import State
 from .work import Work
 
 
@@ -21,13 +20,6 @@ def thaw(work: Work, interface: str, by: str) -> None:
     state.put("thawed", interface, work.now)
     state.put("clock", ("freeze", interface), None)
     work.report("interface.thawed", interface=interface, by=by)
-
-
-def forget(state: State, interface: str) -> None:
-    """An interface is no more."""
-    state.put("frozen", interface, None)
-    state.put("thawed", interface, None)
-    state.put("clock", ("freeze", interface), None)
 
 
 def resume(work: Work) -> None:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import events as ev
-from . import flapping, readdressing, rehoming, sought
+from . import flapping, readdressing, references, rehoming, sought
 from .amending import amend
 from .announcing import Announcing
 from .effects import Outcome, Record
@@ -150,9 +150,12 @@ class Nva:
         except BaseException:
             self.state.undo()
             raise
-        work.out.records = [Record(table, key, value) for (table, key), value in self.state.changes().items()]
+        work.out.records = self._records()
         work.out.effects = [*work.first, *work.out.effects]
         return work.out
+
+    def _records(self) -> list[Record]:
+        return [Record(table, key, value) for (table, key), value in self.state.changes().items()]
 
     def _settle(self) -> None:
         """Turn what the step touched into programs, and let moves wait for those; repeat until nothing moves."""
@@ -384,6 +387,9 @@ class Nva:
         given = [self.state.numbers.get("generation", 0), *(move.generation for move in self.state.moves.values())]
         self.state.load("meta", "generation", max(given) + GENERATIONS_AHEAD)
         self._work.begin(now)
+        references.mend(self._work)
+        # What was mended is to be so at the next start, too; all else follows from the records as they are.
+        self._work.out.records = self._records()
         self.recovery.resume()
         self.packets.resume()
         flapping.resume(self._work)

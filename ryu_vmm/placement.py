@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .model import Evacuation, Evacuee, Interface
+from .state import State
 from .work import Work
 
 __all__ = ["Targets", "fits", "in_order", "some", "targets"]
@@ -50,10 +51,10 @@ def targets(work: Work, evacuation: Evacuation) -> Targets:
     return found
 
 
-def fits(interfaces: Iterable[Interface], leaving: str, name: str, reasons: list[str]) -> bool:
+def fits(state: State, interfaces: Iterable[Interface], leaving: str, name: str, reasons: list[str]) -> bool:
     """Whether a VM's attachments let it go to an NVE; else the reason is added."""
     for interface in interfaces:
-        elsewhere = {place.nve for place in interface.attachments} - {leaving}
+        elsewhere = {place.nve for place in interface.attachments if place.nve in state.nves} - {leaving}
         if elsewhere and name not in elsewhere:
             reasons.append(f"{interface.id} has no attachment on {name}")
             return False

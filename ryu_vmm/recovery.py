@@ -122,6 +122,8 @@ class Recovery:
                 if not move.open and move.redirect.at_source:
                     state.put("returning", move.id, True)
                 state.put("waits", move.id, waits or None)
+                if not move.open and not waits:  # both ends were withdrawn
+                    self._moves.stage_done(move.id)
             if move.open:
                 if move.id in state.waits:
                     state.put("clock", ("regroup", move.id), self._work.now + grace)

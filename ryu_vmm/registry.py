@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from . import addresses, readdressing, routed_networks, sharing, sought
+from . import addresses, readdressing, references, routed_networks, sharing, sought
 from .errors import Conflict, InvalidInput, NotFound
 from .events import (
     NetworkSubmitted,
@@ -14,8 +14,8 @@ from .events import (
     VmSubmitted,
     VmWithdrawn,
 )
-from .flapping import forget
 from .model import VNI_RESERVED, Interface, Network, Nve, Place, Vm
+from .references import Fate
 from .rehoming import Wish, able, judge, served
 from .routing import ila_mac
 from .slots import keep_only
@@ -70,29 +70,21 @@ class Registry:
         state, name = self._work.state, event.name
         if name not in state.nves:
             raise NotFound(f"there is no NVE {name}", nve=name)
-        homes = sorted({i.vm for i in state.interfaces.values() if i.location.nve == name})
+        keeping = list(references.holders(state, references.NVES, name, Fate.REFUSED))
+        homes = sorted({row.vm for reference, _, row in keeping if reference.table == "interfaces"})
         if homes:
             message = f"{len(homes)} VMs are located on NVE {name}, {homes[0]} among them"
             raise Conflict(message, nve=name, vms=homes[:20])
-        for move in state.open_moves():
-            # A move that has left it for good does not keep it: closing that is all that is left to do.
-            if name == move.destination or (name == move.source and not move.state.steered):
-                raise Conflict(f"move {move.id} involves NVE {name}", nve=name, move=move.id)
-        for port in list(state.ports_of(name)):
-            state.put("ports", (name, port), None)
-            state.put("unadmitted", Place(name, port), None)
+        for reference, number, _ in keeping:
+            if reference.table == "moves":
+                raise Conflict(f"move {number} involves NVE {name}", nve=name, move=number)
+            message = (
+                f"evacuation {number} may take VMs to NVE {name}: resume it with other NVEs "
+                f"(POST /v1/evacuations/{number}/resume), or cancel it"
+            )
+            raise Conflict(message, nve=name, evacuation=number)
+        references.clear(self._work, references.NVES, name)
         keep_only(state, name, ())
-        state.put("sessions", name, None)
-        state.put("generations", name, None)
-        state.put("faults", name, None)
-        state.put("clock", ("resync", name), None)
-        for left in [left for left in state.left.values() if left.nve == name]:
-            state.put("clock", ("left", left.key), None)
-            state.put("left", left.key, None)
-        for hop in [hop for hop in state.hops.values() if hop.nve == name]:
-            state.put("hops", hop.key, None)
-        state.put("clock", ("hops", name), None)
-        state.put("offers", name, None)
         nve = state.nves[name]
         state.put("nves", name, None)
         return nve
@@ -135,8 +127,9 @@ class Registry:
         if network is None:
             raise NotFound(f"there is no network {event.name}", network=event.name)
         inside = len(list(state.in_network(network.vni)))
-        if inside:
+        if inside:  # and moves are of interfaces
             raise Conflict(f"network {event.name} has {inside} interfaces", network=event.name)
+        references.clear(self._work, references.NETWORKS, network.vni)
         state.put("networks", network.vni, None)
         return network
 
@@ -243,21 +236,8 @@ class Registry:
         return vm
 
     def _forget(self, interface: str) -> None:
-        state = self._work.state
-        for nve in list(state.pulled_by(interface)):
-            state.put("pulled", (nve, interface), None)
-        state.put("gone", interface, None)
-        forget(state, interface)
-        sought.forget(state, interface)
-        for left in state.left_by(interface):
-            state.put("clock", ("left", left.key), None)
-            state.put("left", left.key, None)
-        known = state.interfaces[interface]
-        for place in (known.location, *known.attachments):
-            kept = tuple(seen for seen in state.unadmitted.get(place, ()) if seen.interface != interface)
-            state.put("unadmitted", place, kept or None)
-        state.put("interfaces", interface, None)
-        sharing.release(state, interface)
+        references.clear(self._work, references.INTERFACES, interface)
+        self._work.state.put("interfaces", interface, None)
 
     def _check(self, interface: Interface, where: str, siblings: list[Interface], own: tuple[str, ...]) -> None:
         """Raise InvalidInput or Conflict unless the interface can stand beside all others.
@@ -268,8 +248,10 @@ class Registry:
         if interface.vni not in state.networks:
             raise NotFound(f"there is no network with VNI {interface.vni}", field=f"{where}.network")
         places = (interface.location, *interface.attachments)
+        known = state.interfaces.get(interface.id)
         for place in places:
-            if place.nve not in state.nves:
+            # An attachment sleeps that was registered before its NVE was withdrawn.
+            if place.nve not in state.nves and (known is None or place not in known.attachments):
                 raise NotFound(f"there is no NVE {place.nve}", field=f"{where}.nve", nve=place.nve)
             if state.is_tunnel(place):
                 raise InvalidInput(f"port {place.port} on {place.nve} is its tunnel", field=f"{where}.port")

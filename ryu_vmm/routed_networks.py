@@ -18,7 +18,8 @@ def check(state: State, old: Network | None, new: Network) -> None:
     if old is not None and old.kind is not new.kind and any(True for _ in state.in_network(new.vni)):
         raise Conflict(f"network {new.name} has interfaces: its kind cannot change", network=new.name, field="kind")
     for n, subnet in enumerate(new.subnets):
-        if subnet.nve not in state.nves:
+        # A subnet sleeps that was registered before its NVE was withdrawn.
+        if subnet.nve not in state.nves and (old is None or subnet not in old.subnets):
             raise NotFound(f"there is no NVE {subnet.nve}", nve=subnet.nve, field=f"subnets.{n}.nve")
     others = [n for n in state.networks.values() if n.vni != new.vni]
     peers = [n for n in others if new.router is not None and (n.tenant, n.router) == (new.tenant, new.router)]

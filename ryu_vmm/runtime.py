@@ -116,7 +116,9 @@ class Runtime:
         self.shed_packets: Counter[tuple[str, str]] = Counter()
         self._sheddings = Seldom(every=10.0)
         self._troubles = Seldom(every=10.0)
-        for effect in self.nva.restore(list(store.load()), self.now()).effects:
+        restored = self.nva.restore(list(store.load()), self.now())
+        store.commit(restored.records)
+        for effect in restored.effects:
             self._perform(effect)
 
     @property
