@@ -38,8 +38,9 @@ def default_store() -> str:
 OPTIONS: list[Any] = [
     cfg.StrOpt("store", help="SQLite file that holds the directory and the moves. Default: vmm.sqlite in ryu_vmm "
                "below $XDG_STATE_HOME or ~/.local/state. ':memory:' keeps nothing."),
-    cfg.StrOpt("inventory", help="YAML or JSON file of NVEs, networks and VMs to register at start. It is taken whole "
-               "or refused whole; what the store knows already keeps its location."),
+    cfg.StrOpt("inventory", help="YAML or JSON file of NVEs, networks and VMs, read at every start. Entries that say "
+               "what they said the last time undo nothing of what has happened since; what conflicts with it is "
+               "reported (GET /v1/health), and all else is taken."),
     cfg.StrOpt("credentials", help="JSON file that says who may use REST, written by 'vmm credentials'; it is read "
                "again whenever it changes. Without it REST serves loopback only, and whoever asks there is admin."),
     cfg.StrOpt("rest_cert", help="PEM file with the certificate of REST, and its chain: REST is served over TLS."),

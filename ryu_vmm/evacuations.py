@@ -19,6 +19,7 @@ from .events import EvacuationCancelled, EvacuationRequested, EvacuationResumed,
 from .mobility import MoveEvent
 from .model import (
     Evacuation,
+    EvacuationAsked,
     EvacuationState,
     Evacuee,
     EvacueeState,
@@ -55,7 +56,7 @@ class Evacuations:
         """Begin an evacuation. Raises NotFound, InvalidInput, Conflict."""
         state, now = self._work.state, self._work.now
         if event.request_id is not None and event.request_id in state.by_evacuation_request:
-            return state.evacuations[state.by_evacuation_request[event.request_id]], False
+            return _repeated(state.evacuations[state.by_evacuation_request[event.request_id]], event), False
         if event.nve not in state.nves:
             raise NotFound(f"there is no NVE {event.nve}", nve=event.nve, field="nve")
         self._check_targets(event.nve, event.to)
@@ -76,6 +77,7 @@ class Evacuations:
             history=(Step(EvacuationState.RUNNING.value, now, "request"),),
             request_id=event.request_id,
             requested_by=event.requested_by,
+            asked_with=EvacuationAsked(event.to, event.parallel, event.attempts),
         )
         self._forget_old()
         state.put("evacuations", number, evacuation)
@@ -383,3 +385,12 @@ class Evacuations:
         told: dict[str, object] = {"evacuation": evacuation.id, "nve": evacuation.nve, "state": evacuation.state.value}
         # Not by report(), which marks an entry as the VM's tenant's: sums and reasons are about others too.
         self._work.do(Report(f"evacuation.{what}", {**told, **fields, "counts": counts}))
+
+
+def _repeated(found: Evacuation, event: EvacuationRequested) -> Evacuation:
+    """The evacuation of a request id that comes again. Conflict: what is asked for is another one."""
+    kept = found.asked_with in (None, EvacuationAsked(event.to, event.parallel, event.attempts))
+    if not kept or (found.nve, found.kind) != (event.nve, event.kind):
+        message = f"this request_id was used for another evacuation, {found.id}"
+        raise Conflict(message, evacuation=found.id, field="request_id")
+    return found

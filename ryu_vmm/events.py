@@ -15,9 +15,14 @@ from .model import Addressing, Connections, Interface, Kind, Leave, Network, Nve
 # --- requests -------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class NveSubmitted:
-    """An NVE was registered, or registered again with changed content. Reply: ``(Nve, created: bool)``."""
+    """An NVE was registered, or registered again with changed content. Reply: ``(Nve, created: bool)``.
+
+    Like the other registrations it asks for what differs from the last one of its sender (wishes.py). ``standing``: it
+    is from the file that is read at every start, else a request.
+    """
 
     nve: Nve
+    standing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,7 @@ class NetworkSubmitted:
     """A network was registered or its policy changed (the VNI of a name is fixed). Reply: ``(Network, created)``."""
 
     network: Network
+    standing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +52,8 @@ class VmSubmitted:
     """A VM was registered, or its interfaces changed. ``epoch`` and ``since`` of the interfaces are ignored.
 
     The location of an interface that is already known changes if another one is named than the last time and it is in
-    no move (rehoming.py); else it stays, and only moves change it. ``standing``: from a file that is applied at every
-    start, whatever has happened since it was written: it takes no interface to another NVE.
+    no move (rehoming.py); else it stays, and only moves change it. ``standing``: from the file that is read at every
+    start: it takes no interface to another NVE.
     ``tenant``: who it belongs to; None: to the tenant that all its networks belong to, else to the operator.
     ``leave``: what becomes of packets for addresses that it leaves; None: what its networks say.
     Reply: ``(Vm, created)``.
@@ -173,6 +179,21 @@ class ThawRequested:
     """Somebody has looked after a VM whose interfaces flapped: announcements may move them again. Reply: Vm."""
 
     vm: str
+
+
+@dataclass(frozen=True, slots=True)
+class InventoryRead:
+    """The inventory file was read at start. Each entry is taken or refused by itself.
+
+    ``entries``: the kind ("nves", "networks", "vms") and name of all that the file has; ``items``: how each request's
+    entry is called; ``faults``: entries that refer to what is not there, and why.
+    Reply: what came of each entry, "created", "updated", "unchanged" or the VmmError that refused it.
+    """
+
+    requests: tuple[NveSubmitted | NetworkSubmitted | VmSubmitted, ...]
+    entries: tuple[tuple[str, str], ...]
+    items: tuple[str, ...]
+    faults: tuple[tuple[str, str], ...] = ()
 
 
 # --- switches -------------------------------------------------------------------------------------------------------
@@ -366,6 +387,7 @@ Request = (
     | ActivationReported
     | AbortRequested
     | ThawRequested
+    | InventoryRead
     | EvacuationRequested
     | EvacuationCancelled
     | EvacuationResumed
@@ -398,6 +420,7 @@ __all__ = [
     "FlowExpired",
     "FlowRefused",
     "FlowsRead",
+    "InventoryRead",
     "MetersRead",
     "MoveRequested",
     "NameFailed",

@@ -1,41 +1,32 @@
-"""The inventory file: NVEs, networks and VMs in YAML or JSON, taken whole or refused whole.
+"""The inventory file: NVEs, networks and VMs in YAML or JSON.
 
 The file holds the same documents as the REST API under the keys ``nves``, ``networks`` and ``vms``, and is
-checked by the same models. A refusal names file, line and field of everything that is wrong.
+checked by the same models. A refusal names file, line and field of everything that is wrong. What is submitted is taken
+whole or refused whole; of the file that the NVA reads at every start, what cannot be is reported and all else is taken
+(standing.py).
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from . import events, model
+from . import events, wishes
 from .checking import check, refuse
 from .errors import InvalidInput, VmmError
 from .located import LineOf, fault, from_json, from_yaml
 from .schema import InventoryInput, duplicates
+from .state import State
 
-__all__ = ["Names", "Submitter", "apply", "apply_file", "load", "parse", "requests", "unchanged"]
+__all__ = ["Names", "Submitter", "apply", "apply_file", "load", "parse", "unchanged"]
 
+LOG = logging.getLogger("ryu_vmm")
 #: Larger files are refused before they are read: 100,000 VMs take some 30 MiB.
 MAX_BYTES = 128 << 20
-
-
-class _StateView(Protocol):
-    """What of the state is read here; ``state.State`` has it."""
-
-    @property
-    def nves(self) -> dict[str, model.Nve]: ...
-    @property
-    def networks(self) -> dict[int, model.Network]: ...
-    @property
-    def vms(self) -> dict[str, model.Vm]: ...
-    @property
-    def interfaces(self) -> dict[str, model.Interface]: ...
-    def network_named(self, name: str) -> model.Network | None: ...
 
 
 class Submitter(Protocol):
@@ -47,10 +38,22 @@ class Submitter(Protocol):
         """Handle all of them or none; a refusal carries the index of the culprit in ``details["index"]``."""
 
 
+class Reader(Protocol):
+    """What takes the file that is read at every start; ``runtime.Runtime`` is one."""
+
+    #: What of the file could not be taken: a line of text for each entry.
+    refused: list[str]
+
+    @property
+    def state(self) -> Any: ...
+    def handle(self, event: events.Request) -> Any:
+        """Handle a request."""
+
+
 class Names:
     """What names in a document refer to: to what the same inventory brings, else to what is registered."""
 
-    def __init__(self, state: _StateView, inventory: InventoryInput | None = None) -> None:
+    def __init__(self, state: State, inventory: InventoryInput | None = None) -> None:
         self._state = state
         self._nves = {nve.name for nve in inventory.nves} if inventory else set()
         self._networks = {network.name: network.vni for network in inventory.networks} if inventory else {}
@@ -62,9 +65,9 @@ class Names:
         found = self._state.network_named(network)
         return None if found is None else found.vni
 
-    def has_nve(self, name: str) -> bool:
-        """Whether an NVE of that name is registered or about to be."""
-        return name in self._nves or name in self._state.nves
+    def has_nve(self, name: str, vm: str) -> bool:
+        """Whether an NVE of that name is registered or about to be, or has been named for a VM before."""
+        return name in self._nves or name in self._state.nves or name in wishes.named_nves(self._state, vm)
 
 
 def load(path: str | Path) -> InventoryInput:
@@ -81,53 +84,73 @@ def parse(text: str, name: str = "inventory", *, yaml_syntax: bool = True) -> In
     return _parse(text, name, yaml_syntax)[0]
 
 
-def apply_file(runtime: Submitter, path: str | Path) -> dict[str, int]:
-    """:func:`load` and :func:`apply`: the state is as the file says, or as it was and a VmmError says why."""
+def apply_file(runtime: Reader, path: str | Path) -> dict[str, int]:
+    """:func:`load` the file that is read at every start and have the NVA take of it what can be.
+
+    What the file has said before asks for nothing, whatever has happened since. Counts what was ``created``,
+    ``updated`` and ``unchanged``, and, if there was any, ``refused``: ``runtime.refused`` has file, line and reason of
+    each.
+    """
     text, name, yaml_syntax = _read(path)
     inventory, line_of = _parse(text, name, yaml_syntax)
-    try:
-        return apply(runtime, inventory, standing=True)
-    except InvalidInput as e:
-        if "errors" in e.details:
-            raise _located(e, name, line_of) from None
-        raise _at_item(e, name, line_of) from None
-    except VmmError as e:
-        raise _at_item(e, name, line_of) from None
+    found, faults = _requests(inventory, runtime.state)
+    items = tuple(item for item, _ in found)
+    told = tuple((fault["field"], fault["why"]) for fault in faults)
+    requests = tuple(replace(request, standing=True) for _, request in found)
+    entries = tuple((kind, each.name) for kind in ("nves", "networks", "vms") for each in getattr(inventory, kind))
+    event = events.InventoryRead(requests, entries, items, told)
+    count = {"created": 0, "updated": 0, "unchanged": 0}
+    refused = [_line(name, line_of, *fault) for fault in told]
+    for item, result in zip(items, runtime.handle(event), strict=True):
+        if isinstance(result, VmmError):
+            refused.append(_line(name, line_of, item, result.message))
+        else:
+            count[result] += 1
+    runtime.refused = refused
+    for line in refused:
+        LOG.warning("not taken: %s", line)
+    return {**count, "refused": len(refused)} if refused else count
 
 
-def requests(inventory: InventoryInput, state: _StateView) -> list[events.Request]:
-    """The core's events in the order in which it can take them. InvalidInput: unknown networks or NVEs."""
-    found: list[events.Request] = [events.NveSubmitted(nve.value()) for nve in inventory.nves]
-    found += [events.NetworkSubmitted(network.value()) for network in inventory.networks]
+def _line(name: str, line_of: LineOf, field: str, why: str) -> str:
+    line = line_of(_path(field))
+    return f"{name}:{line}: {field}: {why}" if line else f"{name}: {field}: {why}"
+
+
+def _requests(
+    inventory: InventoryInput, state: State
+) -> tuple[list[tuple[str, wishes.Submitted]], list[dict[str, str]]]:
+    """The core's events in the order in which it can take them, each with the name of its entry; and what is wrong
+    with the others: networks or NVEs that nobody knows."""
+    found: list[tuple[str, wishes.Submitted]] = []
+    found += [(f"nves[{n}]", events.NveSubmitted(nve.value())) for n, nve in enumerate(inventory.nves)]
+    found += [(f"networks[{n}]", events.NetworkSubmitted(each.value())) for n, each in enumerate(inventory.networks)]
     names = Names(state, inventory)
     faults: list[dict[str, str]] = []
     for n, vm in enumerate(inventory.vms):
         try:
-            found.append(vm.value(names, f"vms[{n}]"))
+            found.append((f"vms[{n}]", vm.value(names, f"vms[{n}]")))
         except InvalidInput as e:
             faults += e.details["errors"]  # type: ignore[arg-type]
-    if faults:
-        refuse(faults)
-    return found
+    return found, faults
 
 
-def apply(runtime: Submitter, inventory: InventoryInput, standing: bool = False) -> dict[str, int]:
+def apply(runtime: Submitter, inventory: InventoryInput) -> dict[str, int]:
     """Submit all of an inventory in one step and count what was ``created``, ``updated`` and ``unchanged``.
 
-    ``standing``: it is a file that is applied at every start, so where it has VMs may be out of date.
     Whatever VmmError refuses it leaves everything as it was; its ``details["item"]`` names the culprit.
     """
-    submitted = [
-        replace(request, standing=standing) if isinstance(request, events.VmSubmitted) else request
-        for request in requests(inventory, runtime.state)
-    ]
+    found, faults = _requests(inventory, runtime.state)
+    if faults:
+        refuse(faults)
+    submitted = [request for _, request in found]
     same = [unchanged(runtime.state, request) for request in submitted]
     try:
         replies = runtime.handle_all(submitted)
     except VmmError as e:
         index = e.details.pop("index", None)
         if isinstance(index, int):
-            e.details["item"] = _item(inventory, index)
+            e.details["item"] = found[index][0]
         raise
     count = {"created": 0, "updated": 0, "unchanged": 0}
     for (_, created), was_same in zip(replies, same, strict=True):
@@ -135,37 +158,9 @@ def apply(runtime: Submitter, inventory: InventoryInput, standing: bool = False)
     return count
 
 
-def unchanged(state: _StateView, request: events.Request) -> bool:
-    """Whether a submission says what is registered already (an interface's location aside, which moves, unless
-    another one than before is named)."""
-    match request:
-        case events.NveSubmitted(nve):
-            return state.nves.get(nve.name) == nve
-        case events.NetworkSubmitted(network):
-            return state.networks.get(network.vni) == network
-        case events.VmSubmitted(name, interfaces, tenant, leave, standing):
-            vm = state.vms.get(name)
-            if vm is None or tenant not in (None, vm.tenant) or leave != vm.leave:
-                return False
-            known = state.interfaces
-            there = [(i.location, known[i.id]) for i in interfaces if i.id in known]
-            if any(i.names_anew(at) and not (standing and at.nve != i.location.nve) for at, i in there):
-                return False
-            return {_lasting(i) for i in interfaces} == {_lasting(state.interfaces[i]) for i in vm.interfaces}
-    return False
-
-
-def _lasting(i: model.Interface) -> tuple[object, ...]:
-    return (i.id, i.vni, i.mac, i.ipv4, i.ipv6, i.attachments, i.allow, i.dns, i.shared, i.shared_macs)
-
-
-def _item(inventory: InventoryInput, index: int) -> str:
-    for key in ("nves", "networks", "vms"):
-        items = getattr(inventory, key)
-        if index < len(items):
-            return f"{key}[{index}]"
-        index -= len(items)
-    return ""
+def unchanged(state: State, request: wishes.Submitted) -> bool:
+    """Whether a submission asks for nothing: it says what its sender has said before, or what there is."""
+    return wishes.registered(state, request) is not None and wishes.meant(state, request) is None
 
 
 # --- where in the file -------------------------------------------------------------------------------------
@@ -191,16 +186,6 @@ def _parse(text: str, name: str, yaml_syntax: bool) -> tuple[InventoryInput, Lin
     except InvalidInput as e:
         raise _located(e, name, line_of) from None
     return inventory, line_of
-
-
-def _at_item(refusal: VmmError, name: str, line_of: LineOf) -> VmmError:
-    """A refusal by the core, with file and line of the item it is about put before its message."""
-    item = refusal.details.get("item")
-    if isinstance(item, str):
-        refusal.message = f"{name}:{line_of(_path(item))}: {item}: {refusal.message}"
-        refusal.args = (refusal.message,)
-        refusal.details["file"] = name
-    return refusal
 
 
 def _located(refusal: InvalidInput, name: str, line_of: LineOf) -> InvalidInput:

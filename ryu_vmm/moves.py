@@ -40,7 +40,7 @@ class Moves:
         """Open a move. Raises NotFound, Conflict, InvalidInput."""
         state = self._work.state
         if event.request_id is not None and event.request_id in state.by_request:
-            return state.moves[state.by_request[event.request_id]], False
+            return proposals.repeated(state.moves[state.by_request[event.request_id]], event), False
         interfaces = proposals.movable(self._work, event)
         legs = proposals.legs(state, interfaces, event)
         changes = readdressing.changes(self._work, interfaces, event)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import events as ev
-from . import flapping, readdressing, references, rehoming, sought
+from . import flapping, readdressing, references, rehoming, sought, wishes
 from .amending import amend
 from .announcing import Announcing
 from .effects import Outcome, Record
@@ -38,6 +38,7 @@ from .probes import Prober
 from .quarantine import Quarantine
 from .recovery import Recovery
 from .registry import Registry
+from .standing import Standing
 from .state import State
 from .switches import GENERATIONS_AHEAD, Switches, difference
 from .timers import Timers
@@ -81,6 +82,7 @@ class Nva:
         )
         self.evacuations = Evacuations(self._work, self.moves)
         self.names = Names(self._work)
+        self.standing = Standing(self._work, self._submitted)
         self._handlers = self._table()
         self._timers = Timers(self._work, self._timers_of())
 
@@ -246,15 +248,31 @@ class Nva:
             ev.EvacuationRequested: self.evacuations.requested,
             ev.EvacuationCancelled: self.evacuations.cancelled,
             ev.EvacuationResumed: self.evacuations.resumed,
-            ev.NveSubmitted: self._nve_submitted,
+            ev.InventoryRead: self.standing.read,
+            ev.NveSubmitted: self._submitted,
             ev.NveWithdrawn: self._nve_withdrawn,
-            ev.NetworkSubmitted: self._network_submitted,
+            ev.NetworkSubmitted: self._submitted,
             ev.NetworkWithdrawn: self._registry.network_withdrawn,
-            ev.VmSubmitted: self._vm_submitted,
+            ev.VmSubmitted: self._submitted,
             ev.VmWithdrawn: self._vm_withdrawn,
             ev.NamePublished: self.names.published,
             ev.NameFailed: self.names.failed,
         }
+
+    def _submitted(self, event: wishes.Submitted) -> object:
+        """A registration: what of it is new is asked for, and it is its sender's last wish."""
+        wanted = wishes.meant(self.state, event)
+        match wanted:
+            case None:
+                reply: object = (wishes.registered(self.state, event), False)
+            case ev.NveSubmitted():
+                reply = self._nve_submitted(wanted)
+            case ev.NetworkSubmitted():
+                reply = self._network_submitted(wanted)
+            case ev.VmSubmitted():
+                reply = self._vm_submitted(wanted)
+        wishes.keep(self.state, event)
+        return reply
 
     def _nve_submitted(self, event: ev.NveSubmitted) -> object:
         name, old = event.nve.name, self.state.nves.get(event.nve.name)

@@ -11,6 +11,7 @@ from .events import MoveRequested
 from .model import (
     MARK_BASE,
     MARKS,
+    Asked,
     Change,
     Connections,
     Interface,
@@ -140,6 +141,19 @@ def asked_for(
     return _record(work, event.vm, going, MoveState.PREPARING, "request", event, changes, connections)
 
 
+def asked_with(event: MoveRequested) -> Asked:
+    """What of a request is kept, for the one that comes again under its id."""
+    return Asked(event.kind, tuple(sorted(event.ports.items())), event.address, event.connections, event.source)
+
+
+def repeated(move: Move, event: MoveRequested) -> Move:
+    """The move of a request id that comes again. Conflict: what is asked for is another one."""
+    kept = move.asked_with is None or move.asked_with == asked_with(event)
+    if not kept or (move.vm, move.destination) != (event.vm, event.to):
+        raise Conflict(f"this request_id was used for another move, {move.id}", move=move.id, field="request_id")
+    return move
+
+
 def unasked(work: Work, going: list[Going], trigger: str, changes: tuple[Change, ...] = ()) -> Move:
     """The record of a move that nobody has asked for. Raises TooManyMoves."""
     return _record(work, going[0][0].vm, going, MoveState.STEERING, trigger, changes=changes)
@@ -209,6 +223,7 @@ def _record(
         history=(Step(first.value, now, trigger),),
         request_id=request.request_id if request else None,
         requested_by=request.requested_by if request else None,
+        asked_with=asked_with(request) if request and request.request_id is not None else None,
         ledger=Ledger(),
         tenant=state.vms[vm].tenant,
         connections=connections,

@@ -17,7 +17,7 @@ from .model import Move, MoveState, Step, answer_key
 from .state import State
 from .work import Work
 
-__all__ = ["PLAIN", "REFERENCES", "Fate", "Reference", "clear", "dangling", "holders", "mend", "names"]
+__all__ = ["PLAIN", "REFERENCES", "SAID", "Fate", "Reference", "clear", "dangling", "holders", "mend", "names"]
 
 
 class Fate(enum.Enum):
@@ -90,7 +90,6 @@ REFERENCES: tuple[Reference, ...] = (
     Reference("interfaces", "location.nve", NVES, _REFUSED),
     Reference("interfaces", "pending.nve", NVES, _REFUSED, mended=_CUT),  # the location's
     Reference("interfaces", "attachments[].nve", NVES, _SLEEPS),
-    Reference("interfaces", "asked.nve", NVES, _KEPT),  # what somebody has said
     # by moves and evacuations
     Reference("moves", "source", NVES, _REFUSED, unless=_left_for_good),
     Reference("moves", "destination", NVES, _REFUSED, unless=_ended),
@@ -103,6 +102,8 @@ REFERENCES: tuple[Reference, ...] = (
     Reference("moves", "ledger.barriers{}", NVES, _KEPT),
     Reference("evacuations", "nve", NVES, _KEPT),  # nobody is left there, so it ends
     Reference("evacuations", "to[]", NVES, _REFUSED, unless=lambda row: not row.state.open, mended=_KEPT),
+    Reference("evacuations", "asked_with.to[]", NVES, _KEPT),
+    Reference("moves", "asked_with.source", NVES, _KEPT),
     Reference("evacuees", "to", NVES, _KEPT),
     Reference("evacuees", "failed_at[]", NVES, _KEPT),
     Reference("sought", "place.nve", NVES, _REMOVED),
@@ -168,18 +169,22 @@ PLAIN: dict[str, str] = {
     "nves": "name dpid tunnel_port certificate routed_port ila_port",
     "networks": "name vni policy.mtu policy.idle_timeout policy.leave.seconds tenant subnets[].length router",
     "vms": "name tenant leave.seconds",
-    "interfaces": "id name location.port epoch attachments[].port dns asked.port pending.port",
+    "interfaces": "id name location.port epoch attachments[].port dns pending.port",
     "moves": "id legs[].src.port legs[].dst.port legs[].mark trigger history[].state history[].why request_id "
     "requested_by generation error activated_by ledger.redirected_packets ledger.redirected_bytes "
     "ledger.arrived_packets ledger.arrived_bytes ledger.lost_packets ledger.lost_bytes ledger.held_packets "
     "ledger.held_lost ledger.late_packets ledger.stale{}.packets ledger.stale{}.bytes ledger.stale{}.corrected "
     "ledger.probes{} ledger.ports{}.number ledger.ports{}.began[0] ledger.ports{}.began[1] ledger.ports{}.carried "
-    "ledger.ports{}.dropped tenant",
-    "evacuations": "id parallel attempts history[].state history[].why request_id requested_by why",
+    "ledger.ports{}.dropped tenant asked_with.ports[][0] asked_with.ports[][1]",
+    "evacuations": "id parallel attempts asked_with.parallel asked_with.attempts history[].state history[].why "
+    "request_id requested_by why",
     "evacuees": "attempts why",
     "sought": "place.port",
     "names": "tenant",
 }
+
+#: Tables of what somebody has said, which may name whatever there was then: nobody looks it up.
+SAID = ("wishes",)
 
 #: Timers of rows, by table: their kinds. What they are of is the row's key, or that in one text.
 _TIMERS = {

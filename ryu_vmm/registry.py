@@ -18,7 +18,7 @@ from .model import VNI_RESERVED, Interface, Network, Nve, Place, Vm
 from .references import Fate
 from .rehoming import Wish, able, judge, served
 from .routing import ila_mac
-from .slots import keep_only
+from .wishes import forget
 from .work import Work
 
 
@@ -84,7 +84,7 @@ class Registry:
             )
             raise Conflict(message, nve=name, evacuation=number)
         references.clear(self._work, references.NVES, name)
-        keep_only(state, name, ())
+        forget(state, "nves", name)
         nve = state.nves[name]
         state.put("nves", name, None)
         return nve
@@ -130,6 +130,7 @@ class Registry:
         if inside:  # and moves are of interfaces
             raise Conflict(f"network {event.name} has {inside} interfaces", network=event.name)
         references.clear(self._work, references.NETWORKS, network.vni)
+        forget(state, "networks", network.name)
         state.put("networks", network.vni, None)
         return network
 
@@ -156,15 +157,14 @@ class Registry:
                     sought.forget(state, given.id)
                 final = replace(given, location=known.location, epoch=known.epoch, since=known.since)
                 final = replace(final, pending=known.pending)
-                wishes[given.id] = judge(self._work, known, given.location, event.standing)
+                wishes[given.id] = judge(self._work, known, given.location)
             final = replace(final, attachments=tuple(dict.fromkeys(final.attachments)))
             wish = wishes.get(given.id, Wish.OLD)
-            wanted = final.location if wish in (Wish.OLD, Wish.PASSED) else given.location
+            wanted = final.location if wish is Wish.OLD else given.location
             checked = replace(final, location=wanted)
             self._check(checked, f"interfaces.{n}", places, () if old is None else old.interfaces)
             places.append(checked)
-            asked = known.asked if known is not None and wish is Wish.PASSED else given.location
-            settled.append(replace(final, asked=asked))
+            settled.append(final)
         vm = replace(vm, tenant=self._owner(event, settled))
         sharing.check_tenant(state, vm, settled)
         gone = [] if old is None else [i for i in old.interfaces if i not in vm.interfaces]
@@ -174,9 +174,10 @@ class Registry:
         for i in gone:
             self._forget(i)
         self.elsewhere = []
-        self._order(settled, wishes)
+        asked = {given.id: given.location for given in event.interfaces}
+        self._order(settled, wishes, asked)
         for interface in settled:
-            interface = self._rehomed(interface, wishes.get(interface.id))
+            interface = self._rehomed(interface, wishes.get(interface.id), asked[interface.id])
             before = state.interfaces.get(interface.id)
             state.put("interfaces", interface.id, interface)
             sharing.release(state, interface.id)
@@ -185,10 +186,10 @@ class Registry:
         state.put("vms", vm.name, vm)
         return vm, old is None
 
-    def _order(self, interfaces: list[Interface], wishes: dict[str, Wish]) -> None:
+    def _order(self, interfaces: list[Interface], wishes: dict[str, Wish], asked: dict[str, Place]) -> None:
         """Have those wait that are to be served where another interface still is. Conflict: a new one would be."""
         state = self._work.state
-        now = {i.id: i.asked for i in interfaces if wishes.get(i.id) is Wish.NOW and i.asked is not None}
+        now = {i.id: asked[i.id] for i in interfaces if wishes.get(i.id) is Wish.NOW}
         going = able(state, now)
         wishes.update(dict.fromkeys(now.keys() - going, Wish.LATER))
         for i in interfaces:
@@ -198,10 +199,9 @@ class Registry:
                 message = f"port {i.location.port} on {i.location.nve} serves {holder} until its new port is there"
                 raise Conflict(message, interface=holder, field="port")
 
-    def _rehomed(self, interface: Interface, wish: Wish | None) -> Interface:
+    def _rehomed(self, interface: Interface, wish: Wish | None, asked: Place) -> Interface:
         """An interface as its registration wants it."""
-        asked = interface.asked
-        if wish is None or asked is None:
+        if wish is None:
             return interface
         match wish:
             case Wish.NOW:
@@ -233,6 +233,7 @@ class Registry:
         for i in vm.interfaces:
             self._forget(i)
         state.put("vms", vm.name, None)
+        forget(state, "vms", vm.name)
         return vm
 
     def _forget(self, interface: str) -> None:

@@ -1,8 +1,8 @@
 """Registrations that name another port than before for a VM that is in no move.
 
 A hypervisor gives a guest's tap another name when it starts it again, and whoever registers VMs says so by ``PUT``.
-The last wish is kept, so that one who repeats a registration after a move does not undo the move. A new wish takes
-effect (make before break) or is refused; nothing is accepted and then ignored.
+Who repeats a registration after a move does not undo the move: what reaches this module says something new (wishes.py).
+It takes effect (make before break) or is refused; nothing is accepted and then ignored.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import replace
 
-from .errors import Conflict
+from .errors import Conflict, NotFound
 from .events import VmSubmitted
 from .model import Interface, Place
 from .proposals import reachable
@@ -27,8 +27,7 @@ _STIRS = ("ports", "moves", "sessions", "interfaces")
 class Wish(enum.Enum):
     """What comes of the port that a registration names for a known interface."""
 
-    PASSED = "passed"  # a file from before a move says so: not even kept as a wish
-    OLD = "old"  # nothing new: what was said before, or where it is
+    OLD = "old"  # nothing new: where it is, or is about to be
     NOW = "now"  # another port of its NVE serves it from now on
     LATER = "later"  # the port is not there yet: the old one serves until it is, or until the old one goes
     ELSEWHERE = "elsewhere"  # it was started on another NVE
@@ -39,22 +38,18 @@ def newcomers(state: State, event: VmSubmitted) -> set[str]:
     found = set()
     for given in event.interfaces:
         known = state.interfaces.get(given.id)
-        elsewhere = known is not None and not event.standing and known.location.nve != given.location.nve
-        if known is None or (elsewhere and known.names_anew(given.location)):
+        if known is None or known.location.nve != given.location.nve:
             found.add(given.location.nve)
     return found
 
 
-def judge(work: Work, known: Interface, place: Place, standing: bool) -> Wish:
-    """What comes of a place that a registration names for an interface; ``standing``: see VmSubmitted.
-
-    Raises Conflict.
-    """
+def judge(work: Work, known: Interface, place: Place) -> Wish:
+    """What comes of a place that a registration names for an interface. Raises NotFound, Conflict."""
     state = work.state
-    if not known.names_anew(place) or place == known.location:
+    if place in (known.pending, known.location):
         return Wish.OLD
-    if standing and (place.nve != known.location.nve or next(state.moves_of(known.id), None) is not None):
-        return Wish.PASSED
+    if place.nve not in state.nves:
+        raise NotFound(f"there is no NVE {place.nve}", nve=place.nve, field="nve")
     for name in state.vms[known.vm].interfaces:
         for move, _ in state.moves_of(name):
             more = "" if move.state.steered else f", or give it other ports (PATCH /v1/moves/{move.id})"

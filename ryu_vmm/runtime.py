@@ -114,6 +114,8 @@ class Runtime:
         self._sync_due = 0.0
         #: Packet-ins dropped unseen since too many waited, by NVE and port.
         self.shed_packets: Counter[tuple[str, str]] = Counter()
+        #: What of the inventory file could not be taken at start: a line of text for each entry.
+        self.refused: list[str] = []
         self._sheddings = Seldom(every=10.0)
         self._troubles = Seldom(every=10.0)
         restored = self.nva.restore(list(store.load()), self.now())
@@ -434,6 +436,7 @@ class Runtime:
             "synced": synced,
             "retries": len(self._waiting),
             "failed": self.failures.recent,
+            "inventory": list(self.refused),
         }
 
     # --- time ---------------------------------------------------------------------------------------------------------

@@ -47,8 +47,8 @@ class Known(Protocol):
     def vni(self, network: str) -> int | None:
         """VNI of a network, None if there is no such network."""
 
-    def has_nve(self, name: str) -> bool:
-        """Whether that NVE is registered."""
+    def has_nve(self, name: str, vm: str) -> bool:
+        """Whether that NVE is registered, or was named for a VM before."""
 
 
 class NveInput(Input):
@@ -214,10 +214,10 @@ class VmInput(Input):
             vni = known.vni(interface.network)
             if vni is None:
                 errors.append(error(f"{path}.network", f"there is no network {interface.network}"))
-            if not known.has_nve(interface.nve):
+            if not known.has_nve(interface.nve, self.name):
                 errors.append(error(f"{path}.nve", f"there is no NVE {interface.nve}"))
             for m, place in enumerate(interface.attachments):
-                if not known.has_nve(place.nve):
+                if not known.has_nve(place.nve, self.name):
                     errors.append(error(f"{path}.attachments[{m}].nve", f"there is no NVE {place.nve}"))
             interfaces.append(interface.value(self.name, vni or 0))
         if errors:

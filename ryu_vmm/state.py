@@ -37,6 +37,7 @@ from .model import (
     Trust,
     Unadmitted,
     Vm,
+    Wish,
 )
 from .nametables import NameTables
 from .refusaltables import RefusalTables
@@ -59,7 +60,8 @@ class State(NameTables, AnswerTables, RefusalTables, SlotTables, Domains):
     ``overheard`` by move id: when its watched source was first heard, ``sought`` by interface id (sought.py),
     ``silenced``: ports whose forgeries are only counted, by place, and until when; ``muted``: those of whose other
     drops no samples are taken; ``unadmitted``: what ports were not admitted to send; ``frozen`` by interface id, and
-    ``thawed``: when that ended; ``clock`` by (kind, key); and those of nametables.py,
+    ``thawed``: when that ended; ``clock`` by (kind, key);
+    ``wishes``: what was submitted last, by wishes.key_of; and those of nametables.py,
     answertables.py, evacuees.py, refusaltables.py, slottables.py and domains.py.
     """
 
@@ -91,6 +93,7 @@ class State(NameTables, AnswerTables, RefusalTables, SlotTables, Domains):
         self.muted: dict[Place, float] = {}
         self.unadmitted: dict[Place, tuple[Unadmitted, ...]] = {}
         self.frozen: dict[str, Frozen] = {}
+        self.wishes: dict[str, Wish] = {}
         self.thawed: dict[str, float] = {}
         self.limits = Limits()  # set once, before anything else
 

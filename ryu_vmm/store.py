@@ -35,6 +35,7 @@ from .model import (
     Sought,
     Vanished,
     Vm,
+    Wish,
 )
 from .transactions import transaction
 
@@ -64,6 +65,7 @@ _ADAPTERS: dict[str, TypeAdapter[Any]] = {
     "names": TypeAdapter(tuple[Published], config=_CONFIG),
     "numbers": TypeAdapter(tuple[int], config=_CONFIG),
     "slots": TypeAdapter(tuple[int], config=_CONFIG),
+    "wishes": TypeAdapter(tuple[Wish], config=_CONFIG),
 }
 _INT_KEYS = ("networks", "moves", "evacuations")
 _PLACE_KEYS = ("silenced", "muted")

@@ -7,10 +7,11 @@ IPv6): what a packet carries is what is looked up. ``ryu_vmm.addresses`` convert
 from __future__ import annotations
 
 from .answers import Changed, Holder, Vanished, answer_key
-from .evacuations import Evacuation, EvacuationState, Evacuee, EvacueeState
+from .evacuations import Evacuation, EvacuationAsked, EvacuationState, Evacuee, EvacueeState
 from .moves import (
     OFF,
     Addressing,
+    Asked,
     Change,
     Connections,
     Held,
@@ -57,6 +58,7 @@ from .places import (
     Unadmitted,
     Vm,
 )
+from .wishes import Wish
 
 __all__ = [
     "MARKS",
@@ -71,12 +73,14 @@ __all__ = [
     "Admit",
     "Allowed",
     "Answer",
+    "Asked",
     "BrokenPath",
     "Change",
     "Changed",
     "Connections",
     "Distribution",
     "Evacuation",
+    "EvacuationAsked",
     "EvacuationState",
     "Evacuee",
     "EvacueeState",
@@ -116,5 +120,6 @@ __all__ = [
     "Unpublished",
     "Vanished",
     "Vm",
+    "Wish",
     "answer_key",
 ]

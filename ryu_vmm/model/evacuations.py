@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from .moves import Kind, Step
 
@@ -55,6 +56,14 @@ class Evacuee:
         return f"{self.evacuation}/{self.vm}"
 
 
+class EvacuationAsked(NamedTuple):
+    """What an evacuation was asked for with, beside its NVE and kind; it may be resumed with other things."""
+
+    to: tuple[str, ...]
+    parallel: int
+    attempts: int
+
+
 @dataclass(frozen=True, slots=True)
 class Evacuation:
     """All VMs of an NVE moving elsewhere.
@@ -76,3 +85,4 @@ class Evacuation:
     request_id: str | None = None
     requested_by: str | None = None
     why: str = ""
+    asked_with: EvacuationAsked | None = None  # None: an older version did not keep it

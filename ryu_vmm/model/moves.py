@@ -230,6 +230,16 @@ class Held:
     lost: int = 0
 
 
+class Asked(NamedTuple):
+    """What a move was asked for with, beside its VM and destination: the same request id stands for this alone."""
+
+    kind: Kind
+    ports: tuple[tuple[str, str], ...]
+    address: Addressing
+    connections: Connections | None
+    source: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Move:
     """A move of a VM from one NVE to another, open or closed."""
@@ -260,6 +270,7 @@ class Move:
     tenant: str | None = None  # of the VM when the move began: its name may be another's by now
     connections: Connections = Connections.KEEP
     changes: tuple[Change, ...] = ()
+    asked_with: Asked | None = None  # None: nobody asked, or an older version did not keep it
     follows: int | None = None  # the move that came to nothing before its VM ran at its destination all the same
 
     @property

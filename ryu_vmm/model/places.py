@@ -99,20 +99,7 @@ class Interface:
     dns: str | None = None  # name whose address records hold its addresses; lower case, no final dot
     shared: tuple[bytes, ...] = ()  # IP addresses that it holds in turn with other interfaces of its network
     shared_macs: tuple[bytes, ...] = ()  # likewise; virtual routers have such (RFC 5798 section 7.3)
-    asked: Place | None = None  # the place that was last registered; None: not known
     pending: Place | None = None  # a port of its NVE that is to serve it as soon as it is there
-
-    def names_anew(self, place: Place) -> bool:
-        """Whether a registration that names a place says something new of where this interface is to be served.
-
-        What was said last says nothing new, wherever the interface has moved since. What an older version has not
-        kept is taken to have been of the NVE that is named.
-        """
-        if place == (self.pending or self.asked):
-            return False
-        if place == self.location:
-            return self.pending is not None
-        return self.asked is not None or place.nve == self.location.nve
 
 
 @dataclass(frozen=True, slots=True)

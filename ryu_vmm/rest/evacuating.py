@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any
 
 from .. import events, model, schema
-from ..errors import Conflict, InvalidInput, NotFound
+from ..errors import InvalidInput, NotFound
 from ..state import State
 from . import views
 from .contract import Call, Reply
@@ -42,13 +42,7 @@ def get_evacuation(call: Call) -> Reply:
 def post_evacuation(call: Call) -> Reply:
     """Begin an evacuation, or find the one of the same request id."""
     body: schema.EvacuationInput = idempotent(call, schema.EvacuationInput)
-    evacuation, created = call.runtime.handle(body.value())
-    if not created and (evacuation.nve, evacuation.kind) != (body.nve, body.kind):
-        raise Conflict(
-            f"request_id {body.request_id} was used for another evacuation",
-            evacuation=evacuation.id,
-            request_id=body.request_id,
-        )
+    evacuation, _ = call.runtime.handle(body.value())
     return _accepted(call, evacuation)
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from .. import events, model, schema
 from ..checking import check
-from ..errors import Conflict, InvalidInput, NotFound
+from ..errors import InvalidInput, NotFound
 from . import views
 from .contract import Call, Reply
 from .paging import listed
@@ -56,12 +56,7 @@ def post_move(call: Call) -> Reply:
     wanted = replace(body.value(), request_id=call.scope.request_id(body.request_id))
     if wanted.requested_by is None and call.principal is not None and call.principal.via != "local":
         wanted = replace(wanted, requested_by=call.principal.name)
-    move, created = call.runtime.handle(wanted)
-    source = body.source or move.source
-    if not created and (move.vm, move.destination, move.kind, move.source) != (body.vm, body.to, body.kind, source):
-        raise Conflict(
-            f"request_id {body.request_id} was used for another move", move=move.id, request_id=body.request_id
-        )
+    move, _ = call.runtime.handle(wanted)
     return _accepted(call, move)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from .. import events, inventory, schema
+from .. import events, inventory, schema, wishes
 from ..checking import refuse
 from ..errors import Conflict, NotFound, VmmError
 from . import views
@@ -41,7 +41,7 @@ class Collection:
     find: Callable[[Call, str], Any]
     view: Callable[[Call, Any], dict[str, Any]]
     whole: Callable[[Call, Any], dict[str, Any]]
-    submitted: Callable[[Call, Any], events.Request]
+    submitted: Callable[[Call, Any], wishes.Submitted]
     withdrawn: Callable[[str], events.Request]
 
     def listing(self, call: Call) -> Reply:

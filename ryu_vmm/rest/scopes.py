@@ -17,6 +17,7 @@ from ..errors import Conflict, NotFound, VmmError
 from ..inventory import Names
 from ..schema import VmInput
 from ..state import State
+from ..wishes import names_anew
 from .roles import Role
 
 __all__ = ["HypervisorScope", "Nothing", "Scope", "TenantScope", "scope_of"]
@@ -231,7 +232,7 @@ class TenantScope(Nothing):
             places = {f"{path}.attachments[{m}].port": place.value() for m, place in enumerate(interface.attachments)}
             known = self.state.interfaces.get(f"{body.name}/{interface.name}")
             place = model.Place(interface.nve, interface.port)
-            if known is None or not self.interface(known) or known.names_anew(place):
+            if known is None or not self.interface(known) or names_anew(self.state, known, place):
                 places[f"{path}.port"] = place
             granted = set() if known is None or not self.interface(known) else {known.location, *known.attachments}
             faults += [
@@ -298,8 +299,8 @@ class _OwnNames:
         found = self._scope.state.network_named(network)
         return found.vni if found is not None and self._scope.network(found) else None
 
-    def has_nve(self, name: str) -> bool:
-        return self._names.has_nve(name)
+    def has_nve(self, name: str, vm: str) -> bool:
+        return self._names.has_nve(name, vm)
 
 
 class HypervisorScope(Nothing):

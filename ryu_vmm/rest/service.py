@@ -31,7 +31,8 @@ def health(call: Call) -> Reply:
     trouble = "" if keyring is None else keyring.trouble
     in_sync = nves["in_sync"] == nves["registered"] and not state.faults
     failed = reported.get("failed")
-    well = in_sync and not state.broken and not state.lacking and not trouble and not failed
+    refused = list(reported.get("inventory", ()))[:100]
+    well = in_sync and not (state.broken or state.lacking or trouble or failed or refused)
     status = "failing" if _obstacles(call, reported) else "ok" if well else "degraded"
     whole = {
         "status": status,
@@ -42,6 +43,7 @@ def health(call: Call) -> Reply:
         "audit": _recorded(call),
         "failed": failed or "ok",
         "credentials": "none" if keyring is None else trouble or "ok",
+        "inventory": refused,
         "nves": nves,
         "tunnels": tunnels,
         "networks": len(state.networks),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -190,21 +191,22 @@ def test_not_utf8(tmp_path: Path) -> None:
         inventory.load(path)
 
 
-def test_unknown_references_change_nothing(runtime, tmp_path: Path) -> None:
+def test_unknown_references_are_told_and_all_else_is_taken(runtime, tmp_path: Path) -> None:
     path = tmp_path / "lab.yaml"
     path.write_text(
         GOOD.replace("network: blue", "network: green").replace("{nve: nve2, port", "{nve: nve9, port")
     )
-    with pytest.raises(InvalidInput) as caught:
-        inventory.apply_file(runtime, path)
-    assert faults(caught.value) == [
-        (19, "vms[0].interfaces[0].network"),
-        (27, "vms[0].interfaces[0].attachments[0].nve"),
+    assert inventory.apply_file(runtime, path) == {"created": 4, "updated": 0, "unchanged": 0, "refused": 2}
+    assert runtime.refused == [
+        f"{path}:19: vms[0].interfaces[0].network: there is no network green",
+        f"{path}:27: vms[0].interfaces[0].attachments[0].nve: there is no NVE nve9",
     ]
-    assert not runtime.state.nves
+    assert (len(runtime.state.nves), len(runtime.state.vms)) == (2, 0)
+    with pytest.raises(InvalidInput):  # what somebody submits is taken whole or not at all
+        inventory.apply(runtime, inventory.load(path))
 
 
-def test_a_conflict_changes_nothing_and_names_the_line(runtime, tmp_path: Path) -> None:
+def test_a_conflict_at_start_is_told_with_its_line_and_keeps_nobody_away(runtime, tmp_path: Path) -> None:
     path = tmp_path / "lab.yaml"
     path.write_text(GOOD)
     inventory.apply_file(runtime, path)
@@ -213,11 +215,18 @@ def test_a_conflict_changes_nothing_and_names_the_line(runtime, tmp_path: Path) 
         "vms:\n- name: vm9\n  interfaces:\n"
         '  - {name: eth0, network: green, mac: "02:00:00:00:00:09", nve: nve1, port: tap-vm9}\n'
         '  - {name: eth1, network: blue, mac: "52:54:00:12:34:56", nve: nve1, port: tap-vm9b}\n'
+        "- name: vm10\n  interfaces:\n"
+        '  - {name: eth0, network: green, mac: "02:00:00:00:00:10", nve: nve1, port: tap-vm10}\n'
     )
-    with pytest.raises(Conflict, match=r"lab.yaml:4: vms\[0\]: MAC 52:54:00:12:34:56 .* vm1/eth0"):
-        inventory.apply_file(runtime, path)
-    assert runtime.state.network_named("green") is None
-    assert set(runtime.state.vms) == {"vm1"}
+    for created in (2, 0):  # again at the next start
+        counts = {"created": created, "updated": 0, "unchanged": 2 - created, "refused": 1}
+        assert inventory.apply_file(runtime, path) == counts
+        (line,) = runtime.refused
+        assert re.fullmatch(r".*lab.yaml:4: vms\[0\]: MAC 52:54:00:12:34:56 .* vm1/eth0.*", line)
+    assert set(runtime.state.vms) == {"vm1", "vm10"}
+    with pytest.raises(Conflict) as caught:
+        inventory.apply(runtime, inventory.load(path))
+    assert caught.value.details["item"] == "vms[0]"
 
 
 def test_a_moved_vm_stays_where_it_is(runtime) -> None:
@@ -235,8 +244,9 @@ def test_a_file_from_before_a_move_keeps_no_nva_from_starting(runtime, tmp_path)
     path.write_text(GOOD)
     inventory.apply_file(runtime, path)
     there = Place("nve2", "tap-vm1")
-    moved = replace(runtime.state.interfaces["vm1/eth0"], location=there, asked=there)
+    moved = replace(runtime.state.interfaces["vm1/eth0"], location=there)
     runtime.state.put("interfaces", "vm1/eth0", moved)
+    inventory.apply(runtime, inventory.parse(GOOD.replace("nve: nve1\n", "nve: nve2\n")))
     assert inventory.apply_file(runtime, path) == {"created": 0, "updated": 0, "unchanged": 5}
     assert runtime.state.interfaces["vm1/eth0"] == moved
     with pytest.raises(Conflict, match="nobody knows"):  # who submits it now means it

@@ -118,7 +118,6 @@ def test_repeating_a_registration_after_a_move_undoes_nothing(world: World) -> N
     at_rest(w)
     assert put(w, "n1", "tap-vm1").location == Place("n2", "tap-vm1")
     assert put(w, "n2", "tap-vm1").epoch == 2  # where it is: only the wish is another one
-    assert eth0(w).asked == Place("n2", "tap-vm1")
     with pytest.raises(Conflict, match="POST /v1/moves"):
         put(w, "n1", "tap-vm1")
     at_rest(w)
@@ -126,9 +125,11 @@ def test_repeating_a_registration_after_a_move_undoes_nothing(world: World) -> N
 
 def test_a_store_that_has_not_kept_the_wish_takes_another_nve_for_the_old_one(world: World) -> None:
     w = world
-    w.nva.state.put("interfaces", "vm1/eth0", replace(eth0(w), asked=None, location=Place("n2", "tap-vm1")))
+    w.nva.state.put("interfaces", "vm1/eth0", replace(eth0(w), location=Place("n2", "tap-vm1")))
+    w.nva.state.put("wishes", "request/vms/vm1", None)
     assert put(w, "n1", "tap-vm1").location == Place("n2", "tap-vm1")
-    assert eth0(w).asked == Place("n1", "tap-vm1")
+    assert put(w, "n1", "tap-vm1").location == Place("n2", "tap-vm1")
+    assert put(w, "n2", "vnet7").location == Place("n2", "vnet7")
 
 
 def test_a_vm_that_was_started_elsewhere_is_served_there(world: World) -> None:

@@ -62,7 +62,8 @@ class TunnelsDocument(Document):
 
 class HealthDocument(Document):
     """How the NVA is. ``degraded``: it serves, but not every NVE is in sync, or one refuses flows, or a tunnel between
-    NVEs does not work, or a port to the underlay is missing, or the NVA has failed at something lately.
+    NVEs does not work, or a port to the underlay is missing, or not all of the inventory file could be taken at start,
+    or the NVA has failed at something lately.
 
     Who does not see the whole gets the status and null for the rest.
     """
@@ -75,6 +76,7 @@ class HealthDocument(Document):
     audit: str | None = Field(description="'ok', 'none' if changes are not recorded, or why none can be made now")
     failed: str | None = Field(description="'ok', or what the NVA failed at in the last ten minutes and has undone")
     credentials: str | None = Field(description="'ok', 'none' if nobody is asked, or what is wrong with their file")
+    inventory: list[str] | None = Field(description="what of the file read at start could not be taken, and why")
     nves: Tally | None
     tunnels: TunnelsDocument | None
     networks: int | None

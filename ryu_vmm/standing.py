@@ -1,0 +1,62 @@
+"""The inventory file as it is read at every start: each entry by itself, so that one that cannot be keeps nobody away.
+
+Entries that say what the file said the last time ask for nothing (wishes.py). What conflicts with what is there by now
+is reported and tried again at the next start; all others are taken, in whatever order they can be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from . import wishes
+from .errors import VmmError
+from .events import InventoryRead
+from .wishes import Submitted
+from .work import Work
+
+__all__ = ["Standing"]
+
+
+class Standing:
+    """Takes in a file's entries; ``submit`` handles one of them, and raises VmmError."""
+
+    def __init__(self, work: Work, submit: Callable[[Submitted], object]) -> None:
+        self._work = work
+        self._submit = submit
+
+    def read(self, event: InventoryRead) -> list[str | VmmError]:
+        """What came of each entry: created, updated, unchanged, or why it was refused."""
+        state = self._work.state
+        wishes.only(state, event.entries)
+        found: list[str | VmmError] = ["unchanged"] * len(event.requests)
+        waiting = list(range(len(event.requests)))
+        while waiting:
+            refused = []
+            for n in waiting:
+                try:
+                    found[n] = self._take(event.requests[n])
+                except VmmError as error:
+                    found[n] = error
+                    refused.append(n)
+            if len(refused) == len(waiting):
+                break  # none makes room for another any more
+            waiting = refused
+        for n, result in enumerate(found):
+            if isinstance(result, VmmError):
+                self._work.report("inventory.refused", item=event.items[n], why=result.message)
+        for item, why in event.faults:
+            self._work.report("inventory.refused", item=item, why=why)
+        return found
+
+    def _take(self, request: Submitted) -> str:
+        """Created, updated or unchanged. VmmError: refused, and all is as it was."""
+        mark, before = self._work.mark(), self._work.state.mark()
+        try:
+            reply = self._submit(request)
+        except VmmError:
+            self._work.undo_to(mark)
+            raise
+        if isinstance(reply, tuple) and reply[1]:
+            return "created"
+        changed = any(table != "wishes" for table, *_ in self._work.state.since(before))
+        return "updated" if changed else "unchanged"
