@@ -116,6 +116,9 @@ REFERENCES: tuple[Reference, ...] = (
     Reference("sessions", "key", NVES, _REMOVED, rows=_same),
     Reference("generations", "key", NVES, _REMOVED, rows=_same),
     Reference("faults", "key", NVES, _REMOVED, rows=_same),
+    Reference("certain", "key", NVES, _REMOVED, rows=_same),
+    Reference("refusals", "key[0]", NVES, _REMOVED),
+    Reference("needs", "[][0]", NVES, _KEPT),  # generations of what it was told, never told again
     Reference("lacking", "key", NVES, _REMOVED, rows=_same),
     Reference("broken", "key[0]", NVES, _REMOVED),
     Reference("broken", "key[1]", NVES, _REMOVED),
@@ -180,6 +183,7 @@ PLAIN: dict[str, str] = {
     "request_id requested_by why",
     "evacuees": "attempts why",
     "sought": "place.port",
+    "numbers": "row",
     "names": "tenant",
 }
 
