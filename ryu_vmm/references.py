@@ -8,6 +8,7 @@ in a store (:func:`mend`), and a test walks the fields of all that is kept and f
 from __future__ import annotations
 
 import enum
+import functools
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -205,11 +206,16 @@ _TIMERS = {
 # --- reading ----------------------------------------------------------------------------------------------------------
 def names(path: str, key: Any, row: Any) -> Iterator[Any]:
     """What a row names by a path; None is nothing."""
-    steps = re.findall(r"\[\d*\]|\{\}|[a-z0-9_]+", path)
+    steps = _steps(path)
     found: list[Any] = [key if steps[0] == "key" else row]
     for step in steps[1:] if steps[0] == "key" else steps:
         found = [value for each in found if each is not None for value in _step(step, each)]
     return (value for value in found if value is not None)
+
+
+@functools.cache
+def _steps(path: str) -> tuple[str, ...]:
+    return tuple(re.findall(r"\[\d*\]|\{\}|[a-z0-9_]+", path))
 
 
 def _step(step: str, value: Any) -> Iterable[Any]:

@@ -40,6 +40,8 @@ def said(event: Submitted) -> Wish:
 def _document(interface: Interface) -> Interface:
     """What a registration says of an interface."""
     attachments = tuple(dict.fromkeys(interface.attachments))
+    if (interface.epoch, interface.since, interface.pending, interface.attachments) == (1, 0.0, None, attachments):
+        return interface
     return replace(interface, epoch=1, since=0.0, attachments=attachments, pending=None)
 
 

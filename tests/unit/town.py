@@ -80,8 +80,8 @@ class Town(World):
         was = self.host[guest]
         self.host[guest] = was + 20 if was < 20 else was - 20
         try:
-            known = self.nva.state.interfaces.get(key(guest))
-            self.register(VM_OF[guest], NVES[0] if known is None or known.asked is None else known.asked.nve)
+            said = self.nva.state.wishes.get(f"request/vms/vm{VM_OF[guest]}")
+            self.register(VM_OF[guest], NVES[0] if said is None else said.interfaces[0].location.nve)
         except BaseException:
             self.host[guest] = was
             raise

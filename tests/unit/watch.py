@@ -258,9 +258,11 @@ class Watch:
             found = rows.get((table, key))
             assert found is not None, f"{table} {key} is lost"
             if isinstance(value, Interface):
-                assert found.asked in (value.location, value.asked), f"{key}: where it was wanted is forgotten"
+                wish = rows["wishes", f"request/vms/{value.vm}"]
+                asked = {interface.id: interface.location for interface in wish.interfaces}
+                assert asked[value.id] == value.location, f"{key}: where it was wanted is forgotten"
                 found = replace(found, location=value.location, epoch=value.epoch, since=value.since)
-                found = replace(found, asked=value.asked, pending=value.pending)
+                found = replace(found, pending=value.pending)
                 if changes := [c for m in self._moves.values() for c in m.changes if c.interface == found.id]:
                     given = {*value.ipv4, *value.ipv6, *(change.new for change in changes)}
                     assert {*found.ipv4, *found.ipv6} <= given, f"{key} has addresses that nobody gave it"
