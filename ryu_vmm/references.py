@@ -40,8 +40,8 @@ Finder = Callable[[State, Any], Iterable[Any]]
 class Reference:
     """A field that names something.
 
-    ``path``: as in ``subnets[].nve``, ``waits{}`` (a dictionary's keys), ``waiting[0]``; ``key``, ``key[1]``: of the
-    row's key. ``to``: the table of what it names. ``unless``: of such rows it is history. ``rows``: an index that finds
+    ``path``: as in ``subnets[].nve``, ``stale{}`` (a dictionary's keys), ``waiting[0]``; ``key``, ``key[1]``: of the
+    row's key; ``key/``: what it begins with. ``to``: the table of what it names. ``unless``: of such rows it is history. ``rows``: an index that finds
     them. ``mended``: what becomes of one that a store holds though what it names is not there.
     """
 
@@ -101,6 +101,7 @@ REFERENCES: tuple[Reference, ...] = (
     Reference("moves", "ledger.forgetful[]", NVES, _KEPT),
     Reference("moves", "ledger.stale{}", NVES, _KEPT),
     Reference("moves", "ledger.barriers{}", NVES, _KEPT),
+    Reference("moves", "ledger.ports{}/", NVES, _KEPT),
     Reference("evacuations", "nve", NVES, _KEPT),  # nobody is left there, so it ends
     Reference("evacuations", "to[]", NVES, _REFUSED, unless=lambda row: not row.state.open, mended=_KEPT),
     Reference("evacuations", "asked_with.to[]", NVES, _KEPT),
@@ -113,6 +114,7 @@ REFERENCES: tuple[Reference, ...] = (
     Reference("hops", "nve", NVES, _REMOVED),
     Reference("offers", "key", NVES, _REMOVED, rows=_same),
     Reference("changed", "owed[]", NVES, _TOLD),
+    Reference("slots", "key/", NVES, _REMOVED),
     Reference("ports", "key[0]", NVES, _REMOVED),
     Reference("sessions", "key", NVES, _REMOVED, rows=_same),
     Reference("generations", "key", NVES, _REMOVED, rows=_same),
@@ -146,7 +148,6 @@ REFERENCES: tuple[Reference, ...] = (
     Reference("moves", "legs[].interface", INTERFACES, _TOLD, unless=_ended),
     Reference("moves", "changes[].interface", INTERFACES, _TOLD, unless=_ended),
     Reference("moves", "ledger.ports{}.interface", INTERFACES, _KEPT),
-    Reference("moves", "ledger.ports{}", INTERFACES, _KEPT),  # NVE/port
     Reference("left", "interface", INTERFACES, _REMOVED, rows=lambda s, key: [left.key for left in s.left_by(key)]),
     Reference("sought", "interface", INTERFACES, _REMOVED, rows=_same),
     Reference("sought", "key", INTERFACES, _REMOVED, rows=_same),
@@ -185,6 +186,8 @@ PLAIN: dict[str, str] = {
     "evacuees": "attempts why",
     "sought": "place.port",
     "numbers": "row",
+    "slots": "row",
+    "frozen": "moves",
     "names": "tenant",
 }
 
@@ -215,7 +218,7 @@ def names(path: str, key: Any, row: Any) -> Iterator[Any]:
 
 @functools.cache
 def _steps(path: str) -> tuple[str, ...]:
-    return tuple(re.findall(r"\[\d*\]|\{\}|[a-z0-9_]+", path))
+    return tuple(re.findall(r"\[\d*\]|\{\}|/|[a-z0-9_]+", path))
 
 
 def _step(step: str, value: Any) -> Iterable[Any]:
@@ -223,6 +226,8 @@ def _step(step: str, value: Any) -> Iterable[Any]:
         return tuple(value)
     if step == "{}":
         return tuple(value)
+    if step == "/":
+        return (value.partition("/")[0],)
     if step[0] == "[":
         return (value[int(step[1:-1])],)
     return (getattr(value, step),)

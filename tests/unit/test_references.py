@@ -67,7 +67,7 @@ def leaves(kind: object, path: str = "") -> set[str]:
 @pytest.mark.parametrize("table", sorted(set(PERSISTENT) - set(SAID)))
 def test_every_field_that_is_kept_is_known_to_name_something_or_nothing(table: str) -> None:
     (kind,) = typing.get_args(_ADAPTERS[table]._type)
-    named = {each.path for each in REFERENCES if each.table == table and not each.path.startswith("key")}
+    named = {each.path.rstrip("/") for each in REFERENCES if each.table == table and not each.path.startswith("key")}
     plain = set(PLAIN.get(table, "").split())
     assert leaves(kind) == named | plain
     assert not named & plain
@@ -134,7 +134,7 @@ def test_what_is_left_of_an_nve_is_history_and_what_sleeps() -> None:
     tables = {name: value for name, value in vars(state).items() if name[0] != "_" and name not in (*SAID, "attached")}
     at = {where for name, value in tables.items() for where in found(value, "n1", name, set())}
     kept = {
-        f"{each.table}.{each.path}".replace("[]", "").replace("{}", "").rstrip(".")
+        f"{each.table}.{each.path}".replace("[]", "").replace("{}", "").rstrip("./")
         for each in REFERENCES
         if each.to == NVE and (each.fate in (Fate.KEPT, Fate.SLEEPS) or each.unless is not None)
     }
