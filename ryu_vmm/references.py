@@ -41,8 +41,9 @@ class Reference:
     """A field that names something.
 
     ``path``: as in ``subnets[].nve``, ``stale{}`` (a dictionary's keys), ``waiting[0]``; ``key``, ``key[1]``: of the
-    row's key; ``key/``: what it begins with. ``to``: the table of what it names. ``unless``: of such rows it is history. ``rows``: an index that finds
-    them. ``mended``: what becomes of one that a store holds though what it names is not there.
+    row's key; ``key/``: what it begins with. ``to``: the table of what it names. ``unless``: of such rows it is
+    history. ``rows``: an index that finds them. ``mended``: what becomes of one that a store holds though what it names
+    is not there.
     """
 
     table: str
@@ -196,7 +197,7 @@ SAID = ("wishes",)
 
 #: Timers of rows, by table: their kinds. What they are of is the row's key, or that in one text.
 _TIMERS = {
-    "nves": ("resync", "hops"),
+    "nves": ("resync", "hops", "retry"),
     "left": ("left",),
     "sought": ("sought",),
     "holders": ("holder", "doubt"),
