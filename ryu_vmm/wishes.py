@@ -62,7 +62,9 @@ def key_of(kind: str, name: str, standing: bool) -> str:
 
 def keep(state: State, event: Submitted) -> None:
     """A submission has been taken: it is its sender's last wish."""
-    state.put("wishes", _key(event, event.standing), said(event))
+    key, given = _key(event, event.standing), said(event)
+    if state.wishes.get(key) != given:
+        state.put("wishes", key, given)
 
 
 def forget(state: State, kind: str, name: str) -> None:
