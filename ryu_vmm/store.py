@@ -60,6 +60,7 @@ _ADAPTERS: dict[str, TypeAdapter[Any]] = {
     "sought": TypeAdapter(tuple[Sought], config=_CONFIG),
     "frozen": TypeAdapter(tuple[Frozen], config=_CONFIG),
     "thawed": TypeAdapter(tuple[float], config=_CONFIG),
+    "overheard": TypeAdapter(tuple[float], config=_CONFIG),
     "silenced": TypeAdapter(tuple[float], config=_CONFIG),
     "muted": TypeAdapter(tuple[float], config=_CONFIG),
     "names": TypeAdapter(tuple[Published], config=_CONFIG),
@@ -67,7 +68,7 @@ _ADAPTERS: dict[str, TypeAdapter[Any]] = {
     "slots": TypeAdapter(tuple[int], config=_CONFIG),
     "wishes": TypeAdapter(tuple[Wish], config=_CONFIG),
 }
-_INT_KEYS = ("networks", "moves", "evacuations")
+_INT_KEYS = ("networks", "moves", "evacuations", "overheard")
 _PLACE_KEYS = ("silenced", "muted")
 
 Row = tuple[str, Any, Any]

@@ -144,6 +144,26 @@ def test_a_thaw_is_remembered() -> None:
     assert w.nva.state.frozen == {}
 
 
+def test_what_a_watched_source_has_said_counts_after_a_restart() -> None:
+    """The VM is taken back when it is heard there again, as it would have been."""
+    w = World(3)
+    w.network()
+    w.vm(1, "n1", attachments=(Place("n2", "tap-vm1"),))
+    w.vm(2, "n3")
+    w.plug("n2", "tap-vm1")
+    w.send("n2", "tap-vm1", GARP)
+    assert w.nva.state.interfaces["vm1/eth0"].location.nve == "n2"
+    w.send("n1", "tap-vm1", unicast(1, 2))
+    assert w.nva.state.overheard
+    w.kill()
+    w.start()
+    w.advance(0.3)
+    w.send("n1", "tap-vm1", unicast(1, 2))
+    assert w.nva.state.interfaces["vm1/eth0"].location.nve == "n1"
+    w.advance(3)
+    assert w.differences() == []
+
+
 def forger() -> World:
     """vm1's port on n1 forges until it is silenced."""
     w = World(2, settings=Settings(offender_rate=0.3, silence_time=60.0))
