@@ -10,7 +10,6 @@ refused attempts are recorded at a bounded rate; those left out are counted in t
 from __future__ import annotations
 
 import contextlib
-import enum
 import json
 import logging
 import sqlite3
@@ -24,6 +23,7 @@ from typing import Any
 
 from .credentials import redacted
 from .errors import ShuttingDown, StoreUnavailable
+from .results import Result
 from .texts import printable
 from .transactions import transaction
 
@@ -45,20 +45,6 @@ _OTHER = " OR ".join(
     for name in ("id", "denied", *_COLUMNS.split(", "))
     if name not in ("status", "code", "result", "body")
 ) + " OR OLD.body IS NOT NULL AND NEW.body IS NOT OLD.body"
-
-
-class Result(enum.StrEnum):
-    """What came of an attempt.
-
-    done: it was. refused: it was asked for by somebody who may, and could not be. denied: who asked may not, or did not
-    say who they are. failed: the NVA's fault. begun: it was about to be done; what came of it has not been recorded.
-    """
-
-    DONE = "done"
-    REFUSED = "refused"
-    DENIED = "denied"
-    FAILED = "failed"
-    BEGUN = "begun"
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ def audit(items: Iterable[Doc]) -> Table:
                 a["address"],
                 styled(a["result"]),
                 f"{a['method']} {a['path']}",
-                a["status"],
+                a["status"] or None,
                 a["code"] if not a["more"] else f"{a['code']} ({a['more']} more before)",
                 a["body"],
             )

@@ -7,9 +7,10 @@ from typing import Any
 import click
 
 from .. import __version__
+from ..results import Result
 from . import people, render
 from .client import FAILED, NOT_FOUND, Unreachable, at
-from .context import Context, Group, console, passing, print_json
+from .context import Context, Group, among, console, passing, print_json
 from .credentials import credentials
 from .evacuations import evacuate, evacuation
 from .inventories import inventory_
@@ -121,7 +122,7 @@ def _tell(context: Context, document: dict[str, Any]) -> None:
 
 @vmm.command()
 @click.option("--principal", help="Only what this principal did or tried.")
-@click.option("--result", type=click.Choice(["done", "refused", "denied", "failed"]), help="Only what came to this.")
+@click.option("--result", type=among(Result), help="Only what came to this.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
 @passing
 def audit(context: Context, principal: str | None, result: str | None, limit: int) -> None:

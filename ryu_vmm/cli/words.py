@@ -15,6 +15,7 @@ _STYLES = {
     "settled": "green",
     "aborted": "yellow",
     "failed": "red",
+    "begun": "yellow",
     "ok": "green",
     "degraded": "yellow",
     "failing": "red",
