@@ -121,6 +121,7 @@ TIMERS: dict[str, Kept] = {
     "deadline": _anew("the state's own, and time for NVEs to come back: recovery.py"),
     "probe": _OF_MOVES,
     "poll": _OF_MOVES,
+    "account": _anew("a ledger that is open is read to the end once its NVEs are in sync: recovery.py"),
     "guard": _OF_MOVES,
     "sample": _OF_MOVES,
     "regroup": _anew("begins with the restart: recovery.py"),

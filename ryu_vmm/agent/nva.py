@@ -230,7 +230,12 @@ class Authority:
         A task that it does not know is not elsewhere for that: its records may be new, or not for these credentials to
         see. And where it has a task that is not to be here, the task's ports have to be there, too.
         """
-        found, me = self.vm(name), self._configuration.nve
+        me = self._configuration.nve
+        try:
+            found = self.vm(name)
+        except AgentError as e:
+            LOG.warning("where task %s is cannot be told: %s", name, told(e))
+            return None
         if found is not None:
             nves = {str(one["nve"]) for one in found["interfaces"]}
             if me in nves:
