@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
+from zlib import crc32
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -371,6 +372,42 @@ def test_an_error_is_blamed_on_the_moves_that_need_that_program_of_that_edge(res
                     w.handle(ev.FlowRefused(nve.nve.dpid, generation, *FULL))
     w.advance(5)
     assert w.current(move).state is MoveState.PREPARED
+    assert all(session.synced for session in w.nva.state.sessions.values())
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(st.tuples(st.sampled_from(["n1", "n2", "n3"]), st.integers(0, 6), st.booleans()), max_size=4),
+    st.lists(st.tuples(st.integers(1, 3), st.sampled_from(["n1", "n2", "n3"])), max_size=4),
+    st.sampled_from([46, 6]),
+)
+def test_edges_of_layer_3_go_on_whatever_they_refuse_and_are_whole_when_they_no_longer_do(
+    orders: list[tuple[str, int, bool]], moves: list[tuple[int, str]], family: int
+) -> None:
+    w = Layer3(3, family=family)
+    w.network()
+    w.vm(11, "n1")
+    w.vm(12, "n2")
+    for n in (1, 2, 3):
+        w.task(n, f"n{n}")
+    for at, which, says in orders:
+        (w.vague.discard if says else w.vague.add)(at)
+        refuse(w, at, lambda flow, k=which: not of(flow, tun_id=100) and crc32(repr(flow.key).encode()) % 7 == k)
+    for n, to in moves:
+        try:
+            move = w.move(f"t{n}", to)
+        except Conflict:
+            continue
+        w.advance(0.5)
+        if w.current(move).state is MoveState.PREPARED:
+            w.through(w.current(move), f"tap-t{n}")
+        w.advance(12, step=0.5)
+        assert w.differences() == []
+        assert w.send("n1", "tap-vm11", unicast(11, 12)) == [("n2", "tap-vm12")], "another tenant's"
+    for box in w.boxes.values():
+        box.tables.refuses = lambda flow: None
+    w.advance(130, step=0.5)
+    assert w.nva.state.refusals == {} and w.nva.state.faults == {} and w.differences() == []
     assert all(session.synced for session in w.nva.state.sessions.values())
 
 
