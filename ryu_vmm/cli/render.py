@@ -314,6 +314,7 @@ def status(document: Doc) -> list[Table]:
         ("open moves", document["moves_open"]),
         ("without a port to the underlay", count["lacking"] or None),
         ("tunnels that fail", document["tunnels"]["failed"] or None),
+        ("not taken from the inventory file", "\n".join(document["inventory"]) or None),
     )
     return [about, *tunnels.broken(document["tunnels"]["paths"])]
 

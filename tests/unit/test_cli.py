@@ -226,6 +226,13 @@ def test_verify_that_finds_a_difference(lab: Nva) -> None:
 
 
 # --- files ----------------------------------------------------------------------------------------------------
+def test_what_was_not_taken_from_the_file_at_start_is_in_the_status(nva: Nva) -> None:
+    nva.runtime.refused = ["lab.yaml:4: vms[0]: taken"]
+    shown = nva.run("status").stdout
+    assert "degraded" in shown
+    assert "lab.yaml:4: vms[0]: taken" in shown
+
+
 def test_applying_an_inventory(nva: Nva, tmp_path: Path) -> None:
     file = tmp_path / "lab.yaml"
     file.write_text(GOOD)
