@@ -23,12 +23,12 @@ from . import events as ev
 from . import flapping, readdressing, references, rehoming, sought, wishes
 from .amending import amend
 from .announcing import Announcing
+from .due import handlers
 from .effects import Outcome, Record
 from .errors import MoveStateConflict, NotFound, VmmError
 from .evacuations import Evacuations
 from .ledger import Accounts
 from .limits import Limits, rate
-from .mobility import MoveEvent
 from .model import MoveState, Session
 from .moves import Moves
 from .names import Names
@@ -84,7 +84,7 @@ class Nva:
         self.names = Names(self._work)
         self.standing = Standing(self._work, self._submitted)
         self._handlers = self._table()
-        self._timers = Timers(self._work, self._timers_of())
+        self._timers = Timers(self._work, handlers(self, self._work, self._prober, self._accounts, self._quarantine))
 
     @property
     def counters(self) -> dict[str, int]:
@@ -326,60 +326,6 @@ class Nva:
     def _vm_withdrawn(self, event: ev.VmWithdrawn) -> object:
         self.moves.vm_withdrawn(event.name)
         return self._registry.vm_withdrawn(event)
-
-    def _timers_of(self) -> dict[str, Callable[[Any], object]]:
-        """Who is told of what that is due, by kind of timer: each once. Looked up when it is due."""
-        of_move: dict[str, Callable[[Any], object]] = {
-            "deadline": self._deadline,
-            "probe": self._probe,
-            "poll": lambda move: self._accounts.poll(move),
-            "guard": lambda move: self.moves.guard_over(move),
-            "sample": lambda move: self.moves.sample(move, True),
-            "regroup": lambda move: self.recovery.regroup(move),
-            "off": lambda move: self.evacuations.shut_off.time(move),
-            "watch": lambda move: self.packets.watch(move),
-            "rewatch": lambda move: self.packets.watch(move),
-        }
-        return {
-            **{kind: self._while_open(handler) for kind, handler in of_move.items()},
-            "refusals": lambda _: self.packets.refusals.interval_over(),
-            "mute": lambda place: self.packets.refusals.samples.mute_over(place),
-            "silence": lambda place: self.packets.refusals.silence_over(place),
-            "freeze": lambda interface: flapping.thaw(self._work, interface, "time"),
-            "resync": lambda nve: self.switches.resync(nve),
-            "retry": lambda nve: self._quarantine.due(nve),
-            "account": self._account_overdue,
-            "tunnels": lambda _: self.tunnels.time(),
-            "left": lambda key: readdressing.forget(self._work, key),
-            "sought": lambda key: sought.forget(self.state, key),
-            "hops": lambda nve: self.packets.neighbors.solicit(nve),
-            "tell": lambda key: self.announcing.time("tell", key),
-            "told": lambda key: self.announcing.time("told", key),
-            "holder": lambda key: self.packets.sharing.time(key),
-            "doubt": lambda key: self.packets.sharing.ask(key),
-            "evacuation": lambda number: self.evacuations.replan(number),
-        }
-
-    def _while_open(self, handler: Callable[[int], object]) -> Callable[[int], object]:
-        """A timer of a move means something while the move is open."""
-
-        def due(number: int) -> None:
-            if number in self.state.moves and self.state.moves[number].open:
-                handler(number)
-
-        return due
-
-    def _account_overdue(self, number: int) -> None:
-        self._accounts.give_up(number)
-        self.switches.account_closes(number)
-
-    def _deadline(self, number: int) -> None:
-        missing = self._prober.missing(number)
-        self.moves.expired(number, f": no probe crossed from {missing}" if missing else "")
-
-    def _probe(self, number: int) -> None:
-        if self._prober.send(self.state.moves[number]):
-            self.moves.fire(number, MoveEvent.READY, "destination ready, every path there is proven")
 
     def _time_passed(self, now: float) -> Outcome:
         """Tell whoever's time has come. Where what one of them brings about raises later in the step, the one that came
