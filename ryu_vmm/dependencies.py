@@ -12,6 +12,7 @@ what it was. Too many may be found; none may be missing. Tests record what every
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -79,7 +80,6 @@ READS: dict[str, tuple[Read, ...]] = {
     ),
     "if": (
         Read("nves", _ILA, find.its_guests),
-        Read("sessions", "tunnel routed ila", find.at_its_tunnels(find.port_interfaces)),
         Read("offers", "", find.its_guests),
         Read("hops", "", find.by_hop),
         Read("networks", "policy.distribution policy.idle_timeout", find.interfaces_in),
@@ -121,6 +121,7 @@ READS: dict[str, tuple[Read, ...]] = {
         Read("nves", _ILA, find.its_moves),
         Read("offers", "", find.its_moves),
         Read("hops", "", find.moves_by_hop),
+        Read("networks", "kind gateway", find.ended_in),
         Read("interfaces", "vni mac ipv6 location", find.moves_of),
         Read("holders", "", find.held(find.moves_of)),
         Read("moves", _MOVE, find.moves_moves),
@@ -131,14 +132,14 @@ READS: dict[str, tuple[Read, ...]] = {
 
 
 # --- what a change touches --------------------------------------------------------------------------------------------
-def _by_table() -> dict[str, tuple[tuple[frozenset[str], Finder], ...]]:
+def _by_table(reads: Iterable[Read]) -> dict[str, list[tuple[frozenset[str], Finder]]]:
     tables: dict[str, list[tuple[frozenset[str], Finder]]] = {}
-    for table, names, found in (*EVERY, *(read for reads in READS.values() for read in reads)):
+    for table, names, found in reads:
         tables.setdefault(table, []).append((frozenset(names.split()), found))
-    return {table: tuple(reads) for table, reads in tables.items()}
+    return tables
 
 
-_BY_TABLE = _by_table()
+_BY_TABLE = _by_table((*EVERY, *(read for reads in READS.values() for read in reads)))
 
 
 def changed(old: Any, new: Any) -> frozenset[str]:

@@ -137,6 +137,12 @@ def ports_in(state: State, vni: int, _: object) -> Found:
         yield from ports_of(state, i, state.interfaces[i])
 
 
+def ended_in(state: State, vni: int, _: object) -> Found:
+    for number in state.returning:  # what is still redirected may come where nobody is a member
+        if any(leg.vni == vni for leg in state.moves[number].legs):
+            yield of_ended(state, number), (("move", number),)
+
+
 # --- an interface -----------------------------------------------------------------------------------------------------
 def places(state: State, interface: Interface) -> Iterator[Place]:
     """Where an interface is or may show up: where it is, its attachments, the ends of its open moves, and beyond."""
@@ -155,12 +161,21 @@ def interface(state: State, key: str, interface: Interface) -> Found:
 
 
 def answers_of(state: State, key: str, interface: Interface) -> Found:
-    vni = interface.vni
-    others = [state.mac_owner(vni, mac) for mac in map(mac_of_link_local, interface.ipv6) if mac is not None]
-    held = state.holder_of(vni, interface.mac)
-    others += [state.owner(vni, address) for address in (*interface.ipv4, *interface.ipv6)]
-    others += [] if held is None else [held.interface]
-    yield state.members(vni), tuple(("answer", i) for i in {key, *others} if i is not None)
+    held = state.holder_of(interface.vni, interface.mac)
+    others = {key} if held is None else {key, held.interface}
+    for vni in state.domain(interface.vni):
+        for address in (*interface.ipv4, *interface.ipv6):
+            others |= set(_speakers(state, vni, address))
+    yield state.members(interface.vni), tuple(("answer", i) for i in others)
+
+
+def _speakers(state: State, vni: int, address: bytes) -> Iterator[str]:
+    """Who else has an address, or answers for it while nobody has: a link-local one is made of a MAC."""
+    owner, held, mac = state.by_ip.get((vni, address)), state.holder_of(vni, address), mac_of_link_local(address)
+    made = None if mac is None else state.mac_owner(vni, mac)
+    yield from (i for i in (owner, made) if i is not None)
+    if held is not None:
+        yield held.interface
 
 
 def ports_of(state: State, key: str, interface: Interface) -> Found:
@@ -217,12 +232,8 @@ def held(kind: Finder) -> Finder:
 
 
 def answers_held(state: State, _: object, row: Holder) -> Found:
-    mac = mac_of_link_local(row.address)
-    other = None if mac is None else state.mac_owner(row.vni, mac)  # answers for it while nobody holds it
-    mine = tuple(("answer", i) for i in (row.interface, other) if i is not None)
-    for vni in state.domain(row.vni):
-        owner = state.owner(vni, row.address)
-        yield state.members(vni), mine if owner is None else (*mine, ("answer", owner))
+    others = {i for vni in state.domain(row.vni) for i in _speakers(state, vni, row.address)}
+    yield state.members(row.vni), tuple(("answer", i) for i in {row.interface, *others})
 
 
 # --- a move -----------------------------------------------------------------------------------------------------------
@@ -275,6 +286,8 @@ def of_ended(state: State, number: int) -> set[str]:
 
 
 def ended(state: State, number: int, _: object) -> Found:
+    for leg in state.moves[number].legs:
+        yield everywhere(state, leg), (("move", number),)
     yield of_ended(state, number), (("move", number),)
 
 
@@ -362,7 +375,7 @@ def joined_left(state: State, key: tuple[int, str], _: object) -> Found:
 
 def joined_moves(state: State, key: tuple[int, str], _: object) -> Found:
     for number in state.moves_in(key[0]):  # each source redirects what any member sends
-        yield {leg.src.nve for leg in state.moves[number].legs}, (("move", number),)
+        yield {key[1], *(leg.src.nve for leg in state.moves[number].legs)}, (("move", number),)
 
 
 def joined_probes(state: State, key: tuple[int, str], _: object) -> Found:

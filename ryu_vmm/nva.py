@@ -180,6 +180,7 @@ class Nva:
         self.announcing.follow()
         self.packets.hearing.follow()
         self.packets.sharing.follow()
+        self._program(mark)  # what these have changed: a next hop that does not answer is given up
         self._warm()
 
     def _warm(self) -> None:

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from . import admission, redirects, replies, routing, skeleton
+from .finding import of_ended
 from .flows import IN_PORT, Action, Flow, FlowKey, Match, Output, SetField, ToNva, match
 from .limits import gone_meter
 from .model import Distribution, Interface, Leg, Move, Place, Redirect, Session
@@ -128,10 +129,11 @@ def units_of(state: State, nve: str) -> Iterator[Unit]:
     for key, left in state.left.items():
         if nve == left.nve:
             yield ("left", key)
-    for move in state.open_moves():
-        yield ("move", move.id)
-    for number in state.returning:
+    for number in {number for vni in state.networks_of(nve) for number in state.moves_in(vni)}:
         yield ("move", number)
+    for number in state.returning:
+        if nve in of_ended(state, number):
+            yield ("move", number)
 
 
 def flows_of(state: State, nve: str, units: Iterable[Unit]) -> dict[FlowKey, Flow]:

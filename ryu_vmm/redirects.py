@@ -49,6 +49,8 @@ def flows(state: State, nve: str, tunnel: int | None, number: int) -> Iterator[F
     if not move.open:
         return
     for leg in move.legs:
+        if nve not in state.members(leg.vni):
+            continue
         yield from _arrivals(state, nve, move, leg)
         if nve == leg.src.nve and _newest_from(state, nve, leg) == number:
             for face in state.faces(state.interfaces[leg.interface]):

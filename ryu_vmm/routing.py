@@ -111,8 +111,10 @@ def router(state: State, nve: str, name: int) -> Iterator[Flow]:
 
 
 def _subnet(state: State, nve: str, vni: int, own: dict[str, Any], gateway: Gateway, subnet: Subnet) -> Iterator[Flow]:
+    if subnet.nve == nve or subnet.nve not in state.members(vni):
+        return
     way, port = path(state, nve, subnet.nve), exit_to(state, nve, subnet.nve, vni)
-    if subnet.nve == nve or way is None or port is None or subnet.nve not in state.members(vni):
+    if way is None or port is None:
         return
     actions = (DecTtl(), SetField("eth_src", gateway.mac), *tunnel_to(way, vni, port))
     on = match(**own, **_within(subnet))

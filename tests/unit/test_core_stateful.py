@@ -10,6 +10,7 @@ from zlib import crc32
 import hypothesis.strategies as st
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from reading import forgotten
 from restarted import check_restart
 from town import GUESTS, NVES, TIMES, VMS, key, tap
 from tried import TRIED, ended, fault
@@ -336,6 +337,11 @@ class Storm(RuleBasedStateMachine):
         self.w._pump()
         answer = self.w.answers.get("verify:1")
         assert isinstance(answer, dict) and answer["in_sync"], answer
+
+    @rule()
+    def whatever_is_read_touches(self) -> None:
+        """A change of anything that flows are computed from would be noticed; see reading.py."""
+        assert not forgotten(self.w.nva.state)
 
     # --- the authority ------------------------------------------------------------------------------------------------
     @rule(lost=st.sampled_from([0, 0, 1, 2, 5]), landed=small)

@@ -22,8 +22,10 @@ from benchmarks.report import Part, markdown, number, text
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 from l3story import Readdressed
+from reading import forgotten
 from test_core_stateful import Storm
 from tried import FAULTS, TRIED
+from upheaval import Upheaval, lived
 
 from ryu_vmm.model import Distribution, MoveState
 
@@ -48,6 +50,22 @@ def _property(body: Callable[..., None], actions: st.SearchStrategy[object]) -> 
     return run
 
 
+def _upheavals(limits: settings, start: int) -> None:
+    @seed(start)
+    @limits
+    @given(st.integers(0, 2**32), st.integers(1, 80))
+    def run(number: int, acts: int) -> None:
+        lived(number, acts, lambda world: _reads(world, number))
+
+    run()
+
+
+def _reads(world: Upheaval, number: int) -> None:
+    """Now and then: whatever units read touches them."""
+    if (number + len(world.acts)) % 16 == 0:
+        assert not (found := forgotten(world.w.nva.state)), found
+
+
 PROPERTIES: dict[str, tuple[str, Callable[[settings, int], None]]] = {
     "storms": ("stateful: anything in any order", _storms),
     "stories": ("packets: planned moves under faults", _property(paths.told, paths.FAULTS)),
@@ -58,6 +76,7 @@ PROPERTIES: dict[str, tuple[str, Callable[[settings, int], None]]] = {
         _property(lambda a, _: tasks.told(a, kind=Readdressed), paths.FAULTS),
     ),
     "histories": ("packets: any history", _property(paths.lived, paths.HISTORY)),
+    "upheavals": ("layer 3: anything in any order", _upheavals),
 }
 
 
