@@ -126,8 +126,8 @@ OPTIONS: list[Any] = [
                  help="Seconds that a restarted NVA allows its NVEs for coming back, on top of each open move's "
                  "deadline. Open vSwitch tries again after at most 8."),
     cfg.FloatOpt("resync_pause", default=Settings().resync_pause, min=0.1,
-                 help="Seconds before an NVE that refused a flow is read back and what it refused tried again; each time "
-                 "that it refuses again twice as long, at most 60."),
+                 help="Seconds before an NVE that refused a flow is read back and what it refused is tried again; each "
+                 "time that it refuses again twice as long, at most 60."),
 ]  # fmt: skip
 
 
