@@ -171,3 +171,14 @@ def test_what_is_known_of_an_underlay_neighbor_touches_redirects() -> None:
     state.put("hops", key, None)
     assert ("move", move.id) in state.touched["n1"]
     state.undo()
+
+
+def test_what_is_found_out_at_the_end_of_a_step_is_programmed_with_it() -> None:
+    w = Layer3(3, family=6)
+    a, b = w.task(1, "n1"), w.task(2, "n2")
+    w.advance(1.0)
+    assert w.hops(a, b.ipv6[1]) == [("n2", "tap-t2")]
+    w.underlay.silent.add("n2")
+    w.now += 60.0  # nobody answers for so long that the next hop is given up, as something else makes it ask
+    w.handle(ev.NetworkSubmitted(replace(w.tasks, subnets=w.tasks.subnets[:1])))
+    assert not w.differences() and not w.nva.state.touched

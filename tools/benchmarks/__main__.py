@@ -13,7 +13,7 @@ import httpx
 
 from ryu_vmm.emulation.client import EmulationError
 
-from . import answers, checksums, machine, memory, moves, noise, packet_ins, report, tunnels
+from . import answers, checksums, dependencies, machine, memory, moves, noise, packet_ins, report, tunnels
 from .controller import BenchError
 from .report import Part
 
@@ -28,6 +28,7 @@ _PARTS: dict[str, Callable[[argparse.Namespace, Callable[[str], None]], list[Par
     ),
     "answers": lambda given, say: answers.parts(given.rounds or (3 if given.quick else 9), say),
     "memory": lambda given, say: [memory.measure(10_000 if given.quick else 100_000, say)],
+    "dependencies": lambda given, say: [dependencies.measure(given.quick, say)],
     "tunnels": lambda given, say: [tunnels.measure(given.quick, say)],
 }
 
