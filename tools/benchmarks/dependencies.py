@@ -68,8 +68,8 @@ def measure(quick: bool, say: Callable[[str], None]) -> Part:
     ]  # fmt: skip
     notes = [
         "One network of Ethernet, a guest at each NVE. The third column is a whole step of the core as it is, with "
-        f"what it touches derived from declarations. Recording is of up to {SAMPLE} NVEs; the last column is what all of "
-        "them would keep. Time is of the processor; recording's is that of the tests' recorder, which computes each "
+        f"what it touches derived from declarations. Recording is of up to {SAMPLE} NVEs; the last column is what all "
+        "of them would keep. Time is of the processor; recording's is that of the tests' recorder, which computes each "
         "unit twice, and of accounting for memory: an upper bound."
     ]
     return Part("dependencies", "Recording what flows are computed from", columns, rows, notes, {"sizes": data})
