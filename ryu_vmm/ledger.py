@@ -239,8 +239,8 @@ class Accounts:
         )
         if account.total and total != account.total:
             account.changed = now
-            # Who knows what has come since, before the redirect had ended. What has arrived of packets sent before is only
-            # known later: switches refresh flow counters now and then.
+            # Who knows what has come since, before the redirect had ended. What has arrived of packets sent before is
+            # only known later: switches refresh flow counters now and then.
             sent, sent_before = (each[:1] + each[2:] for each in (total, account.total))
             if last and (sent != sent_before or total[1][0] > total[0][0]):
                 account.blurred = True
