@@ -53,16 +53,23 @@ class Authority:
 
     @property
     def _client(self) -> Client:
-        """This thread's client, made anew when what it shows has changed on the disk. Raises Unreachable."""
+        """This thread's client, made anew when what it shows has changed on the disk.
+
+        Raises:
+            Unreachable: what it shows cannot be read, which may pass. InvalidInput: its token would go out for all to
+                read, which does not pass.
+        """
         mine, stamp = self._clients, self._stamp()
         client: Client | None = getattr(mine, "client", None)
         if client is None or mine.stamp != stamp:
             try:
-                made = Client(self._configuration.nva, 10.0, self._shown())
+                shown = self._shown()
+                made = Client(self._configuration.nva, 10.0, shown)
             except (OSError, VmmError, Unreachable) as e:
                 if client is None:
                     raise Unreachable(f"what the agent shows the NVA cannot be read: {told(e)}") from None
                 return client  # it is being written: the next question finds it whole
+            self._guard(shown)
             if client is not None:
                 client.close()
             client, mine.client, mine.stamp = made, made, stamp
@@ -84,9 +91,11 @@ class Authority:
     def _shown(self) -> Shown:
         c = self._configuration
         token = None if c.token_file is None else token_in(c.token_file)
-        if not c.plaintext:
-            guard_token(c.nva, token, "plaintext: true")
         return Shown(token, c.nva_cert, c.nva_key, c.nva_cacert)
+
+    def _guard(self, shown: Shown) -> None:
+        if not self._configuration.plaintext:
+            guard_token(self._configuration.nva, shown.token, "plaintext: true")
 
     def check(self) -> None:
         """Look whether the agent's files are there and its token is safe, without asking the NVA.
@@ -97,6 +106,7 @@ class Authority:
         check_url(self._configuration.nva)
         try:
             shown = self._shown()
+            self._guard(shown)
             if self._configuration.nva.startswith("https:"):
                 shown.context()
         except OSError as e:
