@@ -206,12 +206,14 @@ class Nva:
         if not after:
             return
         before: dict[str, dict[Any, Any]] = {}
-        with state.rewound(mark):
-            for nve in after:
-                # A session that only became synced in this step has been programmed whole by switches.py.
-                if self._work.session(nve) is not None:
-                    units = touched[nve]
-                    before[nve] = desired(state, nve) if ("all",) in units else flows_of(state, nve, units)
+        # What has been programmed whole in this step (switches.py) has all that was so by then.
+        at = {nve: max(mark, self._work.whole.get(nve, mark)) for nve in after}
+        for position in sorted(set(at.values()), reverse=True):
+            with state.rewound(position):
+                for nve in after:
+                    if at[nve] == position and self._work.session(nve) is not None:
+                        units = touched[nve]
+                        before[nve] = desired(state, nve) if ("all",) in units else flows_of(state, nve, units)
         generation = state.generation + 1
         # Destinations first: where all is sent at once, what is redirected should not arrive before its flow.
         destinations = {move.destination for move in state.open_moves()}

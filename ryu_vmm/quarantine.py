@@ -13,10 +13,10 @@ is in force once a barrier behind it has been answered. A move fails, or is not 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from .events import FlowRefused
-from .flows import FlowKey
+from .flows import Flow, FlowKey
 from .hindered import concerns, needs
 from .mobility import MoveEvent
 from .model import Fault, Refusal
@@ -138,7 +138,7 @@ class Quarantine:
             self._work.state.put("refusals", (nve, unit), None)
         self._work.state.put("clock", ("retry", nve), None)
 
-    def trials(self, nve: str, installed: Iterable[FlowKey]) -> list[Unit]:
+    def trials(self, nve: str, installed: Mapping[FlowKey, Flow]) -> list[Unit]:
         """The units that are to be sent to an NVE one by one: those that are due, and, where it is not known what the
         switch has refused, those of which something is lacking."""
         state, now = self._work.state, self._work.now
@@ -150,13 +150,13 @@ class Quarantine:
         found = found[:TRIED_AT_ONCE]
         fault = state.faults.get(nve)
         if fault is not None and fault.blind:
-            there = set(installed)
             for unit in units_of(state, nve):
                 if len(found) >= SUSPECTS:
                     break
-                if unit == _BASE or (nve, unit) in state.refusals or wanted(state, nve, (unit,)).keys() <= there:
+                if unit == _BASE or (nve, unit) in state.refusals:
                     continue
-                found.append(unit)
+                if any(installed.get(key) != flow for key, flow in wanted(state, nve, (unit,)).items()):
+                    found.append(unit)
         return found
 
     def tried(self, nve: str, unit: Unit, generation: int) -> None:

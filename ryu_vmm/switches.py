@@ -31,7 +31,7 @@ from .model import Fault, Move, Place, Port, Redirect, Session
 from .moves import Moves
 from .ovstext import describe
 from .packets import Packets
-from .pipeline import desired, flows_of, is_tunnel_to_tunnel, wanted
+from .pipeline import desired, is_tunnel_to_tunnel, wanted
 from .probes import Prober
 from .quarantine import Quarantine
 from .recovery import Recovery
@@ -440,7 +440,7 @@ class Switches:
         if session is None:
             return
         state.put("sessions", name, replace(session, synced=True))
-        # The step that turns a session synced computes no difference of its own for this NVE: this is it.
+        # What the step changes from here on is sent beside it: see Nva._program.
         installed = {s.flow.key: s.flow for s in stats if s.flow.cookie & COOKIE_MASK == COOKIE_OURS}
         for flow in installed.values():
             adopt(state, name, flow, self._pulled_by(flow))
@@ -452,6 +452,7 @@ class Switches:
             self._accounts.forgot(name)
         self._correct(name, installed)
         state.touched.pop(name, None)
+        self._work.whole[name] = state.mark()
         self._prober.cool(name)
         self._prober.warm(name, tuple(state.networks_of(name)))
         self._tunnels.changed(name)
@@ -465,9 +466,9 @@ class Switches:
         alone = self._quarantine.trials(name, installed)
         apart: set[FlowKey] = set()
         for unit in alone:
-            apart.update(flows_of(state, name, (unit,)))
+            apart.update(wanted(state, name, (unit,)))  # what it still has of them is not removed to be sent again
         changes = difference(installed, desired(state, name))
-        self.program(name, tuple(c for c in changes if c.op == "delete" or c.flow.key not in apart))
+        self.program(name, tuple(c for c in changes if c.flow.key not in apart))
         for unit in alone:
             lacking = {key: flow for key, flow in wanted(state, name, (unit,)).items() if installed.get(key) != flow}
             self.program(name, difference({}, lacking))

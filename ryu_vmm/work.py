@@ -76,7 +76,8 @@ class Settings:
 class Work:
     """State, settings, and the outcome that the event in hand is building up.
 
-    ``awaiting``: (move, NVEs) whose barriers are to be waited for once the step's programs are known.
+    ``awaiting``: (move, NVEs) whose barriers are to be waited for once the step's programs are known. ``whole``: NVEs
+    that have been programmed whole in this step, and where in the journal (State.mark).
     """
 
     state: State
@@ -85,6 +86,7 @@ class Work:
     out: Outcome = field(default_factory=Outcome)
     first: list[Effect] = field(default_factory=list)
     awaiting: list[tuple[int, frozenset[str]]] = field(default_factory=list)
+    whole: dict[str, int] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)
 
     def begin(self, now: float) -> None:
@@ -93,6 +95,7 @@ class Work:
         self.out = Outcome()
         self.first = []
         self.awaiting = []
+        self.whole = {}
         self.state.begin()
 
     def mark(self) -> tuple[int, ...]:
@@ -104,6 +107,7 @@ class Work:
         """Undo what the step has changed, asked for and waits for since :meth:`mark`; what was counted is."""
         at, joined, effects, first, awaiting = mark
         self.state.undo_to(at)
+        self.whole = {nve: position for nve, position in self.whole.items() if position <= at}
         del self.state.joined[joined:]
         del self.out.effects[effects:], self.first[first:], self.awaiting[awaiting:]
 

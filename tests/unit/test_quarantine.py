@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 from zlib import crc32
 
 import pytest
@@ -13,10 +14,10 @@ from hypothesis import strategies as st
 from l3town import Layer3
 from test_core_properties import ACTIONS, NVES, VMS, act
 from wired import Wired
-from world import World, broadcast, unicast
+from world import World, broadcast, ip, unicast
 
 from ryu_vmm import events as ev
-from ryu_vmm.effects import Program
+from ryu_vmm.effects import Outcome, Program
 from ryu_vmm.errors import Conflict
 from ryu_vmm.flows import Flow
 from ryu_vmm.model import Kind, MoveState, Place
@@ -124,6 +125,61 @@ def test_it_is_tried_when_the_edge_is_there_again_and_a_restart_knows_it_anew(w:
     w.advance(1)
     assert what(w, "n1") == set() and w.differences() == []
     assert w.send("n3", "tap-vm3", unicast(3, 4)) == [("n1", "tap-vm4")]
+
+
+def test_what_an_edge_still_has_of_a_unit_is_not_taken_away_as_that_is_tried_again(
+    monkeypatch: Any,
+) -> None:
+    """Its flows were never removed, since the edge was out of sync as one of them was refused."""
+    w = town()
+    w.vague.add("n1")
+    w.disconnect("n1")
+    known = w.nva.state.interfaces["vm1/eth0"]
+    w.handle(ev.VmSubmitted("vm1", (replace(known, ipv4=(*known.ipv4, ip("10.0.0.77"))),)))
+    w.hold_barriers.add("n1")
+    had = set(w.installed("n1"))
+    refuse(w, "n1", lambda flow: flow.key not in had)
+    handle = w.nva.handle
+
+    def beside(event: ev.Event, now: float) -> Outcome:
+        if isinstance(event, ev.FlowRefused) and event.generation in [row.trial for row in state.refusals.values()]:
+            handle(ev.FlowRefused(event.dpid, event.generation - 1, 1, 1), now)  # nobody knows of what
+        return handle(event, now)
+
+    monkeypatch.setattr(w.nva, "handle", beside)
+    state = w.nva.state
+    w.connect("n1")
+    while not any(row.withheld for row in state.refusals.values()):
+        w.advance(0.1)
+    assert not state.sessions["n1"].synced
+    w.boxes["n1"].tables.refuses = lambda flow: None
+    w.release("n1")
+    w.advance(200, step=0.25)
+    assert state.refusals == {} and w.differences() == []
+
+
+def test_a_flow_that_may_not_change_is_found_as_one_that_may_not_come(w: World) -> None:
+    """What is there under its key is not what it should be."""
+    w.vm(4, "n1", vni=200)
+    before = w.installed("n1")
+    refuse(w, "n1", lambda flow: flow.key in before and before[flow.key] != flow)
+    w.vm(5, "n1", vni=200)
+    w.advance(4, step=0.25)
+    assert w.nva.state.sessions["n1"].synced and w.differences() == []
+    assert what(w, "n1") == {"broadcasts and gateway of network red"}
+    w.boxes["n1"].tables.refuses = lambda flow: None
+    w.advance(100, step=0.25)
+    assert w.nva.state.refusals == {} and w.differences() == []
+
+
+def test_what_a_step_changes_after_an_edge_was_programmed_whole_is_sent_as_well(monkeypatch: Any) -> None:
+    w = town()
+    w.disconnect("n1")
+    monkeypatch.setattr(
+        w.nva.packets, "synchronised", lambda nve: w.nva.state.put("silenced", Place("n1", "tap-vm1"), w.now + 60)
+    )
+    w.connect("n1")
+    assert w.nva.state.silenced and w.differences() == []
 
 
 def test_moves_go_on_but_for_those_that_need_it(w: World) -> None:
