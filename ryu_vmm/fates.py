@@ -175,6 +175,7 @@ HELD: dict[str, Kept] = {
     "Work.awaiting": _STEP,
     "Work.first": _STEP,
     "Work.now": _STEP,
+    "Work.whole": _STEP,
     "Work.counters": _forgotten("counters of a process begin at 0, as Prometheus expects"),
     "Work.settings": _FIXED,
     "Nva.settings": _FIXED,
