@@ -88,7 +88,7 @@ TABLES: dict[str, Kept] = {
     "pulled": _read("entries in use are found when a switch's flows are read back: adopting.py"),
     "gone": _read("found with its meter when a switch's flows are read back: adopting.py"),
     "lacking": _derived("from registrations and ports"),
-    "clock": _derived("each timer from what it is about: see TIMERS"),
+    "clock": _derived("each timer from what it is about"),
     "waits": _anew("open moves wait for all their NVEs to be in sync: recovery.py"),
     "returning": _derived("from moves that were rolled back and whose source may not know: recovery.py"),
     "probes": _anew("paths are proven again"),

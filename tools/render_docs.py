@@ -15,12 +15,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from ryu_vmm import config, mobility, signs  # noqa: E402
+from ryu_vmm import config, dependencies, fates, mobility, signs  # noqa: E402
 from ryu_vmm import tables as flow_tables  # noqa: E402
 from ryu_vmm.edge import plan  # noqa: E402
 from ryu_vmm.edge.host import Host  # noqa: E402
 from ryu_vmm.model import MoveState  # noqa: E402
 
+BOOKS = ROOT / "docs" / "internals" / "books.md"
 TO_NVA = {
     "DROP", "RESOLVE", "ANNOUNCE", "LIFE", "MISS", "PROBE", "HOLD", "STALE", "ROUTER", "EXPIRED_TTL", "TOO_BIG",
     "UNREACHABLE", "HOP", "ANSWER", "ADVERTISE",
@@ -107,6 +108,21 @@ def verdicts() -> str:
     return "\n".join(lines)
 
 
+def fates_of(kept: dict[str, fates.Kept]) -> str:
+    """What becomes of things at a restart, and why that is enough."""
+    lines = ["| name | at a restart | why that is enough |", "|---|---|---|"]
+    return "\n".join([*lines, *(f"| `{name}` | {each.fate} | {each.why} |" for name, each in kept.items())])
+
+
+def reads() -> str:
+    """What the units of the pipeline are computed from."""
+    lines = ["| unit | tables, and fields of theirs, that it reads |", "|---|---|"]
+    for kind, rows in {"each": dependencies.EVERY, **dependencies.READS}.items():
+        told = (f"`{row.table}`" + (f" ({row.fields})" if row.fields else "") for row in rows)
+        lines.append(f"| {kind} | {', '.join(told) or 'nothing else'} |")
+    return "\n".join(lines)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "tables": tables,
     "reasons": reasons,
@@ -114,6 +130,9 @@ PARTS: dict[str, Callable[[], str]] = {
     "transitions": transitions,
     "edge": edge,
     "verdicts": verdicts,
+    "fates": lambda: fates_of(fates.TABLES),
+    "timers": lambda: fates_of(fates.TIMERS),
+    "reads": reads,
 }
 
 
@@ -128,7 +147,7 @@ def rendered(text: str) -> str:
 
 def outputs() -> dict[Path, str]:
     """Every generated file with its content."""
-    pages = (ROOT / "docs" / "architecture.md", ROOT / "docs" / "faults.md", ROOT / "README.md")
+    pages = (ROOT / "docs" / "architecture.md", ROOT / "docs" / "faults.md", BOOKS, ROOT / "README.md")
     return {**{page: rendered(page.read_text()) for page in pages}, ROOT / "docs" / "vmm.conf.sample": config.sample()}
 
 
