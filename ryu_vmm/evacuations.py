@@ -30,7 +30,7 @@ from .model import (
     Step,
 )
 from .moves import Moves
-from .placement import Targets, fits, in_order, some, targets
+from .placement import Targets, fits, in_order, rest, some, targets
 from .shutoff import ShutOff, how
 from .work import Work
 
@@ -321,9 +321,10 @@ class Evacuations:
             state.put("evacuations", evacuation.id, replace(evacuation, why=why))
 
     def _send_off(self, evacuation: Evacuation, row: Evacuee, where: Targets) -> bool:
-        """Open a move for a waiting VM; False if none can be opened now. Raises TooManyMoves."""
+        """Open a move for what a waiting VM has there; False if none can be opened now. Raises TooManyMoves."""
         state = self._work.state
-        interfaces = [state.interfaces[i] for i in state.vms[row.vm].interfaces]
+        whole = [state.interfaces[i] for i in state.vms[row.vm].interfaces]
+        interfaces = [i for i in whole if i.location.nve == evacuation.nve]
         for interface in interfaces:
             active = state.active_move(interface.id)
             if active is not None:
@@ -333,11 +334,12 @@ class Evacuations:
                 return False
         reasons: list[str] = []
         away = [name for name in where.away if fits(state, interfaces, evacuation.nve, name, reasons)]
-        off = self.shut_off.is_off(interfaces)
+        off = self.shut_off.is_off(whole)
         kind = Kind.COLD if off else evacuation.kind
         ready = [name for name in where.ready if fits(state, interfaces, evacuation.nve, name, reasons)]
-        for name in in_order(row, where, ready):
-            request = MoveRequested(row.vm, name, kind, requested_by=f"evacuation {evacuation.id}")
+        by = f"evacuation {evacuation.id}"
+        for name in in_order(row, where, ready, rest(state, whole, evacuation.nve)):
+            request = MoveRequested(row.vm, name, kind, source=evacuation.nve, requested_by=by)
             try:
                 move, _ = self._moves.requested(request)
             except TooManyMoves:

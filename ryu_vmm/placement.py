@@ -1,8 +1,10 @@
 """Where the VMs of an NVE that is evacuated go.
 
 Of the NVEs that may take a VM, to the one with the fewest VMs, those on their way there included; where a move of this
-VM has failed before only if nobody else takes it. A VM with attachments elsewhere goes to an NVE where it has one. What
-any request for a move is refused for (a port that is taken, no underlay in common) makes it the next NVE's turn.
+VM has failed before only if nobody else takes it. A VM that has interfaces on other NVEs, too, goes where these are, or
+are on their way to, if it can; else only what is to leave goes. A VM with attachments elsewhere goes to an NVE where it
+has one. What any request for a move is refused for (a port that is taken, no underlay in common) makes it the next
+NVE's turn.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from .model import Evacuation, Evacuee, Interface
 from .state import State
 from .work import Work
 
-__all__ = ["Targets", "fits", "in_order", "some", "targets"]
+__all__ = ["Targets", "fits", "in_order", "rest", "some", "targets"]
 
 #: So many reasons are given why a VM can go nowhere.
 _REASONS = 4
@@ -61,9 +63,19 @@ def fits(state: State, interfaces: Iterable[Interface], leaving: str, name: str,
     return True
 
 
-def in_order(row: Evacuee, where: Targets, names: Iterable[str]) -> list[str]:
-    """NVEs that may take a VM, the best one first."""
-    return sorted(names, key=lambda name: (name in row.failed_at, where.loads[name], name))
+def rest(state: State, interfaces: Iterable[Interface], leaving: str) -> set[str]:
+    """Where a VM's interfaces are, or are on their way to, that are not to leave an NVE."""
+    found = set()
+    for interface in interfaces:
+        if interface.location.nve != leaving:
+            active = state.active_move(interface.id)
+            found.add(interface.location.nve if active is None else active[0].destination)
+    return found
+
+
+def in_order(row: Evacuee, where: Targets, names: Iterable[str], rest: set[str]) -> list[str]:
+    """NVEs that may take a VM, the best one first; ``rest``: where else it is."""
+    return sorted(names, key=lambda name: (name in row.failed_at, name not in rest, where.loads[name], name))
 
 
 def some(words: list[str], between: str = ", ") -> str:

@@ -58,7 +58,8 @@ class ShutOff:
         """The ports of a VM have been gone for a while, and nobody has carried its move out: it was shut off."""
         state = self._work.state
         move = state.moves[number]
-        interfaces = [state.interfaces[leg.interface] for leg in move.legs if leg.interface in state.interfaces]
+        vm = state.vms.get(move.vm)
+        interfaces = [] if vm is None else [state.interfaces[i] for i in vm.interfaces]
         expected = any(state.port_at(leg.dst) is not None for leg in move.legs)  # by a hypervisor that runs it soon
         if move.departed and not move.state.steered and not expected and self.is_off(interfaces):
             state.put("moves", number, replace(move, kind=Kind.COLD))

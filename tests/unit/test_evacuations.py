@@ -431,18 +431,6 @@ def test_interfaces_of_a_vm_leave_together() -> None:
     assert now(w).state is EvacuationState.DONE
 
 
-def test_a_vm_on_two_nves_cannot_be_moved_as_one_and_is_named() -> None:
-    w = World(3)
-    w.network()
-    interfaces = tuple(
-        Interface(f"vm1/eth{n}", "vm1", f"eth{n}", 100, mac(n), (), (), Place(f"n{n}", f"tap{n}")) for n in (1, 2)
-    )
-    w.handle(ev.VmSubmitted("vm1", interfaces))
-    evacuate(w, to=("n3",))
-    assert w.nva.state.evacuee(1, "vm1").why == "n3: the interfaces of vm1 are on n1, n2"  # type: ignore[union-attr]
-    assert now(w).state is EvacuationState.INCOMPLETE
-
-
 def test_vms_that_are_off_leave_an_nve_that_is_dead() -> None:
     w = house(2)
     w.advance(0.1)

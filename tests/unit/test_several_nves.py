@@ -128,16 +128,77 @@ def test_one_of_two_moves_that_fails_takes_nothing_from_the_other() -> None:
     assert w.current(first).state is MoveState.ABORTED
 
 
-def test_an_evacuation_does_not_divide_a_vm() -> None:
-    """It gathers one where the rest of it is; else it says that people have to decide."""
+def test_an_evacuation_gathers_a_vm_where_the_rest_of_it_is() -> None:
     w = two_legs()
-    evacuate(w, to=("n3",))
-    assert rows(w) == {"v": EvacueeState.FAILED}
-    assert w.nva.state.evacuee(1, "v").why == "n3: the interfaces of v are on n1, n2"  # type: ignore[union-attr]
-    evacuate(w, to=("n2",))
+    w.vm(5, "n2")  # n3 has fewer
+    evacuate(w)
     (move,) = w.nva.state.open_moves()
     carry(w, move)
     assert homes(w) == {"eth0": "n2", "eth1": "n2"}
+    assert rows(w) == {"v": EvacueeState.MOVED}
+
+
+def test_an_evacuation_takes_what_is_there_and_leaves_the_rest() -> None:
+    w = two_legs()
+    evacuate(w, to=("n3",))
+    (move,) = w.nva.state.open_moves()
+    assert [leg.interface for leg in move.legs] == ["v/eth0"]
+    assert check_restart(w) is not None
+    carry(w, move)
+    assert homes(w) == {"eth0": "n3", "eth1": "n2"}
+    assert rows(w) == {"v": EvacueeState.MOVED}
+    assert reached(w) == [[("n3", "tap-eth0")], [("n2", "tap-eth1")]]
+
+
+@pytest.mark.parametrize("off", [False, True])
+def test_both_nves_of_a_vm_are_evacuated_at_once(off: bool) -> None:
+    """What leaves the second goes where what left the first goes, although there are fewer VMs elsewhere."""
+    w = two_legs(5)
+    w.vm(4, "n3")
+    w.vm(6, "n5")
+    w.vm(7, "n4")
+    for n, port in ((1, "tap-eth0"), (2, "tap-eth1")) if off else ():
+        w.unplug(f"n{n}", port)
+    for nve in ("n1", "n2"):
+        evacuate(w, nve, to=("n3", "n4", "n5"))
+    moves = list(w.nva.state.moves.values())
+    assert [move.off for move in moves] == [off, off]
+    assert {move.destination for move in moves} == {moves[0].destination}
+    if off:
+        for move in moves:
+            w.plug(*move.legs[0].dst)
+            w.handle(ev.ActivationReported(move.id))
+        w.advance(5)
+    else:
+        carry(w, *moves)
+    assert len(set(homes(w).values())) == 1
+    assert rows(w, 1) == rows(w, 2) == {"v": EvacueeState.MOVED}
+
+
+def test_the_second_of_both_nves_takes_on_what_the_first_has_sent_there() -> None:
+    w = two_legs()
+    evacuate(w, "n1")
+    evacuate(w, "n2", to=("n3",))
+    carry(w, *w.nva.state.open_moves())
+    assert homes(w) == {"eth0": "n2", "eth1": "n3"}
+    carry(w, *w.nva.state.open_moves())
+    assert homes(w) == {"eth0": "n3", "eth1": "n3"}
+    assert rows(w, 1) == rows(w, 2) == {"v": EvacueeState.MOVED}
+
+
+def test_a_vm_is_not_off_where_a_port_of_it_is_on_another_nve() -> None:
+    w = two_legs()
+    w.unplug("n1", "tap-eth0")
+    evacuate(w, to=("n3",))
+    (move,) = w.nva.state.open_moves()
+    w.advance(10)
+    assert not w.current(move).state.steered
+    w.unplug("n2", "tap-eth1")
+    w.plug("n1", "tap-eth0")
+    w.advance(1)
+    w.unplug("n1", "tap-eth0")
+    w.advance(3)
+    assert w.current(move).off, "now it is"
 
 
 def test_a_restart_in_the_middle() -> None:
