@@ -221,7 +221,7 @@ class Agent:
             if home != self.configuration.nve:
                 raise AgentError(f"the NVA has {definition.name} at {home or 'no NVE'}: it may not run here")
             try:
-                return self.tasks.begin(definition)
+                return self.tasks.begin(definition, self.tasks.nva.newest_move(definition.name))
             except (VmmError, OSError):
                 self.tasks.cell(definition.name).remove(definition)
                 self.tasks.drop(definition.name)

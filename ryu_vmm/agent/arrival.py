@@ -188,7 +188,7 @@ class Arrival:
         cell.learn(record.definition, parts.get("neighbors", b"[]"))
         tasks.checkpoint(record, Step.RUN)
         tasks.driver(record).run(cell, process, parts)
-        record = tasks.put(record, role=Role.HOME, leg=None)
+        record = tasks.put(record, role=Role.HOME, leg=None, moved=leg.move)
         tasks.journal.drop_image(record.name)
         cell.open(record.definition)
         LOG.info("task %s runs here, move %d, process %d", record.name, leg.move, process.pid)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from ..cli.client import Client, Refused, Shown, Unreachable, at
 from ..cli.tokens import check_url, guard_token, token_in
 from ..errors import VmmError
+from ..model import OFF
 from ..texts import printable
 from .definition import Configuration
 from .faults import AgentError
@@ -44,11 +45,15 @@ class Authority:
     Args:
         configuration: of the agent.
         ending: set when the agent ends; whoever waits gets Gone.
+        moved: the newest move of a task of some name as it came here, as records have it.
     """
 
-    def __init__(self, configuration: Configuration, ending: threading.Event) -> None:
+    def __init__(
+        self, configuration: Configuration, ending: threading.Event, moved: Callable[[str], int] = lambda name: 0
+    ) -> None:
         self._configuration = configuration
         self._ending = ending
+        self._moved = moved
         self._clients = threading.local()
 
     @property
@@ -253,12 +258,24 @@ class Authority:
             bound = all(one.get("bound") is True for one in found["interfaces"])
             return nves.pop() if bound and len(nves) == 1 else None
         # Who may see no other NVE's tasks sees at least that one has moved there from here.
+        move = self._newest(name)
+        if move is None or move["id"] <= self._moved(name):
+            return None  # of a task of that name before this one
+        # One that was taken for off has been moved without anything having been started there.
+        away = move["state"] in STEERED and move["destination"] != me and move.get("activated_by") != OFF
+        return str(move["destination"]) if away else None
+
+    def newest_move(self, name: str) -> int:
+        """The number of the newest move that is known of a task of that name, 0: none."""
+        move = self._newest(name)
+        return 0 if move is None else int(move["id"])
+
+    def _newest(self, name: str) -> dict[str, Any] | None:
         try:
             moves = self.patiently(lambda client: list(client.items("/v1/moves", most=1, vm=name)))
         except Refused:
             return None
-        steered = bool(moves) and moves[0]["state"] in STEERED and moves[0]["destination"] != me
-        return str(moves[0]["destination"]) if steered else None
+        return moves[0] if moves else None
 
     def await_move(
         self, number: int, done: Callable[[dict[str, Any]], bool], seconds: float, what: str

@@ -88,6 +88,7 @@ class Record(_Model):
         leg: of the open move, or of the one it left with.
         ended: Unix time when it left, or was stopped.
         why: how the last move ended, for people.
+        moved: number of the newest move of a task of that name as it came here: only a later one has taken it away.
     """
 
     definition: TaskDefinition
@@ -96,6 +97,7 @@ class Record(_Model):
     leg: Leg | None = None
     ended: float | None = None
     why: str = ""
+    moved: int = 0
 
     @property
     def name(self) -> str:

@@ -38,7 +38,7 @@ class Tasks:
         self.ending = threading.Event()
         self.boot = host.boot()
         self.journal = Journal(Path(configuration.state))
-        self.nva = Authority(configuration, self.ending)
+        self.nva = Authority(configuration, self.ending, self.moved)
         self.drivers: dict[str, Driver] = {
             "cooperating": Cooperating(configuration.times.task),
             "criu": Criu(configuration.criu),
@@ -168,8 +168,16 @@ class Tasks:
         return name in self._unsure
 
     # --- life of a task that stays ------------------------------------------------------------------------------------
-    def begin(self, definition: TaskDefinition) -> Record:
-        """Start a task from its definition, in a place made anew. Raises AgentError, OSError."""
+    def moved(self, name: str) -> int:
+        """The newest move of a task of that name as it came here, as far as it is known."""
+        record = self.get(name)
+        return 0 if record is None else max(record.moved, 0 if record.leg is None else record.leg.move)
+
+    def begin(self, definition: TaskDefinition, moved: int = 0) -> Record:
+        """Start a task from its definition, in a place made anew; ``moved``: as records have it.
+
+        Raises AgentError, OSError.
+        """
         old = self.get(definition.name)
         if old is not None and self.hidden(old):
             raise AgentError(
@@ -177,7 +185,9 @@ class Tasks:
                 f"Start the agent there, or, if it has ended, vmm-agent stop {definition.name} and run it anew",
                 task=definition.name,
             )
-        record = self.put(Record(definition=definition, role=Role.HOME, why="" if old is None else old.why))
+        moved = max(moved, self.moved(definition.name))
+        record = Record(definition=definition, role=Role.HOME, why="" if old is None else old.why, moved=moved)
+        record = self.put(record)
         cell = self.cell(definition.name)
         cell.make(definition, closed=False)
         cell.plug(definition)

@@ -14,7 +14,7 @@ import pytest
 
 from ryu_vmm.agent.agent import Agent
 from ryu_vmm.agent.arrival import Arrival
-from ryu_vmm.agent.definition import Configuration
+from ryu_vmm.agent.definition import Configuration, TaskDefinition
 from ryu_vmm.agent.departure import Departure
 from ryu_vmm.agent.nva import Authority
 from ryu_vmm.agent.records import Leg, Record, Role, Step
@@ -135,6 +135,44 @@ def test_where_a_task_is(nva: Answers, configuration: Configuration, seen: str) 
     told, home = SEEN[seen]
     told(nva)
     assert Authority(configuration, threading.Event()).home("web") == home
+
+
+@pytest.mark.parametrize("changes", [{"moved": 7}, {"moved": 9}])
+def test_a_move_of_before_has_taken_nothing_away(nva: Answers, tasks: Tasks, changes: dict[str, Any]) -> None:
+    """A task of that name has moved away and ended there; this one was started since, and the NVA has forgotten it."""
+    nva.moves(move("settled"))
+    agent = Agent(tasks.configuration)
+    agent.tasks = tasks
+    doubles: Any = tasks
+    agent._at_home(tasks.put(record(Role.HOME).model_copy(update=changes)))
+    assert not doubles.leave.called
+    assert tasks.is_unsure("web")
+    nva.moves(move("settled", number=10), move("settled"))
+    agent._at_home(tasks.need("web"))
+    assert doubles.leave.called
+
+
+def test_a_move_of_what_was_taken_for_off_started_nothing(nva: Answers, configuration: Configuration) -> None:
+    nva.moves({**move("settled"), "activated_by": "off"})
+    assert Authority(configuration, threading.Event()).home("web") is None
+
+
+def test_a_task_that_is_run_anew_has_moved_nowhere_yet(
+    nva: Answers, configuration: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nva.moves(move("settled", number=12))
+    nva.said["/v1/vms"] = (201, {})
+    nva.at("n1")
+    agent = Agent(configuration)
+    made = agent.tasks
+    for name in ("cell", "stray"):
+        monkeypatch.setattr(made, name, Mock(name=name, return_value=None if name == "stray" else Mock()))
+    monkeypatch.setattr(made, "drivers", {"cooperating": Mock(), "criu": Mock()})
+    monkeypatch.setattr(made, "started", Mock(return_value=None))
+    agent.run(TaskDefinition.model_validate(DEFINITION))
+    assert made.need("web").moved == 12
+    made.put(made.need("web"), leg=Leg(move=15, peer="n2", step=Step.OPENED))
+    assert made.begin(made.need("web").definition).moved == 15, "nor has one that begins anew after a move"
 
 
 def test_an_answer_of_another_version_says_nothing(nva: Answers, configuration: Configuration) -> None:
