@@ -83,6 +83,7 @@ class AuditTrail:
         path: a SQLite file, which may be the store's; ``:memory:`` forgets.
         keep: deeds kept, changes and refused attempts each.
         clock: seconds, for the rate of refused attempts.
+        patience: seconds to wait for a lock that another program holds on the file; the whole authority waits as long.
 
     Attributes:
         unrecorded: attempts that changed nothing and were not recorded, for their number or as nothing could be.
@@ -92,7 +93,7 @@ class AuditTrail:
     """
 
     def __init__(
-        self, path: str | Path, keep: int = KEEP, *, clock: Callable[[], float] = time.monotonic, patience: float = 1.0
+        self, path: str | Path, keep: int = KEEP, *, clock: Callable[[], float] = time.monotonic, patience: float = 0.1
     ) -> None:
         self.keep = keep
         self.unrecorded = 0

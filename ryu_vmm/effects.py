@@ -77,9 +77,11 @@ class ReadPorts:
 
 @dataclass(frozen=True, slots=True)
 class Disconnect:
-    """Close the connection of a switch: it is not the NVE it was taken for, or what it has is to be read anew."""
+    """Close the connection of a switch; ``why``: "impostor", it is not the NVE it was taken for, or "lost", something
+    between it and the NVA is, and what it has is to be read anew."""
 
     dpid: int
+    why: str = field(default="impostor", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

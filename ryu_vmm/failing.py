@@ -1,8 +1,9 @@
 """What raised what it should not: logged, counted, told, and what can be made good by asking a switch again is.
 
 A fact that could not be taken in is undone whole. If it said what is so at a switch, the NVA's books differ from then
-on: that switch's connection is closed, and when it comes back all that it has is read again. What a name server has
-answered is asked for again. A packet says nothing that its sender will not repeat.
+on: that switch's connection is closed, and when it comes back all that it has is read again. So it is where a switch
+could not be told what to do. What a name server has answered, or was not told, is asked for again. A packet says
+nothing that its sender will not repeat.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from . import events as ev
+from .effects import Effect, Program, Publish, ReadFlows
 
 __all__ = ["SHOWN", "Failures", "Trouble"]
 
@@ -52,7 +54,8 @@ class Failures:
 
     def note(self, what: str, error: BaseException, name: str = "event.failed") -> None:
         """Something raised: log it with its traceback, and count it."""
-        LOG.error("%s failed, and was undone: %r", what, error, exc_info=error)
+        undone = ", and was undone" if name == "event.failed" else ""
+        LOG.error("%s failed%s: %r", what, undone, error, exc_info=error)
         self._count(name)
         self.last = Trouble(f"{what}: {error!r}"[:200], time.monotonic())
 
@@ -72,6 +75,16 @@ class Failures:
                 return self._once(name)
             case _ if isinstance(event, _OF_SWITCHES):
                 return self._once(event.dpid)
+        return None
+
+    def unsaid(self, effect: Effect) -> int | str | None:
+        """The same for what could not be told: a program, or the question what a switch has, and so what is so there
+        is not known; or a name."""
+        match effect:
+            case Program(dpid=dpid) | ReadFlows(dpid=dpid, token="sync"):
+                return self._once(dpid)
+            case Publish(name=name):
+                return self._once(name)
         return None
 
     def _once(self, whom: int | str) -> int | str | None:

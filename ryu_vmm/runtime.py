@@ -216,7 +216,7 @@ class Runtime:
     def _ask_again(self, whom: int | str) -> None:
         """Have a switch connect anew, so that all it has is read; or a name published again."""
         if isinstance(whom, int):
-            self._try(Disconnect(whom))
+            self._try(Disconnect(whom, "lost"))
         elif whom in self.state.names:
             self._try(Publish(whom, self.state.names[whom].wanted))
 
@@ -319,6 +319,9 @@ class Runtime:
             self._perform(effect)
         except Exception as error:  # it was decided and recorded: the others must be carried out all the same
             self.failures.note(type(effect).__name__, error, "effect.failed")
+            whom = self.failures.unsaid(effect)
+            if whom is not None:
+                self._ask_again(whom)
 
     def _perform(self, effect: Effect) -> None:
         match effect:

@@ -42,6 +42,13 @@ class Sink(Protocol):
         """Whether a connection may have that datapath id; ``names``: in its certificate, None: it has none."""
 
 
+#: Why the NVA closes a connection, in words.
+_CLOSED = {
+    "impostor": "its certificate is not that of the NVE with its datapath id",
+    "lost": "something of what it said, or was told, is lost by a fault of ours: it is read anew",
+}
+
+
 class Switchboard:
     """All switches. One per process.
 
@@ -160,7 +167,7 @@ class Switchboard:
             datapath.read_ports(effect.token, effect.port)
         elif isinstance(effect, Disconnect):
             # Later, as the sink would hear of the end from within its own call.
-            hub.spawn(datapath.fail, "impostor", "its certificate is not that of the NVE with its datapath id")
+            hub.spawn(datapath.fail, effect.why, _CLOSED[effect.why])
         else:
             datapath.read_flows(effect)
 

@@ -11,7 +11,7 @@ from world import World, ip, mac
 
 from ryu_vmm import events as ev
 from ryu_vmm import failing
-from ryu_vmm.effects import Disconnect, Effect, Failed
+from ryu_vmm.effects import Disconnect, Effect, Failed, Program, Publish, ReadFlows
 from ryu_vmm.failing import Failures
 from ryu_vmm.model import Interface, MoveState, Network, Nve, Place
 from ryu_vmm.nva import Settings
@@ -142,6 +142,29 @@ def test_a_fact_that_is_lost_is_told_and_its_switch_read_again(
     run.event(ev.NveDisconnected(1))
     run.event(ev.NveConnected(1, (ev.PortInfo(1, "vxlan", True), ev.PortInfo(9, "tap9", True))))
     assert run.state.port_at(Place("n1", "tap9")) is not None, "what was lost is known by now"
+
+
+@pytest.mark.parametrize("kind", [Program, ReadFlows])
+def test_a_switch_that_could_not_be_told_is_read_again(
+    run: Runtime, asked: list[Effect], monkeypatch: pytest.MonkeyPatch, kind: type
+) -> None:
+    run.execute = lambda effect: raising() if isinstance(effect, kind) else asked.append(effect)
+    run.event(ev.NveDisconnected(1))
+    run.event(ev.NveConnected(1, (ev.PortInfo(1, "vxlan", True),)))
+    if kind is Program:
+        run.event(ev.FlowsRead(1, "sync", ()))
+    assert run.counters["effect.failed"] >= 1
+    assert [effect.why for effect in asked if isinstance(effect, Disconnect)] == ["lost"]
+
+
+def test_a_name_that_could_not_be_handed_over_is_later(store: Fragile, monkeypatch: pytest.MonkeyPatch) -> None:
+    r = Runtime(store, publish=raising)
+    r._try(Publish("web.example.org", ()))
+    assert r.failures.to_ask(ev.NameFailed("web.example.org", (), "", None)) is None, "it was only just"
+    now = failing.time.monotonic()
+    monkeypatch.setattr(failing.time, "monotonic", lambda: now + 2)
+    assert r.failures.due() == ["web.example.org"]
+    r.stop()
 
 
 def test_an_answer_of_a_name_server_that_is_lost_is_asked_for_again(
