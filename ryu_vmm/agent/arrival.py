@@ -151,6 +151,8 @@ class Arrival:
         tasks, leg = self._tasks, record.leg
         assert leg is not None
         try:
+            if peer is None:  # after a restart: else it was looked at a moment ago, and the task stands still
+                tasks.check_number(record)
             # Not of a move that has ended: its source goes on with the task.
             tasks.nva.hook(leg.move, "activate", {"if_open": True})
         except (Overruled, AgentError) as e:
@@ -200,6 +202,7 @@ class Arrival:
         self._tasks.forget(record)
         if record.leg is not None:
             with contextlib.suppress(*_FAILURES):
+                self._tasks.check_number(record, 1.0)
                 self._tasks.nva.hook(record.leg.move, "abort", {"why": "its destination has not got it"}, 1.0)
 
     # --- after a restart ----------------------------------------------------------------------------------------------

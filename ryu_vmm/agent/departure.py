@@ -161,6 +161,7 @@ class Departure:
             # What it was is lost here. If the other agent has it whole, it is the one to go on.
             tasks.nva.await_decision(self._number, tasks.times.activated)
         try:
+            tasks.check_number(record)
             tasks.nva.hook(self._number, "abort", {"why": why[:200] or "agent started anew"})
             mine = True
         except Overruled:

@@ -17,7 +17,7 @@ from .criu import Criu
 from .definition import Configuration, TaskDefinition
 from .drivers import Driver
 from .faults import AgentError
-from .nva import STEERED, Authority
+from .nva import STEERED, Authority, Overruled
 from .records import Journal, Leg, Record, Role, Started, Step
 
 __all__ = ["Tasks"]
@@ -149,6 +149,13 @@ class Tasks:
             return "unknown"
         # What is neither here nor visible elsewhere is where its move has left it.
         return "here" if arrives == (move["state"] in STEERED) else "there"
+
+    def check_number(self, record: Record, seconds: float | None = None) -> None:
+        """Raise Overruled if the number of a record's move is another one's by now: the NVA's records are new."""
+        assert record.leg is not None
+        move = self.nva.move(record.leg.move, seconds)
+        if move is not None and not _is_of(move, record, self.configuration.nve):
+            raise Overruled(f"move {record.leg.move} is one of {move.get('vm')}, and not that of {record.name}")
 
     def unsure(self, name: str) -> None:
         """The NVA does not say where a task is: what is here of it stays as it is, and the NVA is asked again."""

@@ -30,12 +30,14 @@ class Answers:
     Attributes:
         said: path -> (status, document), a problem where the status says so.
         tokens: those shown, in order.
+        asked: paths, in order.
     """
 
     def __init__(self) -> None:
         self.said: dict[str, tuple[int, Any]] = {}
         self.good: str | None = None
         self.tokens: list[str] = []
+        self.asked: list[str] = []
         answers = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -45,6 +47,7 @@ class Answers:
                 self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
                 answers.tokens.append(token)
+                answers.asked.append(self.path.partition("?")[0])
                 status, document = answers.said.get(self.path.partition("?")[0], (404, {"detail": "not there"}))
                 if answers.good not in (None, token):
                     status, document = 401, {"detail": "this token is not known"}
@@ -231,6 +234,23 @@ def test_a_source_keeps_what_the_nva_does_not_know(nva: Answers, tasks: Tasks, s
     nva.at("n1")
     Departure(tasks, {"id": 7, "destination": "n2"}).decide(mine, "agent started anew")
     assert doubles.resume.called
+
+
+def test_the_number_of_a_move_may_be_anothers_by_now(nva: Answers, tasks: Tasks) -> None:
+    """The NVA's records are new: no hook of a move that was means one of somebody else's."""
+    nva.moves(move("prepared", vm="db"))
+    for hook in ("abort", "activate"):
+        nva.said[f"/v1/moves/7/{hook}"] = (200, move("prepared", vm="db"))
+    Departure(tasks, {"id": 7, "destination": "n2"}).decide(tasks.put(record(Role.LEAVING)), "agent started anew")
+    Arrival(tasks).finish(record(Role.ARRIVING, "n1", Step.RECEIVED), {})
+    Arrival(tasks).discard(record(Role.ARRIVING, "n1", Step.OFFERED))
+    assert not [path for path in nva.asked if path.endswith(("abort", "activate"))]
+    doubles: Any = tasks
+    assert not doubles.resume.called
+    assert tasks.is_unsure("web")
+    nva.moves(move("prepared"))
+    Departure(tasks, {"id": 7, "destination": "n2"}).decide(tasks.need("web"), "agent started anew")
+    assert nva.asked[-1] == "/v1/moves/7/abort"
 
 
 def test_a_source_that_has_sent_nothing_goes_on(nva: Answers, tasks: Tasks) -> None:
