@@ -121,7 +121,7 @@ class Runtime:
         restored = self.nva.restore(list(store.load()), self.now())
         store.commit(restored.records)
         for effect in restored.effects:
-            self._perform(effect)
+            self._try(effect)
 
     @property
     def state(self) -> State:

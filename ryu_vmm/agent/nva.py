@@ -17,13 +17,13 @@ from ..texts import printable
 from .definition import Configuration
 from .faults import AgentError
 
-__all__ = ["STEERED", "Authority", "Gone", "Overruled"]
+__all__ = ["STEERED", "Authority", "Gone", "Overruled", "has_run_there"]
 
 LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
 #: States in which the destination has the task.
 STEERED = ("steering", "draining", "settled")
-#: Of a move that is over without the destination having got the task; ``failed`` may be either, see ``Authority.ran``.
+#: The NVA is not there, or cannot now: it is asked again.
 _NOT_NOW = (503, 504)
 
 
@@ -261,8 +261,7 @@ class Authority:
         move = self._newest(name)
         if move is None or move["id"] <= self._moved(name):
             return None  # of a task of that name before this one
-        # One that was taken for off has been moved without anything having been started there.
-        away = move["state"] in STEERED and move["destination"] != me and move.get("activated_by") != OFF
+        away = move["destination"] != me and has_run_there(move)
         return str(move["destination"]) if away else None
 
     def newest_move(self, name: str) -> int:
@@ -294,6 +293,13 @@ class Authority:
                 raise AgentError(f"move {number}: not {what} within {seconds:g} s")
             if self._ending.wait(0.005):
                 raise Gone("the agent ends")
+
+
+def has_run_there(move: dict[str, Any]) -> bool | None:
+    """Whether a task ran at its move's destination, however the move ended; None: it was taken for off, and moved
+    without anything having been started there."""
+    steered = move["state"] in STEERED or any(step["state"] == "steering" for step in move.get("history") or ())
+    return None if steered and move.get("activated_by") == OFF else steered
 
 
 def told(error: BaseException) -> str:

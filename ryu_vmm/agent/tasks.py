@@ -17,7 +17,7 @@ from .criu import Criu
 from .definition import Configuration, TaskDefinition
 from .drivers import Driver
 from .faults import AgentError
-from .nva import STEERED, Authority, Overruled
+from .nva import Authority, Overruled, has_run_there
 from .records import Journal, Leg, Record, Role, Started, Step
 
 __all__ = ["Tasks"]
@@ -130,25 +130,27 @@ class Tasks:
     def verdict(self, record: Record) -> str:
         """Where the NVA has a task that moves. Waits for it.
 
-        ``here``; ``there``; ``open``: undecided; ``unknown``: it knows neither the move nor the task.
+        ``here``; ``there``; ``open``: undecided; ``unknown``: it knows neither the move nor the task, or has taken the
+        task for off.
         """
         assert record.leg is not None
         move, me = self.nva.move(record.leg.move), self.configuration.nve
         if move is not None and not _is_of(move, record, me):
             move = None  # another one has its number: the NVA's records are new
         arrives = move is not None and move.get("destination") == me
-        if move is not None and move["open"]:
-            if move["state"] in STEERED:
+        ran = None if move is None else has_run_there(move)
+        if move is not None and move["open"] and ran is not None:
+            if ran:
                 return "here" if arrives else "there"
             return "open"
         # It has ended, well or not: a move may also have failed after the task ran at its destination.
         home = self.nva.home(record.name)
         if home is not None:
             return "here" if home == me else "there"
-        if move is None:
+        if ran is None:
             return "unknown"
         # What is neither here nor visible elsewhere is where its move has left it.
-        return "here" if arrives == (move["state"] in STEERED) else "there"
+        return "here" if arrives == ran else "there"
 
     def check_number(self, record: Record, seconds: float | None = None) -> None:
         """Raise Overruled if the number of a record's move is another one's by now: the NVA's records are new."""

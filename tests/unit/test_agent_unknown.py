@@ -117,6 +117,7 @@ def record(role: Role, peer: str = "n2", step: Step = Step.OPENED) -> Record:
     return Record(definition=DEFINITION, role=role, leg=leg)
 
 
+RAN = {**move("failed"), "history": [{"state": state} for state in ("steering", "draining", "failed")]}
 SEEN: dict[str, tuple[Callable[[Answers], object], str | None]] = {
     "nothing": (lambda nva: None, None),
     "here": (lambda nva: nva.at("n1"), "n1"),
@@ -127,6 +128,7 @@ SEEN: dict[str, tuple[Callable[[Answers], object], str | None]] = {
     "at two places elsewhere": (lambda nva: nva.at("n2", "n3"), None),
     "a move away from here": (lambda nva: nva.moves(move("settled"), move("failed", number=6)), "n2"),
     "a move away from here that has failed": (lambda nva: nva.moves(move("failed")), None),
+    "a move away from here that has failed after it ran there": (lambda nva: nva.moves(RAN), "n2"),
     "nothing, and no moves either": (lambda nva: nva.said.pop("/v1/moves"), None),
     "a move to here": (lambda nva: nva.moves(move("settled", "n2", "n1")), None),
 }
@@ -206,6 +208,8 @@ VERDICTS: dict[str, tuple[list[dict[str, Any]], str, str]] = {  # moves; verdict
     "settled": ([move("settled")], "there", "here"),
     "aborted": ([move("aborted")], "here", "there"),
     "failed": ([move("failed")], "here", "there"),
+    "failed after it ran there": ([RAN], "there", "here"),
+    "taken for off": ([{**move("settled"), "activated_by": "off"}], "unknown", "unknown"),
     "no such move": ([], "unknown", "unknown"),
     "a move of another task with its number": ([move("settled", vm="db")], "unknown", "unknown"),
     "a move between others with its number": ([move("steering", "n3", "n4")], "unknown", "unknown"),
