@@ -167,6 +167,18 @@ def test_a_name_that_could_not_be_handed_over_is_later(store: Fragile, monkeypat
     r.stop()
 
 
+def test_what_cannot_be_told_at_the_start_keeps_nobody_away(store: Fragile) -> None:
+    r = Runtime(store)
+    r.handle(ev.NveSubmitted(Nve("n1", 1, ip("192.168.100.1"))))
+    r.handle(ev.NetworkSubmitted(Network("blue", 100)))
+    where = Place("n1", "tap1")
+    named = Interface("vm1/eth0", "vm1", "eth0", 100, mac(1), (ip("10.0.0.1"),), (), where, dns="web.example.org")
+    r.handle(ev.VmSubmitted("vm1", (named,)))
+    again = Runtime(store, publish=raising)  # no name server has confirmed it
+    assert again.counters["effect.failed"] == 2, "once more, and then later"
+    again.stop()
+
+
 def test_an_answer_of_a_name_server_that_is_lost_is_asked_for_again(
     store: Fragile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
