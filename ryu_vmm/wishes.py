@@ -15,7 +15,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from .events import NetworkSubmitted, NveSubmitted, VmSubmitted
-from .model import Interface, Network, Nve, Place, Vm, Wish
+from .model import Interface, MoveState, Network, Nve, Place, Vm, Wish
 from .state import State
 
 __all__ = ["Submitted", "forget", "keep", "meant", "named_nves", "names_anew", "only", "registered", "said"]
@@ -145,7 +145,8 @@ def _vm(state: State, event: VmSubmitted, before: Wish | None, there: Vm) -> VmS
                 wanted.append(given)  # else somebody has removed it since
             continue
         if was is None:  # an older version has not kept it: another NVE is taken for what was said before
-            was = found if given.location.nve == found.location.nve else replace(found, location=given.location)
+            was = _as_it_was(state, found, given)
+            was = was if given.location.nve == found.location.nve else replace(was, location=given.location)
         each: Interface = merged(was, given, found)
         here = present[given.id].location
         if event.standing and (each.location.nve != here.nve or next(state.moves_of(given.id), None) is not None):
@@ -161,6 +162,19 @@ def _vm(state: State, event: VmSubmitted, before: Wish | None, there: Vm) -> VmS
             tenant = there.tenant
     same = {i.id: i for i in wanted} == now and leave == there.leave and tenant in (None, there.tenant)
     return None if same else replace(event, interfaces=tuple(wanted), tenant=tenant, leave=leave)
+
+
+def _as_it_was(state: State, found: Interface, given: Interface) -> Interface:
+    """An interface as there is one, or as it was before moves changed its addresses, if that is what is given."""
+    was = found
+    for move in state.recent_moves(found.id):
+        if any(step.state == MoveState.STEERING.value for step in move.history):
+            old = {change.new: change.old for change in move.changes if change.interface == found.id}
+            four, six = (tuple(old.get(each, each) for each in pool) for pool in (was.ipv4, was.ipv6))
+            was = replace(was, ipv4=four, ipv6=six)
+        if was != found and (was.ipv4, was.ipv6) == (given.ipv4, given.ipv6):
+            return was
+    return found
 
 
 def merged(before: Any, given: Any, now: Any) -> Any:

@@ -280,6 +280,30 @@ def test_a_store_of_before_is_taken_in_and_compared_with_what_there_is(w: Layer3
     assert told(w) == before
 
 
+@pytest.mark.parametrize("how", ["request", "file"])
+def test_a_store_of_before_does_not_undo_what_moves_have_changed(w: Layer3, how: str) -> None:
+    """An older version has not kept what was said, but what its moves have changed."""
+    event = wish(w)
+    (given_,) = event.interfaces
+    move, _ = w.handle(ev.MoveRequested("t7", "n3", address=Addressing.CHANGE))  # type: ignore[misc]
+    w.advance(0.5)
+    assert w.through(w.current(move), "tap-t7").state == "settled"
+    w.unplug("n2", "tap-t7")
+    never_so = replace(given_, ipv4=(ip("10.1.2.7"),), ipv6=has(w).ipv6)
+    for first, four in ((given_, "10.1.3.7"), (never_so, "10.1.2.7")):
+        w.store.rows = {key: value for key, value in w.store.rows.items() if key[0] != "wishes"}
+        w.kill()
+        w.start()
+        w.advance(1)
+        asked = ev.VmSubmitted("t7", (first,))
+        if how == "file":
+            read(w, asked)
+        else:
+            w.handle(asked)
+        assert has(w).ipv4 == (ip(four),)
+        assert has(w).ipv6[0] == ip("2001:db8:1:3::7")
+
+
 def test_what_names_an_nve_that_is_gone_may_be_said_again(w: Layer3) -> None:
     (given_,) = wish(w).interfaces
     w.handle(ev.VmSubmitted("t7", (replace(given_, attachments=(Place("n1", "tap-x"),)),)))
