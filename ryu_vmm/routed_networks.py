@@ -44,6 +44,19 @@ def check(state: State, old: Network | None, new: Network) -> None:
         if nve.locator == new.sir:
             message = f"SIR prefix {addresses.format_half(new.sir)} is the locator of NVE {nve.name}"
             raise Conflict(message, nve=nve.name, field="sir")
+    if old is None or old.sir != new.sir:
+        _become_identifiers(state, new, new.sir)
+
+
+def _become_identifiers(state: State, new: Network, sir: bytes) -> None:
+    """Raise InvalidInput or Conflict unless the addresses that a network's guests have under its new SIR prefix can
+    be reached by ILA."""
+    for ip in state.promised_in(new.vni):
+        if ip[:8] == sir and len(ip) == 16:
+            message = f"an open move changes {addresses.format_ip(ip)}, which is under the SIR prefix: try later"
+            raise Conflict(message, network=new.name, field="sir")
+    for i in state.in_network(new.vni):
+        _check_identifiers(state, state.interfaces[i], sir, "sir")
 
 
 def _subnets(new: Network, peers: list[Network]) -> None:
@@ -98,20 +111,29 @@ def check_interface(state: State, interface: Interface, where: str) -> None:
                 message = f"{addresses.format_ip(ip)} is the gateway of network {state.networks[vni].name}"
                 raise InvalidInput(message, field=f"{where}.address")
     sir = state.networks[interface.vni].sir
-    for ip in (*interface.ipv6, *interface.shared) if sir is not None else ():
+    if sir is not None:
+        _check_identifiers(state, interface, sir, f"{where}.address", f"{where}.shared")
+
+
+def _check_identifiers(state: State, interface: Interface, sir: bytes, field: str, shared: str | None = None) -> None:
+    """Raise InvalidInput or Conflict unless an interface's addresses under an SIR prefix can be reached by ILA.
+
+    ``field``: what refusals name; ``shared``: that of an address that it shares with others.
+    """
+    for ip in (*interface.ipv6, *interface.shared):
         if len(ip) != 16 or ip[:8] != sir:
             continue
         if ip in interface.shared:
-            raise InvalidInput(f"{addresses.format_ip(ip)} is reached by ILA, at one task", field=f"{where}.shared")
+            raise InvalidInput(f"{addresses.format_ip(ip)} is reached by ILA, at one task", field=shared or field)
         if ip[8:] == PROBE_IDENTIFIER:
-            raise InvalidInput(f"{addresses.format_ip(ip)} is reserved for probes", field=f"{where}.address")
+            raise InvalidInput(f"{addresses.format_ip(ip)} is reserved for probes", field=field)
         for other in state.networks.values():
             if other.sir is None or other.vni == interface.vni:
                 continue
             rival = state.by_ip.get((other.vni, other.sir + ip[8:]))
             if rival is not None and rival != interface.id:
                 message = f"the identifier of {addresses.format_ip(ip)} belongs to {rival}"
-                raise Conflict(message, interface=rival, field=f"{where}.address")
+                raise Conflict(message, interface=rival, field=field)
 
 
 def _addresses(interface: Interface) -> tuple[bytes, ...]:

@@ -16,7 +16,19 @@ from world import ip, mac
 
 from ryu_vmm import events as ev
 from ryu_vmm.errors import Conflict, VmmError
-from ryu_vmm.model import Addressing, Gateway, Interface, Kind, Leave, Move, MoveState, Network, NetworkKind, Place
+from ryu_vmm.model import (
+    PROBE_IDENTIFIER,
+    Addressing,
+    Gateway,
+    Interface,
+    Kind,
+    Leave,
+    Move,
+    MoveState,
+    Network,
+    NetworkKind,
+    Place,
+)
 from ryu_vmm.model.networks import Answer
 
 OLD4, NEW4, OLD6, NEW6 = ip("10.1.1.7"), ip("10.1.2.7"), ip("2001:db8:1:1::7"), ip("2001:db8:1:2::7")
@@ -168,6 +180,38 @@ def test_a_move_changes_only_what_the_task_still_has(w: Layer3, given: tuple[byt
     w.advance(100, step=0.5)
     assert not list(w.nva.state.open_moves())
     holds(w)
+
+
+def test_a_network_is_given_an_sir_prefix_only_if_its_guests_can_be_reached_by_it(w: Layer3) -> None:
+    """They may have been registered with addresses under it before, which were nothing special then."""
+    later = Network("later", 301, kind=NetworkKind.L3, gateway=GATEWAY)
+    prefix = ip("2001:db8:6::")[:8]
+    w.handle(ev.NetworkSubmitted(later))
+
+    def refused(identifier: int, words: str, **more: object) -> None:
+        address = prefix + identifier.to_bytes(8, "big")
+        w.handle(other(ip("10.5.0.1") if more else address, 301, **dict.fromkeys(more, (address,))))
+        with pytest.raises(VmmError, match=words) as caught:
+            w.handle(ev.NetworkSubmitted(replace(later, sir=prefix)))
+        assert "sir" in (getattr(caught.value, "field", ""), caught.value.details.get("field"))
+
+    refused(7, "the identifier of 2001:db8:6::7 belongs to t7/eth0")
+    refused(int.from_bytes(PROBE_IDENTIFIER, "big"), "reserved for probes")
+    refused(5, "reached by ILA, at one task", shared=True)
+    w.handle(other(prefix + (5).to_bytes(8, "big"), 301))
+    w.handle(ev.NetworkSubmitted(replace(later, sir=prefix)))
+    with pytest.raises(Conflict, match="the identifier of 2001:db8:5::5 belongs to t50/eth0"):
+        w.task(5, "n1")
+    assert w.differences() == []
+
+
+def test_no_prefix_of_identifiers_is_laid_over_an_address_that_a_move_changes(w: Layer3) -> None:
+    move = opened(w)
+    for address in (OLD6, NEW6):
+        with pytest.raises(Conflict, match=r"an open move changes 2001:db8:1:\d::7"):
+            w.handle(ev.NetworkSubmitted(replace(w.tasks, sir=address[:8])))
+    w.handle(ev.AbortRequested(move.id))
+    w.handle(ev.NetworkSubmitted(replace(w.tasks, sir=NEW6[:8])))
 
 
 def test_what_is_registered_elsewhere_in_the_router_was_not_left() -> None:
