@@ -186,7 +186,8 @@ class InventoryRead:
     """The inventory file was read at start. Each entry is taken or refused by itself.
 
     ``entries``: the kind ("nves", "networks", "vms") and name of all that the file has; ``items``: how each request's
-    entry is called; ``faults``: entries that refer to what is not there, and why.
+    entry is called; ``faults``: entries that refer to what is not there, or come twice, and why; ``networks``: the
+    names by which each request's entry knows its networks.
     Reply: what came of each entry, "created", "updated", "unchanged" or the VmmError that refused it.
     """
 
@@ -194,6 +195,7 @@ class InventoryRead:
     entries: tuple[tuple[str, str], ...]
     items: tuple[str, ...]
     faults: tuple[tuple[str, str], ...] = ()
+    networks: tuple[tuple[str, ...], ...] = ()
 
 
 # --- switches -------------------------------------------------------------------------------------------------------

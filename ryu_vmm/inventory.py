@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +19,7 @@ from . import events, wishes
 from .checking import check, refuse
 from .errors import InvalidInput, VmmError
 from .located import LineOf, fault, from_json, from_yaml
-from .schema import InventoryInput, duplicates
+from .schema import InventoryInput, NetworkInput, NveInput, VmInput, duplicates, named_twice
 from .state import State
 
 __all__ = ["Names", "Submitter", "apply", "apply_file", "load", "parse", "unchanged"]
@@ -56,7 +56,8 @@ class Names:
     def __init__(self, state: State, inventory: InventoryInput | None = None) -> None:
         self._state = state
         self._nves = {nve.name for nve in inventory.nves} if inventory else set()
-        self._networks = {network.name: network.vni for network in inventory.networks} if inventory else {}
+        # Of two with one name the first counts.
+        self._networks = {n.name: n.vni for n in reversed(inventory.networks)} if inventory else {}
 
     def vni(self, network: str) -> int | None:
         """VNI of a network, None if there is none of that name."""
@@ -92,13 +93,16 @@ def apply_file(runtime: Reader, path: str | Path) -> dict[str, int]:
     each.
     """
     text, name, yaml_syntax = _read(path)
-    inventory, line_of = _parse(text, name, yaml_syntax)
-    found, faults = _requests(inventory, runtime.state)
+    inventory, line_of = _parse(text, name, yaml_syntax, clashes=True)
+    twice = list(named_twice(inventory))
+    found, faults = _requests(inventory, runtime.state, {fault["field"].partition(".")[0] for fault in twice})
     items = tuple(item for item, _ in found)
-    told = tuple((fault["field"], fault["why"]) for fault in faults)
+    told = tuple((fault["field"], fault["why"]) for fault in (*twice, *faults))
+    whole = dict(_entries(inventory))
+    networks = tuple(tuple(i.network for i in getattr(whole[item], "interfaces", ())) for item in items)
     requests = tuple(replace(request, standing=True) for _, request in found)
     entries = tuple((kind, each.name) for kind in ("nves", "networks", "vms") for each in getattr(inventory, kind))
-    event = events.InventoryRead(requests, entries, items, told)
+    event = events.InventoryRead(requests, entries, items, told, networks)
     count = {"created": 0, "updated": 0, "unchanged": 0}
     refused = [_line(name, line_of, *fault) for fault in told]
     for item, result in zip(items, runtime.handle(event), strict=True):
@@ -117,21 +121,33 @@ def _line(name: str, line_of: LineOf, field: str, why: str) -> str:
     return f"{name}:{line}: {field}: {why}" if line else f"{name}: {field}: {why}"
 
 
+def _entries(inventory: InventoryInput) -> Iterator[tuple[str, NveInput | NetworkInput | VmInput]]:
+    """All entries, each with its name, in the order in which the core can take them."""
+    for kind in ("nves", "networks", "vms"):
+        yield from ((f"{kind}[{n}]", entry) for n, entry in enumerate(getattr(inventory, kind)))
+
+
 def _requests(
-    inventory: InventoryInput, state: State
+    inventory: InventoryInput, state: State, without: Container[str] = ()
 ) -> tuple[list[tuple[str, wishes.Submitted]], list[dict[str, str]]]:
     """The core's events in the order in which it can take them, each with the name of its entry; and what is wrong
     with the others: networks or NVEs that nobody knows."""
     found: list[tuple[str, wishes.Submitted]] = []
-    found += [(f"nves[{n}]", events.NveSubmitted(nve.value())) for n, nve in enumerate(inventory.nves)]
-    found += [(f"networks[{n}]", events.NetworkSubmitted(each.value())) for n, each in enumerate(inventory.networks)]
     names = Names(state, inventory)
     faults: list[dict[str, str]] = []
-    for n, vm in enumerate(inventory.vms):
-        try:
-            found.append((f"vms[{n}]", vm.value(names, f"vms[{n}]")))
-        except InvalidInput as e:
-            faults += e.details["errors"]  # type: ignore[arg-type]
+    for item, entry in _entries(inventory):
+        if item in without:
+            continue
+        match entry:
+            case NveInput():
+                found.append((item, events.NveSubmitted(entry.value())))
+            case NetworkInput():
+                found.append((item, events.NetworkSubmitted(entry.value())))
+            case VmInput():
+                try:
+                    found.append((item, entry.value(names, item)))
+                except InvalidInput as e:
+                    faults += e.details["errors"]  # type: ignore[arg-type]
     return found, faults
 
 
@@ -177,11 +193,12 @@ def _read(path: str | Path) -> tuple[str, str, bool]:
     return text, str(path), path.suffix.lower() != ".json"
 
 
-def _parse(text: str, name: str, yaml_syntax: bool) -> tuple[InventoryInput, LineOf]:
+def _parse(text: str, name: str, yaml_syntax: bool, clashes: bool = False) -> tuple[InventoryInput, LineOf]:
+    """Check a text; ``clashes``: its entries may contradict each other."""
     document, line_of = from_yaml(text, name) if yaml_syntax else from_json(text, name)
     try:
         inventory = check(InventoryInput, {} if document is None else document, text=yaml_syntax)
-        if faults := list(duplicates(inventory)):
+        if not clashes and (faults := list(duplicates(inventory))):
             refuse(faults)
     except InvalidInput as e:
         raise _located(e, name, line_of) from None

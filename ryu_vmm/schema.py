@@ -36,6 +36,7 @@ __all__ = [
     "ResumeInput",
     "VmInput",
     "duplicates",
+    "named_twice",
 ]
 
 _POLICY = model.Policy()
@@ -342,6 +343,16 @@ class InventoryInput(Input):
     vms: list[VmInput] = []
 
 
+def named_twice(inventory: InventoryInput) -> Iterator[dict[str, str]]:
+    """Entries of one kind with a name that an earlier one has."""
+    for kind in ("nves", "networks", "vms"):
+        seen: dict[str, int] = {}
+        for n, entry in enumerate(getattr(inventory, kind)):
+            first = seen.setdefault(entry.name, n)
+            if first != n:
+                yield error(f"{kind}[{n}].name", f"{entry.name} is already used by {kind}[{first}].name")
+
+
 def duplicates(inventory: InventoryInput) -> Iterator[dict[str, str]]:
     """What occurs twice and may not: names, datapath ids, VNIs, addresses in a network, attachment points."""
     seen: dict[tuple[str, ...], str] = {}
@@ -351,14 +362,12 @@ def duplicates(inventory: InventoryInput) -> Iterator[dict[str, str]]:
         if first != path:
             yield error(path, f"{key[-1]} is already used by {first}")
 
+    yield from named_twice(inventory)
     for n, nve in enumerate(inventory.nves):
-        yield from twice(f"nves[{n}].name", "nve", nve.name)
         yield from twice(f"nves[{n}].dpid", "dpid", nve.dpid)
     for n, network in enumerate(inventory.networks):
-        yield from twice(f"networks[{n}].name", "network", network.name)
         yield from twice(f"networks[{n}].vni", "vni", str(network.vni))
     for n, vm in enumerate(inventory.vms):
-        yield from twice(f"vms[{n}].name", "vm", vm.name)
         for m, interface in enumerate(vm.interfaces):
             path = f"vms[{n}].interfaces[{m}]"
             yield from twice(f"{path}.mac", "mac", interface.network, interface.mac)

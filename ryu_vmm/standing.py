@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from . import wishes
-from .errors import VmmError
-from .events import InventoryRead
+from .errors import Conflict, VmmError
+from .events import InventoryRead, NetworkSubmitted
 from .wishes import Submitted
 from .work import Work
 
@@ -30,10 +30,12 @@ class Standing:
         wishes.only(state, event.entries)
         found: list[str | VmmError] = ["unchanged"] * len(event.requests)
         waiting = list(range(len(event.requests)))
+        vnis = {r.network.name: r.network.vni for r in event.requests if isinstance(r, NetworkSubmitted)}
         while waiting:
             refused = []
             for n in waiting:
                 try:
+                    self._check_networks(event, n, vnis)
                     found[n] = self._take(event.requests[n])
                 except VmmError as error:
                     found[n] = error
@@ -47,6 +49,19 @@ class Standing:
         for item, why in event.faults:
             self._work.report("inventory.refused", item=item, why=why)
         return found
+
+    def _check_networks(self, event: InventoryRead, n: int, vnis: dict[str, int]) -> None:
+        """Conflict: an entry that asks for something names a network of the file that was refused. Its VNI may be that
+        of another network, which guests would be taken to."""
+        state = self._work.state
+        for name in event.networks[n] if event.networks else ():
+            there = state.network_named(name)
+            if name in vnis and (there is None or there.vni != vnis[name]):
+                if wishes.meant(state, event.requests[n]) is None:
+                    return
+                known = f"there is no network {name}" if there is None else f"network {name} has VNI {there.vni}"
+                message = f"{known}: what the file says of it, with VNI {vnis[name]}, was not taken"
+                raise Conflict(message, network=name)
 
     def _take(self, request: Submitted) -> str:
         """Created, updated or unchanged. VmmError: refused, and all is as it was."""

@@ -48,6 +48,42 @@ def test_starts_anywhere_and_ends_cleanly(
     assert not NOISE.search(manager.text)
 
 
+INVENTORY = """\
+nves:
+  - {name: nve1, dpid: "0x1", ipv4: 192.0.2.1}
+networks:
+  - {name: blue, vni: 100}
+vms:
+  - {name: vm1, interfaces: [{name: eth0, network: blue, mac: "02:00:00:00:00:01", nve: nve1, port: tap1}]}
+  - {name: vm2, interfaces: [{name: eth0, network: blue, mac: "02:00:00:00:00:01", nve: nve1, port: tap2}]}
+"""
+
+
+def test_an_inventory_is_read_at_every_start_and_undoes_nothing(ryu_manager: Start, tmp_path: Path) -> None:
+    """What clashes in it is told, and keeps nobody away; what was removed by request stays removed."""
+    (tmp_path / "lab.yaml").write_text(INVENTORY)
+    path = tmp_path / "vmm.conf"
+    path.write_text(f"[vmm]\nstore = {tmp_path / 'vmm.sqlite'}\ninventory = {tmp_path / 'lab.yaml'}\n")
+    for names in (["vm1"], []):
+        manager = ryu_manager("--config-file", str(path), "ryu_vmm")
+        manager.connect(manager.rest).close()
+        with urllib.request.urlopen(f"http://127.0.0.1:{manager.rest}/v1/vms", timeout=60) as reply:
+            assert [vm["name"] for vm in json.load(reply)["items"]] == names
+        told = health(manager.rest)
+        if names:
+            (line,) = told["inventory"]
+            assert line.startswith(f"{tmp_path / 'lab.yaml'}:7: vms[1]: MAC 02:00:00:00:00:01")
+            assert told["status"] == "degraded"
+            assert f"not taken: {line}" in manager.text
+            for name in ("vms/vm1", "networks/blue", "nves/nve1"):
+                url = f"http://127.0.0.1:{manager.rest}/v1/{name}"
+                urllib.request.urlopen(urllib.request.Request(url, method="DELETE"), timeout=60).close()
+        else:
+            assert "there is no network blue" in told["inventory"][0]
+        assert manager.end() == 0
+        assert not NOISE.search(manager.text)
+
+
 def test_a_second_one_is_refused(ryu_manager: Start, configuration: str, tmp_path: Path) -> None:
     first = ryu_manager("--config-file", configuration, "ryu_vmm")
     for port in (first.ofp, first.rest):

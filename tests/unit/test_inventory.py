@@ -229,6 +229,57 @@ def test_a_conflict_at_start_is_told_with_its_line_and_keeps_nobody_away(runtime
     assert caught.value.details["item"] == "vms[0]"
 
 
+CLASHES = """\
+nves:
+  - {name: nve1, dpid: "0x1", ipv4: 192.0.2.1}
+  - {name: nve2, dpid: "0x1", ipv4: 192.0.2.2}
+networks:
+  - {name: blue, vni: 100}
+  - {name: green, vni: 100}
+  - {name: red, vni: 101}
+  - {name: red, vni: 100}
+vms:
+  - {name: vm1, interfaces: [{name: eth0, network: blue, mac: "02:00:00:00:00:01", nve: nve1, port: tap1}]}
+  - {name: vm1, interfaces: [{name: eth0, network: red, mac: "02:00:00:00:00:02", nve: nve1, port: tap2}]}
+  - {name: vm3, interfaces: [{name: eth0, network: blue, mac: "02:00:00:00:00:01", nve: nve1, port: tap3}]}
+  - {name: vm4, interfaces: [{name: eth0, network: green, mac: "02:00:00:00:00:04", nve: nve1, port: tap4}]}
+  - {name: vm5, interfaces: [{name: eth0, network: red, mac: "02:00:00:00:00:05", nve: nve1, port: tap5}]}
+"""
+
+
+def test_entries_that_clash_with_each_other_are_told_and_keep_nobody_away(runtime, tmp_path: Path) -> None:
+    """Of two that clash the first one is taken. Nobody is taken to the network that has the VNI of one refused."""
+    path = tmp_path / "lab.yaml"
+    path.write_text(CLASHES)
+    for created in (5, 0):  # again at the next start
+        counts = {"created": created, "updated": 0, "unchanged": 5 - created, "refused": 6}
+        assert inventory.apply_file(runtime, path) == counts
+        assert [line.removeprefix(f"{path}:") for line in runtime.refused] == [
+            "8: networks[3].name: red is already used by networks[2].name",
+            "11: vms[1].name: vm1 is already used by vms[0].name",
+            "3: nves[1]: datapath id 0000000000000001 belongs to NVE nve1",
+            "6: networks[1]: VNI 100 belongs to network blue",
+            "12: vms[2]: MAC 02:00:00:00:00:01 in network blue belongs to vm1/eth0; what interfaces hold in turn is "
+            "registered with each as shared_macs",
+            "13: vms[3]: there is no network green: what the file says of it, with VNI 100, was not taken",
+        ]
+    assert {i.id: i.vni for i in runtime.state.interfaces.values()} == {"vm1/eth0": 100, "vm5/eth0": 101}
+    with pytest.raises(InvalidInput):  # what somebody submits is taken whole or not at all
+        inventory.load(path)
+
+
+def test_a_network_that_is_refused_takes_nobody_to_another_one(runtime, tmp_path: Path) -> None:
+    """The file comes to give it the VNI of another network; its guests stay where they are."""
+    path = tmp_path / "lab.yaml"
+    path.write_text(GOOD)
+    inventory.apply_file(runtime, path)
+    text = GOOD.replace("vni: 100", "vni: 102").replace("vni: 0x65", "vni: 100").replace("vni: 102", "vni: 0x65")
+    path.write_text(text)
+    assert inventory.apply_file(runtime, path) == {"created": 0, "updated": 0, "unchanged": 2, "refused": 3}
+    assert "network blue has VNI 100" in runtime.refused[-1]
+    assert runtime.state.interfaces["vm1/eth0"].vni == 100
+
+
 def test_a_moved_vm_stays_where_it_is(runtime) -> None:
     inventory.apply(runtime, inventory.parse(GOOD))
     moved = replace(runtime.state.interfaces["vm1/eth0"], location=Place("nve2", "tap-vm1"))
