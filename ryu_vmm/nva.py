@@ -350,6 +350,7 @@ class Nva:
         """Load committed records (table, key, value) into an empty state, and resume open moves; says which."""
         for table, key, value in rows:
             self.state.load(table, key, value)
+        wishes.share(self.state)
         # A power cut may have taken the last record of these; so many further ones are not given before it is lasting.
         given = [self.state.numbers.get("generation", 0), *(move.generation for move in self.state.moves.values())]
         self.state.load("meta", "generation", max(given) + GENERATIONS_AHEAD)

@@ -7,6 +7,7 @@ had registered it, and refusals that would name it name nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -249,7 +250,7 @@ class TenantScope(Nothing):
         there = self.state.vms.get(body.name)
         if there is not None and not self.vm(there):
             raise Conflict(f"the name {body.name} is taken")
-        return events.VmSubmitted(event.name, event.interfaces, self.tenant)
+        return replace(event, tenant=self.tenant)
 
     def moving(self, vm: str, to: str, ports: Mapping[str, str], source: str | None = None) -> None:
         """Ports that are named must be open to the tenant; those that follow from what is registered are."""

@@ -199,6 +199,8 @@ def test_a_tenant_registers_vms_in_its_networks(town: Town) -> None:
     changed = guest("a-new", "a-net", ipv4=["10.0.9.9"])
     problem(acme.post("/v1/vms", json=changed), 409)
     assert acme.put("/v1/vms/a-new", json=changed).status_code == 200
+    left = {**changed, "leave": {"answer": "drop", "seconds": 7}}
+    assert acme.put("/v1/vms/a-new", json=left).json()["leave"] == left["leave"]
     assert acme.post("/v1/vms", json=[guest("a-x", "a-net", port="acme-10", n=10)]).status_code == 201
     assert acme.delete("/v1/vms/a-new").status_code == 204
     assert names(acme.get("/v1/vms")) == ["a-vm1", "a-x"]

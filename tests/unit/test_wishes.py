@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from l3town import SIR, VNI, Layer3
 from live import LiveRuntime
-from outside import locator
+from outside import GATEWAY, locator
 from rest_lab import NVES, problem, vm
 from test_layer3_properties import _action
 from test_references import Withdrawing, _more
@@ -128,6 +128,12 @@ def test_of_another_wish_only_what_differs_is_asked_for(w: Layer3) -> None:
     w.handle(ev.VmSubmitted("t7", (replace(has(w), ipv4=given_.ipv4),), leave=Leave()))
     assert has(w).ipv4 == given_.ipv4  # who wants the former one says first that he knows of the new one
     assert w.differences() == []
+
+
+def test_an_interface_that_is_named_twice_is_refused_whatever_there_is(w: Layer3) -> None:
+    (given_,) = wish(w).interfaces
+    with pytest.raises(VmmError, match="names an interface twice"):
+        w.handle(ev.VmSubmitted("t7", (given_, given_)))
 
 
 # --- the file and requests --------------------------------------------------------------------------------------------
@@ -484,6 +490,8 @@ def test_lists_are_merged_by_their_elements(before: list[int], given_: list[int]
 def test_a_policy_is_merged_by_its_fields() -> None:
     before, given_, now = Policy(), Policy(mtu=1300), Policy(distribution=Distribution.PULL)
     assert wishes.merged(before, given_, now) == Policy(mtu=1300, distribution=Distribution.PULL)
+    one, two, three = (GATEWAY._replace(**more) for more in ({}, {"ipv4": ip("10.0.0.2")}, {"ipv6": ip("fd00::3")}))
+    assert wishes.merged(one, two, three) == three._replace(ipv4=two.ipv4)
     subnet = Subnet(ip("10.0.0.0"), 8, "n1")
     assert wishes.merged((), (subnet,), ()) == (subnet,)
     assert wishes.merged(None, Leave(), None) == Leave()
