@@ -65,6 +65,7 @@ class Domains(EvacuationTables):
         self._routers: dict[Router, set[int]] = defaultdict(set)
         self._left_at: dict[str, dict[str, None]] = defaultdict(dict)
         self._left_by: dict[str, dict[str, None]] = defaultdict(dict)
+        self._left_of: dict[bytes, dict[str, None]] = defaultdict(dict)
         # Addresses that open moves change, old and new: (VNI, address) -> move -> interface
         self._promised: dict[tuple[int, bytes], dict[int, str]] = defaultdict(dict)
         #: What the pipeline has computed for flooding; gone when the members of a network or their addresses change.
@@ -142,6 +143,10 @@ class Domains(EvacuationTables):
     def left_at(self, nve: str) -> Iterable[Left]:
         """What tasks have left at an NVE, or forwarded to it."""
         return [self.left[key] for key in self._left_at.get(nve, ())]
+
+    def left_of(self, address: bytes) -> list[Left]:
+        """Who has left an address, wherever."""
+        return [self.left[key] for key in self._left_of.get(address, ())]
 
     def left_by(self, interface: str) -> list[Left]:
         """What an interface has left."""
@@ -260,9 +265,13 @@ class Domains(EvacuationTables):
         if old is not None:
             self._left_at[old.nve].pop(key, None)
             self._left_by[old.interface].pop(key, None)
+            self._left_of[old.address].pop(key, None)
+            if not self._left_of[old.address]:
+                del self._left_of[old.address]
         if new is not None:
             self._left_at[new.nve][key] = None
             self._left_by[new.interface][key] = None
+            self._left_of[new.address][key] = None
             self._member(new.vni, new.nve, 1)
         if old is not None:
             self._member(old.vni, old.nve, -1)

@@ -153,11 +153,11 @@ HELD: dict[str, Kept] = {
         for name in (
             "attached", "by_dpid", "by_evacuation_request", "by_ip", "by_mac", "by_number", "by_place", "by_request",
             "evacuating", "pending_at", "sharing", "sought_at", "unfinished", "floods", "_changed_in", "_evacuees_in",
-            "_expecting", "_free_slots", "_guests", "_held_by", "_in_network", "_left_at", "_left_by", "_located",
-            "_members", "_moves_at", "_moves_in", "_moves_of", "_moves_of_vm", "_moves_to", "_named", "_networks_of",
-            "_open", "_own", "_ports_of", "_promised", "_proving", "_pulled_at", "_pulled_by", "_routers", "_slots",
-            "_slots_used", "_trusting", "_refused_by", "withheld", "_unconfirmed", "_vanished_in", "_vms_of_tenant",
-            "_vni_of", "_slots_of", "_slot_shown", "_slot_recorded",
+            "_expecting", "_free_slots", "_guests", "_held_by", "_in_network", "_left_at", "_left_by", "_left_of",
+            "_located", "_members", "_moves_at", "_moves_in", "_moves_of", "_moves_of_vm", "_moves_to", "_named",
+            "_networks_of", "_open", "_own", "_ports_of", "_promised", "_proving", "_pulled_at", "_pulled_by",
+            "_routers", "_slots", "_slots_used", "_trusting", "_refused_by", "withheld", "_unconfirmed",
+            "_vanished_in", "_vms_of_tenant", "_vni_of", "_slots_of", "_slot_shown", "_slot_recorded",
         )
     },
     "State.version": _forgotten("counts changes for caches of this process"),

@@ -175,8 +175,8 @@ def forget(work: Work, key: str) -> None:
 def taken(work: Work, interface: Interface, address: bytes) -> None:
     """An address is an interface's: nobody has left it any more, in all networks that are routed together."""
     domain = work.state.domain(interface.vni)
-    for left in list(work.state.left.values()):
-        if left.address == address and left.vni in domain and not (left.ila and left.interface == interface.id):
+    for left in work.state.left_of(address):
+        if left.vni in domain and not (left.ila and left.interface == interface.id):
             forget(work, left.key)
 
 

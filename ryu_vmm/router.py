@@ -74,7 +74,7 @@ class Router:
         """Where an address was left in a network's domain: other tenants may have the same one."""
         state = self._work.state
         here = state.domain(vni)
-        return (left for left in state.left.values() if left.address == address and left.vni in here)
+        return (left for left in state.left_of(address) if left.vni in here)
 
     def _addresses(self, sender: Interface, gateway: Gateway) -> tuple[bytes, ...]:
         """The router's addresses on the sender's own network."""

@@ -230,7 +230,8 @@ def merged(before: Any, given: Any, now: Any) -> Any:
 
 def _elements(before: Collection[Any], given: Collection[Any], now: Collection[Any]) -> tuple[Any, ...]:
     """Of a list, what is new is added and what is missing removed, or what a move has made of that."""
-    became = dict(zip(before, now, strict=True)) if len(before) == len(now) else {}
-    gone = {each if each in now else became.get(each, each) for each in before if each not in given}
+    pairs = zip(before, now, strict=True) if len(before) == len(now) else ()
+    became = {was: each for was, each in pairs if was not in now and each not in before}
+    gone = {became.get(each, each) for each in before if each not in given}
     kept = [each for each in now if each not in gone]
     return (*kept, *(each for each in given if each not in before and each not in kept))

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from l3town import SIR, VNI, Layer3
 from live import LiveRuntime
@@ -472,11 +472,13 @@ def test_saying_the_same_again_changes_nothing_whatever_has_happened(actions: li
     story._again(0, "start")
 
 
+@example(before=[1, 2], given_=[2], now=[2, 3])
 @given(
     st.lists(st.integers(0, 6), unique=True), st.lists(st.integers(0, 6), unique=True),
     st.lists(st.integers(0, 9), unique=True),
 )  # fmt: skip
 def test_lists_are_merged_by_their_elements(before: list[int], given_: list[int], now: list[int]) -> None:
+    """Moves change elements where they stand; what somebody has put in another one's place is not what became of it."""
     b, g, n = tuple(before), tuple(given_), tuple(now)
     made = wishes.merged(b, g, n)
     assert wishes.merged(b, b, n) == n
@@ -485,6 +487,7 @@ def test_lists_are_merged_by_their_elements(before: list[int], given_: list[int]
     assert len({*made}) == len(made)
     assert not ({*made} & ({*b} - {*g}))
     assert {*made} <= {*g} | {*n}
+    assert {*g} & {*n} <= {*made}
 
 
 def test_a_policy_is_merged_by_its_fields() -> None:
