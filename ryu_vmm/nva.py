@@ -289,6 +289,7 @@ class Nva:
         return reply
 
     def _nve_withdrawn(self, event: ev.NveWithdrawn) -> object:
+        self._registry.check_withdrawal(event.name)  # before anything is forgotten of its tunnels
         self.switches.let_go(event.name)
         reply = self._registry.nve_withdrawn(event)
         self.recovery.withdrawn(event.name)

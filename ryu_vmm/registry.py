@@ -65,9 +65,9 @@ class Registry:
         state.put("nves", nve.name, nve)
         return nve, old is None
 
-    def nve_withdrawn(self, event: NveWithdrawn) -> Nve:
-        """Remove an NVE that nothing depends on."""
-        state, name = self._work.state, event.name
+    def check_withdrawal(self, name: str) -> None:
+        """Raise NotFound or Conflict unless an NVE can be withdrawn: nothing depends on it."""
+        state = self._work.state
         if name not in state.nves:
             raise NotFound(f"there is no NVE {name}", nve=name)
         keeping = list(references.holders(state, references.NVES, name, Fate.REFUSED))
@@ -83,6 +83,10 @@ class Registry:
                 f"(POST /v1/evacuations/{number}/resume), or cancel it"
             )
             raise Conflict(message, nve=name, evacuation=number)
+
+    def nve_withdrawn(self, event: NveWithdrawn) -> Nve:
+        """Remove an NVE that nothing depends on."""
+        state, name = self._work.state, event.name
         references.clear(self._work, references.NVES, name)
         forget(state, "nves", name)
         nve = state.nves[name]

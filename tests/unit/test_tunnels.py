@@ -10,6 +10,7 @@ from world import TUNNEL, World, ip, unicast
 
 from ryu_vmm import events as ev
 from ryu_vmm.emulation.tables import Out, Tables
+from ryu_vmm.errors import Conflict
 from ryu_vmm.limits import PROBES
 from ryu_vmm.model import PROBE_VNI, Policy
 from ryu_vmm.nva import Settings
@@ -68,6 +69,16 @@ def test_a_path_that_fails_is_told_in_its_direction_and_when_it_works_again() ->
     w.advance(3)
     assert broken(w) == set()
     assert [kind for kind, _ in told(w)] == ["tunnel.failed", "tunnel.restored"]
+
+
+def test_a_withdrawal_that_is_refused_forgets_nothing_of_a_path() -> None:
+    w = three()
+    cut(w, ("n1", "n2"))
+    for _ in range(20):
+        with pytest.raises(Conflict):
+            w.handle(ev.NveWithdrawn("n1"))
+        w.advance(0.25)
+    assert broken(w) == {"n1->n2"}
 
 
 def test_a_path_is_not_given_up_for_two_lost_probes() -> None:
