@@ -6,9 +6,11 @@ nearest thing above it that is there at all).
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
-from collections.abc import Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import yaml
@@ -22,6 +24,7 @@ LineOf = Callable[[Sequence[str | int]], int | None]
 _YAML_TAG = "tag:yaml.org,2002:"
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _UNFINISHED = object()
+_BLANK = re.compile(r"[\s,:]*")
 #: What is nested deeper is no inventory. libyaml composes recursively, in C, and would end the process.
 _DEEPEST = 64
 #: Values that a document may have, with what aliases stand for written out.
@@ -61,43 +64,55 @@ def from_json(text: str, name: str) -> tuple[Any, LineOf]:
     except ValueError as e:
         fault(name, None, f"not JSON: {e}")
 
-    def line_of(path: Sequence[str | int]) -> int | None:
-        at = _json_position(text, path)
-        return text.count("\n", 0, at) + 1
-
-    return document, line_of
+    positions = _Positions(text)
+    return document, positions.line_of
 
 
-def _json_position(text: str, path: Sequence[str | int]) -> int:
-    """Where the value at ``path`` starts in valid JSON text; of its nearest ancestor if it is not there."""
-    decode = json.JSONDecoder().raw_decode
-    blank = re.compile(r"[\s,:]*")
+class _Positions:
+    """Where the values of a valid JSON text stand. What has been looked through is not looked through again: a file may
+    have 10,000 faults."""
 
-    def skip(at: int) -> int:
-        found = blank.match(text, at)
-        return found.end() if found else at
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._children: dict[int, dict[str | int, tuple[int, int]]] = {}
+        self._breaks: list[int] | None = None
 
-    at = skip(0)
-    for part in path:
-        opening, child = text[at], skip(at + 1)
-        wanted = None
-        n = 0
-        while opening in "[{" and text[child] not in "]}":
-            key: object = n
-            start = child
-            if opening == "{":
-                key, child = decode(text, child)
-                child = skip(child)
-            if key == part:
-                wanted = start if opening == "{" else child
-                at_value = child
+    def line_of(self, path: Sequence[str | int]) -> int:
+        """The line of a member or element; of its nearest ancestor if it is not there."""
+        at = value = self._skip(0)
+        for part in path:
+            found = self._of(value).get(part)
+            if found is None:
                 break
-            _, child = decode(text, child)
-            child, n = skip(child), n + 1
-        if wanted is None:
-            return at
-        at = at_value
-    return at
+            at, value = found
+        if self._breaks is None:
+            self._breaks = [found.start() for found in re.finditer("\n", self._text)]
+        return bisect_left(self._breaks, at) + 1
+
+    def _of(self, at: int) -> dict[str | int, tuple[int, int]]:
+        """The members or elements of what begins there: where each begins, and its value."""
+        if at not in self._children:
+            self._children[at] = dict(self._look(at))
+        return self._children[at]
+
+    def _look(self, at: int) -> Iterator[tuple[str | int, tuple[int, int]]]:
+        text, decode = self._text, json.JSONDecoder().raw_decode
+        if text[at] not in "[{":
+            return
+        child = self._skip(at + 1)
+        for n in itertools.count():
+            if text[child] in "]}":
+                return
+            key, start = n, child
+            if text[at] == "{":
+                key, child = decode(text, child)
+                child = self._skip(child)
+            yield key, (start, child)
+            child = self._skip(decode(text, child)[1])
+
+    def _skip(self, at: int) -> int:
+        found = _BLANK.match(self._text, at)
+        return found.end() if found else at
 
 
 def from_yaml(text: str, name: str) -> tuple[Any, LineOf]:

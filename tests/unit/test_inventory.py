@@ -12,6 +12,7 @@ import pytest
 
 from ryu_vmm import inventory
 from ryu_vmm.errors import Conflict, InvalidInput
+from ryu_vmm.located import from_json
 from ryu_vmm.model import Place
 
 GOOD = """\
@@ -334,3 +335,18 @@ def test_many_names_are_looked_through_once() -> None:
     with pytest.raises(InvalidInput, match="'n59999' occurs twice"):
         inventory.parse(f'{{{names}, "n59999": 2}}', "many", yaml_syntax=False)
     assert time.process_time() - began < 5
+
+
+def test_the_lines_of_many_faults_are_found_in_one_look() -> None:
+    count = 20_000
+    vms = [{"x": [1, {"y": "]}"}], "name": str(n)} for n in range(count)]
+    text = "\n" + json.dumps({"nves": [], "vms": vms}, indent=1)
+    _, line_of = from_json(text, "many")
+    began = time.process_time()
+    found = [line_of(["vms", n, "name"]) for n in range(count)]
+    assert time.process_time() - began < 5
+    lines = text.splitlines()
+    assert [lines[(line or 0) - 1].strip() for line in found] == [f'"name": "{n}"' for n in range(count)]
+    assert line_of(["vms", 0, "z"]) == line_of(["vms", 0])
+    assert line_of(["vms", count]) == line_of(["vms"])
+    assert line_of(["nves", 0]) == line_of(["nves"]) == 3
