@@ -464,11 +464,13 @@ class Switches:
         refused, or may have: their generations tell which of them it refuses now."""
         state = self._work.state
         alone = self._quarantine.trials(name, installed)
-        apart: set[FlowKey] = set()
+        apart: dict[FlowKey, Flow] = {}
         for unit in alone:
-            apart.update(wanted(state, name, (unit,)))  # what it still has of them is not removed to be sent again
+            apart.update(wanted(state, name, (unit,)))
+        # What it still has of them as it should be is not removed to be sent again; what is otherwise is.
         changes = difference(installed, desired(state, name))
-        self.program(name, tuple(c for c in changes if c.flow.key not in apart))
+        first = (c for c in changes if c.flow.key not in apart or (c.op == "delete" and c.flow != apart[c.flow.key]))
+        self.program(name, tuple(first))
         for unit in alone:
             lacking = {key: flow for key, flow in wanted(state, name, (unit,)).items() if installed.get(key) != flow}
             self.program(name, difference({}, lacking))
