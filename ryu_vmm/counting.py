@@ -102,9 +102,11 @@ class Account:
         self.last.clear()
 
     def counts(self) -> Iterator[tuple[str, str, Count]]:
-        """(kind, sender, count) of every counter there is or was."""
+        """(kind, sender, count) of every counter there is or was that has counted anything."""
         for name, values in self._values.items():
-            base = self._before.get(name, {})
-            for counter in {*values, *base}:
-                count = added(base.get(counter, NONE), values.get(counter, NONE))
-                yield name.partition("@")[0], counter[0], count
+            kind, base = name.partition("@")[0], self._before.get(name, {})
+            for counter, count in values.items():
+                if counter in base:
+                    yield kind, counter[0], added(base[counter], count)
+                elif count != NONE:
+                    yield kind, counter[0], count

@@ -140,6 +140,8 @@ def _by_table(reads: Iterable[Read]) -> dict[str, list[tuple[frozenset[str], Fin
 
 
 _BY_TABLE = _by_table((*EVERY, *(read for reads in READS.values() for read in reads)))
+#: The tables that units read. Others are put into with each program, barrier and timer, so nothing is derived of these.
+READ = frozenset(_BY_TABLE)
 
 
 def changed(old: Any, new: Any) -> frozenset[str]:
@@ -175,4 +177,4 @@ def readers(state: State, table: str, key: object, row: object, fields: frozense
             yield from found(state, key, row)
 
 
-__all__ = ["EVERY", "READS", "Finder", "Found", "Read", "changed", "readers"]
+__all__ = ["EVERY", "READ", "READS", "Finder", "Found", "Read", "changed", "readers"]

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from .dependencies import changed
+from .dependencies import READ, changed
 from .fates import RECORDED
 
 #: Tables that survive a restart; fates.py says what becomes of all others.
@@ -106,6 +106,9 @@ class Journal:
         if old == value:
             return
         self._journal.append((table, key, old, value))
+        if table not in READ:
+            self._apply(table, key, old, value)
+            return
         fields = changed(old, value)
         if old is not None:
             self.notice(table, key, old, fields)

@@ -195,6 +195,8 @@ class Nva:
     def _program(self, mark: int) -> None:
         """Compare the touched units' flows before and after the journal since ``mark``, and send the difference."""
         state = self.state
+        if not state.touched:
+            return
         self._quarantine.changed(mark)
         touched = {nve: set(units) for nve, units in state.touched.items()}
         state.touched.clear()

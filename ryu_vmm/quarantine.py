@@ -108,6 +108,8 @@ class Quarantine:
     def changed(self, mark: int) -> None:
         """Try those again whose flows the step has changed; forget those that have none any more."""
         state = self._work.state
+        if not state.refusals:
+            return
         concerned: dict[str, list[Unit]] = {}
         for nve, touched in state.touched.items():
             rows = state.refused_by(nve)
