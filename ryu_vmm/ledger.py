@@ -240,8 +240,8 @@ class Accounts:
         if account.total and total != account.total:
             account.changed = now
             # Who knows what has come since, before the redirect had ended. What has arrived of packets sent before is
-            # only known later: switches refresh flow counters now and then.
-            sent, sent_before = (each[:1] + each[2:] for each in (total, account.total))
+            # only known later: switches refresh flow counters now and then. A port drops what anybody sends to it.
+            sent, sent_before = ((each[0], each[2]) for each in (total, account.total))
             if last and (sent != sent_before or total[1][0] > total[0][0]):
                 account.blurred = True
                 ledger = replace(ledger, exact=False)

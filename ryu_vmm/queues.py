@@ -38,7 +38,7 @@ class Queues:
         for leg, place in _ends(move):
             port = state.ports.get(place)
             known = accounts.get(_name(place))
-            if port is None or (known is not None and known.number == port.number):
+            if port is None or (known is not None and (known.number == port.number or (known.final and known.whole))):
                 continue
             if known is None:
                 accounts[_name(place)] = PortAccount(leg.interface, port.number)
@@ -66,11 +66,14 @@ class Queues:
             self.watch(move)
 
     def gone(self, place: Place) -> None:
-        """A port is no more: what it had counted since it was last read, nobody will know."""
+        """A port is no more: what it had counted since it was last read, nobody will know.
+
+        One that has not been read yet may have gone before it was asked: the answer will tell.
+        """
         for found, _ in self._work.state.moves_at(place):
             move = self._work.state.moves[found.id]
             account = move.ledger.ports.get(_name(place))
-            if account is not None and not account.final and account.whole:
+            if account is not None and not account.final and account.whole and account.began is not None:
                 self._put(move, {**move.ledger.ports, _name(place): replace(account, whole=False)})
 
     def in_force(self, move: Move) -> None:
@@ -83,22 +86,30 @@ class Queues:
         """What is to be read while a move is draining: name of the reading, NVE, port number."""
         for _, place in _ends(move):
             account, port = move.ledger.ports.get(_name(place)), self._work.state.ports.get(place)
-            if account is not None and port is not None and port.number == account.number:
+            if account is None or (account.final and account.whole):
+                continue
+            if port is not None and port.number == account.number:
                 yield f"port@{_name(place)}", place.nve, port.number
 
     def read(self, move: Move, reading: str, ports: dict[int, PortCounts]) -> None:
         """Take in the answer to a reading: the first, a later one, or the last of a source's port."""
         kind, _, name = reading.partition("@")
         account = move.ledger.ports.get(name)
-        if account is None:
-            return
+        if account is None or (account.final and account.whole):
+            return  # nothing has been sent there since: its end is no loss
         counts = ports.get(account.number)
+        there = self._work.state.ports.get(Place(*name.split("/", 1)))
+        gone = there is None or there.number != account.number
+        if counts is None and kind == "base" and account.began is None and gone:
+            # It had gone when it was asked, ahead of what the move has changed: the move has sent nothing to it.
+            self._put(move, {port: each for port, each in move.ledger.ports.items() if port != name})
+            return
         if counts is None or counts.tx_dropped is None or counts.tx_packets is None:
             self._put(move, {**move.ledger.ports, name: replace(account, whole=False)})
             return
         carried, dropped = counts.tx_packets, counts.tx_dropped + (counts.tx_errors or 0)
         if account.began is None:
-            account = replace(account, began=(carried, dropped), whole=account.whole and kind == "base")
+            account = replace(account, began=(carried, dropped), whole=account.whole and kind == "base" and not gone)
         elif carried < self._seen.get((move.id, name), 0) or dropped < account.began[1] + account.dropped:
             account = replace(account, began=(0, -account.dropped), whole=False)  # it counts from zero again
         self._seen[move.id, name] = carried

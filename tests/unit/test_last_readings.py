@@ -14,7 +14,7 @@ from ryu_vmm.effects import Effect, ReadFlows, ReadMeters, ReadPorts
 from ryu_vmm.model import Move, MoveState
 from ryu_vmm.tables import Why, why_of
 
-READINGS = ("redirect@n1", "arrived@n2", "port@n1/tap-vm1", "port@n2/tap-vm1")
+READINGS = ("redirect@n1", "arrived@n2", "port@n2/tap-vm1")
 
 
 def answers(w: World, change: Callable[[ev.Event], ev.Event | None]) -> Callable[[], None]:

@@ -297,3 +297,53 @@ def test_answers_that_come_after_the_end_change_nothing() -> None:
         w.handle(ev.PortsRead(2, f"ledger:{move.id}:{kind}@n2/tap-vm1", {}))
     assert w.current(move) == before
     w.handle(ev.PortsRead(2, "ledger:999:port@n2/tap-vm1", {}))
+
+
+def test_a_source_whose_port_goes_once_nothing_is_sent_there_leaves_the_ledger_exact() -> None:
+    w = two()
+    move = redirected(w)
+    sent(w, 3)
+    w.handle(ev.ActivationReported(move.id))
+    w.late.add("n1")
+    w.advance(0.3)  # asked, and not answered yet
+    w.unplug("n1", "tap-vm1")
+    w.land("n1")
+    assert settled(w, move).exact
+    assert w.current(move).ledger.unread == ()
+
+
+def test_a_source_whose_tap_is_made_anew_while_the_move_drains_leaves_the_ledger_exact() -> None:
+    w = two()
+    move = redirected(w)
+    w.handle(ev.ActivationReported(move.id))
+    w.advance(0.3)
+    w.unplug("n1", "tap-vm1")
+    w.boxes["n1"].ports["tap-other"] = max(w.boxes["n1"].ports.values()) + 1
+    w.advance(0.1)
+    number = w.boxes["n1"].ports.pop("tap-other")
+    w.boxes["n1"].ports["tap-vm1"] = number
+    w.handle(ev.PortChanged(1, ev.PortInfo(number, "tap-vm1", True)))
+    assert settled(w, move).exact
+
+
+@pytest.mark.parametrize("answered", ["before it went", "after it went"])
+def test_a_source_that_dies_as_its_move_is_heard_of_has_dropped_what_it_was_read_to_have(answered: str) -> None:
+    """Unplanned: the announcement at the destination may be ahead of the news that the port at the source is gone."""
+    w = World(3)
+    w.network()
+    w.vm(1, "n1", attachments=(Place("n2", "tap-vm1"),))
+    w.vm(3, "n3")
+    w.plug("n2", "tap-vm1")
+    w.late.add("n1")
+    w.send("n2", "tap-vm1", frames.build_garp(mac(1), ip("10.0.0.1")))
+    move = next(iter(w.nva.state.open_moves()))
+    assert "n1/tap-vm1" in move.ledger.ports
+    if answered == "before it went":
+        w.land("n1", 1)
+    w.unplug("n1", "tap-vm1")
+    w.land("n1")
+    ledger = settled(w, move)
+    if answered == "before it went":  # what it has dropped since, nobody knows
+        assert (ledger.exact, ledger.unread) == (False, ("n1/tap-vm1",))
+    else:
+        assert (ledger.exact, ledger.unread, "n1/tap-vm1" in ledger.ports) == (True, (), False)
