@@ -88,7 +88,7 @@ class Quarantine:
         state.put("refusals", (nve, unit), row)
         before = state.faults.get(nve)
         blind = before is not None and before.blind
-        most = max(state.refusals[nve, u].times for u in state.refused_by(nve))
+        most = times if before is None else max(times, before.times)
         state.put("faults", nve, Fault(event.type, event.code, now, most, blind))
         state.put("certain", nve, state.generation + 1)  # that of what removes the unit's flows
         self._look_again(nve, row.due)
@@ -112,11 +112,13 @@ class Quarantine:
             return
         concerned: dict[str, list[Unit]] = {}
         for nve, touched in state.touched.items():
-            rows = state.refused_by(nve)
-            if rows and self._work.session(nve) is not None:
-                found = rows if ("all",) in touched else [unit for unit in rows if unit in touched]
-                if found:
-                    concerned[nve] = list(found)
+            if self._work.session(nve) is None:
+                continue
+            # Looked up in what is less: a step touches few units, and an NVE may go without thousands.
+            every = ("all",) in touched
+            found = state.refused_by(nve) if every else [unit for unit in touched if (nve, unit) in state.refusals]
+            if found:
+                concerned[nve] = list(found)
         if not concerned:
             return
         after = {(nve, unit): wanted(state, nve, (unit,)) for nve, units in concerned.items() for unit in units}
@@ -174,9 +176,9 @@ class Quarantine:
     def acknowledged(self, nve: str, generation: int) -> None:
         """An NVE has acknowledged a program: what it has not refused by then, it has."""
         state = self._work.state
-        for unit in state.refused_by(nve):
+        for unit in state.on_trial(nve):
             row = state.refusals[nve, unit]
-            if row.trial and row.trial <= generation:
+            if row.trial <= generation:
                 self._forget(nve, unit)
                 if row.times:
                     seconds = round(self._work.now - row.since, 3)

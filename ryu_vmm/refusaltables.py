@@ -30,10 +30,15 @@ class RefusalTables(Journal):
         #: NVE -> units of which it has no flows.
         self.withheld: dict[str, set[Unit]] = {}
         self._refused_by: dict[str, dict[Unit, None]] = defaultdict(dict)
+        self._on_trial: dict[str, dict[Unit, None]] = defaultdict(dict)
 
     def refused_by(self, nve: str) -> Iterable[Unit]:
         """The units of an NVE of which its switch has refused a flow, those that are tried again among them."""
         return tuple(self._refused_by.get(nve, ()))
+
+    def on_trial(self, nve: str) -> Iterable[Unit]:
+        """Those of them that are tried again, and not acknowledged yet: few, however many are refused."""
+        return tuple(self._on_trial.get(nve, ()))
 
     def _index_refusals(self, key: tuple[str, Unit], old: Refusal | None, new: Refusal | None) -> None:
         nve, unit = key
@@ -43,6 +48,12 @@ class RefusalTables(Journal):
                 del self._refused_by[nve]
         else:
             self._refused_by[nve][unit] = None
+        if new is not None and new.trial:
+            self._on_trial[nve][unit] = None
+        elif old is not None and old.trial:
+            self._on_trial[nve].pop(unit, None)
+            if not self._on_trial[nve]:
+                del self._on_trial[nve]
         before, after = (row is not None and row.withheld for row in (old, new))
         if before == after:
             return
