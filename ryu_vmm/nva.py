@@ -23,6 +23,7 @@ from . import events as ev
 from . import flapping, readdressing, references, rehoming, sought, wishes
 from .amending import amend
 from .announcing import Announcing
+from .differences import difference
 from .due import handlers
 from .effects import Outcome, Record
 from .errors import MoveStateConflict, NotFound, VmmError
@@ -40,7 +41,7 @@ from .recovery import Recovery
 from .registry import Registry
 from .standing import Standing
 from .state import State
-from .switches import GENERATIONS_AHEAD, Switches, difference
+from .switches import GENERATIONS_AHEAD, Switches
 from .timers import Timers
 from .tunnels import Tunnels
 from .work import Settings, Work

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from . import prepull, replies, strangers
 from .adopting import adopt
+from .differences import difference
 from .domains import Offer
 from .effects import Answer, Disconnect, Program, ReadFlows
 from .errors import Conflict
@@ -47,19 +48,6 @@ OVERTAKEN_MOST = 3
 RESYNC_PAUSE_MAX = 60.0
 #: Generations that are recorded as given when none of those before is left.
 GENERATIONS_AHEAD = 4096
-
-
-def difference(installed: dict[FlowKey, Flow], wanted: dict[FlowKey, Flow]) -> tuple[FlowChange, ...]:
-    """The changes that turn one set of flows into another: additions before deletions (make before break).
-
-    Additions go from the last table to the first, so that no packet is let in before it has a way out; deletions the
-    other way round.
-    """
-    add = [flow for key, flow in wanted.items() if installed.get(key) != flow]
-    delete = [flow for key, flow in installed.items() if key not in wanted]
-    add.sort(key=lambda flow: -flow.table)
-    delete.sort(key=lambda flow: flow.table)
-    return (*(FlowChange("add", flow) for flow in add), *(FlowChange("delete", flow) for flow in delete))
 
 
 def _certified(names: tuple[str, ...] | None) -> dict[str, object]:

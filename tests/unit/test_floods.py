@@ -85,3 +85,28 @@ def test_what_a_vm_says_to_all_does_not_wait_for_itself_in_a_divided_list(monkey
 def test_lists_are_divided_evenly_for_what_a_message_holds() -> None:
     longest = Flow(FLOOD, 100, (), (SetField("tun_ipv6_dst", bytes(16)), Output(1)) * (FLOOD_ACTIONS // 2))
     assert len(encode_flow_mods([FlowChange("add", longest._replace(goto=FLOOD + 1))], 1)) < 0.7 * MAX_MESSAGE
+
+
+@pytest.mark.parametrize("at", ["n1", "n0"])
+def test_nobody_misses_a_broadcast_while_a_divided_list_changes(monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    monkeypatch.setattr("ryu_vmm.pipeline.FLOOD_ACTIONS", 3)
+    w = World(4)
+    w.network()
+    for n in (1, 2, 3, 4):
+        w.vm(n, f"n{n}")
+    for n in range(5, 10):
+        w.vm(n, "n1")
+    gone = 5 if at == "n1" else 2  # ahead of others in the list, of ports and of peers
+    others = {("n1", f"tap-vm{n}") for n in range(5, 10)} | {(f"n{n}", f"tap-vm{n}") for n in (2, 3, 4)}
+    others -= {("n1", "tap-vm5"), ("n2", "tap-vm2")}
+    for change in (lambda: w.handle(ev.VmWithdrawn(f"vm{gone}")), lambda: w.vm(gone, "n1" if gone == 5 else "n2")):
+        w.late.add("n1")
+        change()
+        pieces = len(w.boxes["n1"].inbox)
+        assert pieces > 3
+        for _ in range(pieces):
+            assert others <= set(w.send("n1", "tap-vm1", broadcast(1)))
+            w.land("n1", 1)
+        w.land("n1")
+        got = w.send("n1", "tap-vm1", broadcast(1))
+        assert len(got) == len(set(got)) and w.differences() == []
