@@ -157,7 +157,7 @@ HELD: dict[str, Kept] = {
             "_located", "_members", "_moves_at", "_moves_in", "_moves_of", "_moves_of_vm", "_moves_to", "_named",
             "_networks_of", "_open", "_own", "_ports_of", "_promised", "_proving", "_pulled_at", "_pulled_by",
             "_routers", "_slots", "_slots_used", "_trusting", "_refused_by", "withheld", "_unconfirmed",
-            "_vanished_in", "_vms_of_tenant", "_vni_of", "_slots_of", "_slot_shown", "_slot_recorded",
+            "_vanished_in", "_vms_of_tenant", "_vni_of", "_on_trial", "_slots_of", "_slot_shown", "_slot_recorded",
         )
     },
     "State.version": _forgotten("counts changes for caches of this process"),
