@@ -16,7 +16,7 @@ flows are).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from . import events as ev
@@ -350,11 +350,10 @@ class Nva:
         return self._step(now, lambda: self._timers.put_off(due[0], raised))
 
     # --- start --------------------------------------------------------------------------------------------------------
-    def restore(self, rows: Sequence[tuple[str, Any, Any]], now: float) -> Outcome:
+    def restore(self, rows: Iterable[tuple[str, Any, Any]], now: float) -> Outcome:
         """Load committed records (table, key, value) into an empty state, and resume open moves; says which."""
         for table, key, value in rows:
-            self.state.load(table, key, value)
-        wishes.share(self.state)
+            self.state.load(table, key, wishes.shared(self.state, value) if table == "wishes" else value)
         # A power cut may have taken the last record of these; so many further ones are not given before it is lasting.
         given = [self.state.numbers.get("generation", 0), *(move.generation for move in self.state.moves.values())]
         self.state.load("meta", "generation", max(given) + GENERATIONS_AHEAD)

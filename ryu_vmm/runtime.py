@@ -118,7 +118,7 @@ class Runtime:
         self.refused: list[str] = []
         self._sheddings = Seldom(every=10.0)
         self._troubles = Seldom(every=10.0)
-        restored = self.nva.restore(list(store.load()), self.now())
+        restored = self.nva.restore(store.load(), self.now())
         store.commit(restored.records)
         for effect in restored.effects:
             self._try(effect)

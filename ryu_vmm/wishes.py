@@ -19,7 +19,7 @@ from .events import NetworkSubmitted, NveSubmitted, VmSubmitted
 from .model import Gateway, Interface, MoveState, Network, Nve, Place, Vm, Wish
 from .state import State
 
-__all__ = ["Submitted", "forget", "keep", "meant", "named_nves", "names_anew", "only", "registered", "said", "share"]
+__all__ = ["Submitted", "forget", "keep", "meant", "named_nves", "names_anew", "only", "registered", "said", "shared"]
 
 Submitted = NveSubmitted | NetworkSubmitted | VmSubmitted
 
@@ -68,11 +68,11 @@ def keep(state: State, event: Submitted) -> None:
     """A submission has been taken: it is its sender's last wish."""
     key, given = _key(event, event.standing), said(event)
     if not _same(state.wishes.get(key), given):
-        state.put("wishes", key, _shared(state, given))
+        state.put("wishes", key, shared(state, given))
 
 
-def _shared(state: State, wish: Wish) -> Wish:
-    """The same, of the directory's own objects where they say no more: of 100,000 VMs nothing is in memory twice."""
+def shared(state: State, wish: Wish) -> Wish:
+    """Return the same of the directory's own objects where they say no more: of 100,000 VMs nothing is there twice."""
     nve = None if wish.nve is None else state.nves.get(wish.nve.name)
     network = None if wish.network is None else state.networks.get(wish.network.vni)
     vm = None if wish.vm is None else state.vms.get(wish.vm.name)
@@ -86,12 +86,6 @@ def _shared(state: State, wish: Wish) -> Wish:
             for i, row in zip(wish.interfaces, rows, strict=True)
         ),
     )
-
-
-def share(state: State) -> None:
-    """A store has been taken in."""
-    for key, wish in state.wishes.items():
-        state.wishes[key] = _shared(state, wish)
 
 
 def _same(kept: Wish | None, given: Wish) -> bool:
