@@ -103,8 +103,10 @@ class Watch:
                 legs = [(move, leg) for move in self._moves.values() for leg in move.legs if leg.interface == key]
                 asked = {leg.dst for move, leg in legs if move.open and not move.state.steered}
                 former = {leg.src for move, leg in legs if move.open}  # where it may resume
+                # where it was going as its move failed: it may have been started there after all
+                failed = {leg.dst for move, leg in legs if move.state in (MoveState.FAILED, MoveState.ABORTED)}
                 trusted = self._networks[was.vni].policy.announcements is Trust.ANY
-                bound = asked | former | set(was.attachments)
+                bound = asked | former | failed | set(was.attachments)
                 assert trusted or now.location in bound, f"{key} at {now.location}: who said so?"
             self._note(now)
 
