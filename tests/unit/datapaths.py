@@ -51,7 +51,7 @@ class Connected(VmmDatapath):
         self.set_state(MAIN_DISPATCHER)
         self._told = True
         for number in range(1, 9):
-            self._batches[number] = number
+            self._batches.add(number, number, ())
             self._barriers[number] = (number, number)
         self._readings.clear()
         self.xid = 0

@@ -116,7 +116,8 @@ def test_watching_gives_up_in_the_end(lab: Nva, monkeypatch: pytest.MonkeyPatch)
 def test_hooks_by_hand(lab: Nva) -> None:
     started = lab.json("move start web-1 --to nve2 --request-id r1 --requested-by me --port eth0=tap-x")
     assert (started["requested_by"], started["legs"][0]["destination"]["port"]) == ("me", "tap-x")
-    assert lab.json("move start web-1 --to nve2 --request-id r1")["id"] == started["id"]
+    assert lab.json("move start web-1 --to nve2 --request-id r1 --port eth0=tap-x")["id"] == started["id"]
+    lab.run("move start web-1 --to nve2 --request-id r1", client.CONFLICT)  # another one, by the same name
     lab.runtime.until(lambda: lab.runtime.the(1).state is MoveState.PREPARED)
     lab.runtime.plug("nve2", "tap-x")
     assert "move 1 is redirecting" in lab.run("move redirect 1").stdout

@@ -54,6 +54,8 @@ class Town(World):
     def __init__(self, policy: Policy | None = None, **more: object) -> None:
         #: guest -> the number in its addresses
         self.host = {1: 1, 2: 2, 3: 3, 4: 1, 5: 2, 6: 3}
+        #: whether a guest may have passed for one of the other network, by its policy: see nobody_else_hears
+        self.anybody = False
         super().__init__(4, **more)  # type: ignore[arg-type]
         self.network("blue", 100, policy)
         self.network("red", 200, policy)
@@ -117,18 +119,24 @@ class Town(World):
     def nobody_else_hears(self) -> None:
         """Every frame that left by any port so far was for that port's guest, or for all of its network.
 
-        Where a network trusts any port, a port belongs to whose MAC announces itself there: a guest that is not
-        registered may pass for the one in the other network that has its MAC, and that is what was asked for.
+        Where a network trusts any port, a port belongs to whose MAC announces itself there, and that is what was asked
+        for: with a MAC that is in one of the networks only, since a guest is not registered or has another by now, a
+        guest may pass for one of the other network, and stays it when ports are trusted no more.
         """
         state = self.nva.state
-        anybody = state.trusting and any(key(guest) not in state.interfaces for guest in GUESTS)
-        for nve, port, sent in [] if anybody else self.out:
+        one_only = any(key(guest) not in state.interfaces for guest in GUESTS) or self._macs(BLUE) != self._macs(RED)
+        self.anybody = self.anybody or (state.trusting and one_only)
+        for nve, port, sent in [] if self.anybody else self.out:
             owner, words = int(port.removeprefix("tap-vm")), said(sent)
             if words is not None:
                 vni, a, b, _ = words
                 assert VNI[owner] == vni, (nve, port, a, b)
                 assert sent[0] & 1 or owner == b, (nve, port, a, b)
         self.out.clear()
+
+    def _macs(self, guests: list[int]) -> set[bytes]:
+        known = self.nva.state.interfaces
+        return {known[key(guest)].mac for guest in guests if key(guest) in known}
 
     def everybody_sends(self) -> None:
         """Every guest sends to every other of its network, and to all, from wherever it has a port."""
