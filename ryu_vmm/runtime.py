@@ -168,7 +168,7 @@ class Runtime:
         if self.stopping:
             return
         if isinstance(event, ev.PacketSeen) and len(self._waiting) >= PACKETS_WAITING:
-            self.nva.counters["drop.store-unavailable"] = self.nva.counters.get("drop.store-unavailable", 0) + 1
+            self._count("drop.store-unavailable")
         elif not isinstance(event, ev.TimePassed) or not self._waiting:  # time comes again by itself
             self._waiting.append(event)
         if self._taking or time.monotonic() < self._again_at:

@@ -29,6 +29,24 @@ def crowd(peers: int, family: int) -> World:
     return w
 
 
+#: Who hears vm1 in the world of :func:`divided`.
+HEARERS = frozenset(
+    {("n1", f"tap-vm{n}") for n in range(5, 10)} | {(f"n{n}", f"tap-vm{n}") for n in (2, 3, 4)}
+)
+
+
+def divided(monkeypatch: pytest.MonkeyPatch) -> World:
+    """vm1 to vm4 at an NVE each, five more at n1, and flows that hold three actions of a list."""
+    monkeypatch.setattr("ryu_vmm.pipeline.FLOOD_ACTIONS", 3)
+    w = World(4)
+    w.network()
+    for n in (1, 2, 3, 4):
+        w.vm(n, f"n{n}")
+    for n in range(5, 10):
+        w.vm(n, "n1")
+    return w
+
+
 def floods(w: World) -> list[Flow]:
     return [flow for flow in flows_of(w.nva.state, "n1", [("vn", 100)]).values() if flow.table >= FLOOD]
 
@@ -46,15 +64,9 @@ def test_every_peer_gets_one_copy_and_every_flow_fits_into_a_message(peers: int,
 
 
 def test_a_list_that_has_become_shorter_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ryu_vmm.pipeline.FLOOD_ACTIONS", 3)
-    w = World(4)
-    w.network()
-    for n in (1, 2, 3, 4):
-        w.vm(n, f"n{n}")
-    for n in range(5, 10):
-        w.vm(n, "n1")
+    w = divided(monkeypatch)
     assert max(flow.table for flow in w.installed("n1").values()) > FLOOD + 2
-    everybody = {("n1", f"tap-vm{n}") for n in range(5, 10)} | {(f"n{n}", f"tap-vm{n}") for n in (2, 3, 4)}
+    everybody = set(HEARERS)
     got = w.send("n1", "tap-vm1", broadcast(1))
     assert set(got) == everybody and len(got) == len(everybody)
     assert len(w.send("n2", "tap-vm2", broadcast(2))) == 8
@@ -89,15 +101,9 @@ def test_lists_are_divided_evenly_for_what_a_message_holds() -> None:
 
 @pytest.mark.parametrize("at", ["n1", "n0"])
 def test_nobody_misses_a_broadcast_while_a_divided_list_changes(monkeypatch: pytest.MonkeyPatch, at: str) -> None:
-    monkeypatch.setattr("ryu_vmm.pipeline.FLOOD_ACTIONS", 3)
-    w = World(4)
-    w.network()
-    for n in (1, 2, 3, 4):
-        w.vm(n, f"n{n}")
-    for n in range(5, 10):
-        w.vm(n, "n1")
+    w = divided(monkeypatch)
     gone = 5 if at == "n1" else 2  # ahead of others in the list, of ports and of peers
-    others = {("n1", f"tap-vm{n}") for n in range(5, 10)} | {(f"n{n}", f"tap-vm{n}") for n in (2, 3, 4)}
+    others = set(HEARERS)
     others -= {("n1", "tap-vm5"), ("n2", "tap-vm2")}
     for change in (lambda: w.handle(ev.VmWithdrawn(f"vm{gone}")), lambda: w.vm(gone, "n1" if gone == 5 else "n2")):
         w.late.add("n1")
