@@ -53,3 +53,9 @@ def test_every_kind_of_event_is_described() -> None:
     described = set(re.findall(r"`([a-z]+\.[a-z-]+)`", page)) - {"evacuation.md"}
     made = {f"{family}.{what}" for family in ("nve", "evacuation") for what in re.findall(r'"([a-z-]+)"', source)}
     assert described - told - made == set()
+
+
+def test_every_module_has_its_room() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    modules = {path.stem for path in (ROOT / "ryu_vmm").glob("*.py")} - {"__init__", "__main__"}
+    assert [name for name in sorted(modules) if f"`{name}`" not in page] == []
